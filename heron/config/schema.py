@@ -1,0 +1,299 @@
+"""Every setting, one frozen section per concern, one docstring per field. Names are the field's own where it has one.
+
+The values here are the defaults of a run on a real model; recipes (`recipes/*.toml`) lay theirs on top. A section checks its
+own ranges when it is made, so a config that exists is a config that can be run. Nothing is clamped: a bad value is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from heron.errors import ConfigError, did_you_mean
+from heron.types import Tags
+
+EMBEDDED = "embedded"
+"""The model name that means: build and warm up the small default model, no download."""
+
+LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def _require(claim: bool, what: str, given: object, fix: str) -> None:
+    if not claim:
+        raise ConfigError(f"{what}, but it is {given!r}. {fix}")
+
+
+def _one_of(name: str, given: str, choices: Sequence[str]) -> None:
+    if given not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, but it is {given!r}.{did_you_mean(given, choices)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Which weights are trained, and how much of them."""
+
+    name: str = EMBEDDED
+    """A local folder in Hugging Face format, a hub id, or `embedded` for the small built-in model."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dtype: str = "auto"
+    """`auto` keeps the checkpoint's own dtype; else `float32`, `bfloat16` or `float16`."""
+    device: str = "auto"
+    """`auto` takes CUDA when there is one, else the CPU; or a torch device such as `cuda:0`."""
+    chat_template: str | None = None
+    """Name of a built-in template, for a base model that has none of its own (see `heron.data.templates`)."""
+    method: str = "full"
+    """`full` trains every weight; `lora` trains a low-rank adapter and freezes the rest."""
+    lora_rank: int = 16
+    """Rank of the adapter."""
+    lora_alpha: float = 32.0
+    """The adapter's output is scaled by `lora_alpha / lora_rank`."""
+    lora_dropout: float = 0.0
+    """Dropout on the adapter's input while training. Must be 0: sampler and trainer would otherwise disagree."""
+    lora_target_modules: tuple[str, ...] = ()
+    """Module names to adapt, such as `q_proj`. Empty: every linear layer but the head."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about 30 % slower, far less memory."""
+
+    def __post_init__(self) -> None:
+        _one_of("model.method", self.method, ("full", "lora"))
+        _one_of("model.dtype", self.dtype, DTYPES)
+        _require(self.lora_rank >= 1, "model.lora_rank must be at least 1", self.lora_rank, "16 is a common choice.")
+        _require(self.lora_dropout == 0.0, "model.lora_dropout must be 0", self.lora_dropout,
+                 "With dropout the trainer's log-probs differ from the sampler's, so the ratio would not start at 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Where prompts come from."""
+
+    dataset: str = "arithmetic"
+    """`arithmetic` (generated), a file (.jsonl, .json, .csv, .parquet), a folder saved by `datasets`, or a hub id."""
+    subset: str | None = None
+    """Configuration name of a hub dataset, such as `main`."""
+    split: str = "train"
+    """Split to train on. In a folder of files it names the file: `train` finds `train.jsonl`."""
+    eval_dataset: str | None = None
+    """Held-out rows. None: the split `eval_split` if the dataset has it, else rows set aside from the training split."""
+    eval_split: str = "test"
+    """Split to evaluate on."""
+    system_prompt: str | None = None
+    """Put before every question. `{reasoning_start}` and the other tags are filled in."""
+    prompt_column: str | None = None
+    """Column with the question, where it is not named `messages`, `prompt`, `question` or `problem`."""
+    answer_column: str | None = None
+    """Column with the reference, where it is not named `answer` or `solution`. It reaches rewards as `answer`."""
+    limit: int | None = None
+    """Use only the first so many rows."""
+    shuffle: bool = True
+    """Draw the prompts of every epoch in a new order (decided by the seed alone)."""
+    max_digits: int = 3
+    """Generated arithmetic: most digits of a number."""
+
+    def __post_init__(self) -> None:
+        _require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
+        _require(1 <= self.max_digits <= 9, "data.max_digits must be between 1 and 9", self.max_digits, "3 is the default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardsConfig:
+    """What is rewarded."""
+
+    functions: tuple[str, ...] = ()
+    """Built-in names such as `gsm8k.correctness`, or `file.py:function`; `file.py` takes every public function in it."""
+    weights: tuple[float, ...] = ()
+    """One weight per function. Empty: all 1. Weight 0 logs a function without training on it."""
+
+    def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.functions):
+            raise ConfigError(
+                f"rewards.weights has {len(self.weights)} values for {len(self.functions)} rewards.functions. "
+                "Give one weight per function, or none."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutConfig:
+    """How the policy is sampled."""
+
+    num_generations: int = 8
+    """Siblings per prompt (G): the group that advantages are relative to."""
+    max_completion_length: int = 512
+    """Most tokens of one completion. A longer one is cut and counts as truncated."""
+    temperature: float = 1.0
+    """Divides the logits, for sampling and for the log-probs alike."""
+    top_p: float = 1.0
+    """Must be 1 while training: a filtered sampler has other log-probs than the loss."""
+    max_concurrent: int = 256
+    """Most completions that are sampled at once."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
+                 "An answer alone has no group to be better than; 8 is a common choice.")
+        _require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
+        _require(self.temperature > 0, "rollout.temperature must be above 0", self.temperature,
+                 "At 0 all siblings are equal and nothing can be learnt; 1.0 is the default.")
+        _require(self.top_p == 1.0, "rollout.top_p must be 1 while training", self.top_p,
+                 "Filtering changes the sampled distribution but not the one in the loss; use rollout.temperature instead.")
+        _require(self.max_concurrent >= 1, "rollout.max_concurrent must be at least 1", self.max_concurrent, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """What is optimised. Formulas and papers: `docs/objective.md`."""
+
+    loss_type: str = "dapo"
+    """How tokens are weighted: `grpo` (mean of row means), `dapo` and `bnpo` (mean over tokens), `dr_grpo` (constant)."""
+    scale_rewards: str = "group"
+    """Advantages are divided by the std of the `group`, of the whole `batch`, or by nothing (`none`)."""
+    epsilon: float = 0.2
+    """The ratio is clipped below at 1 - epsilon."""
+    epsilon_high: float | None = None
+    """The ratio is clipped above at 1 + epsilon_high. None: the same as epsilon; DAPO uses 0.28."""
+    delta: float | None = None
+    """Upper bound on the ratio where the advantage is negative (two-sided clipping); must exceed 1 + epsilon_high."""
+    beta: float = 0.0
+    """Weight of the k3 KL to the reference (the start). 0: no reference is computed."""
+    mask_truncated_completions: bool = False
+    """Leave truncated completions out of the loss (their reward still counts in the group's mean)."""
+    num_iterations: int = 1
+    """Optimizer steps on one batch of rollouts."""
+
+    def __post_init__(self) -> None:
+        _one_of("objective.loss_type", self.loss_type, LOSS_TYPES)
+        _one_of("objective.scale_rewards", self.scale_rewards, ("group", "batch", "none"))
+        _require(0 < self.epsilon < 1, "objective.epsilon must lie between 0 and 1", self.epsilon, "0.2 is the default.")
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        _require(high > 0, "objective.epsilon_high must be above 0", high, "0.28 is DAPO's choice.")
+        _require(self.delta is None or self.delta > 1 + high, "objective.delta must exceed 1 + epsilon_high", self.delta,
+                 f"Choose more than {1 + high:g}, or leave it out.")
+        _require(self.beta >= 0, "objective.beta must not be negative", self.beta, "0 switches the KL off.")
+        _require(self.num_iterations >= 1, "objective.num_iterations must be at least 1", self.num_iterations, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """The loop and the optimizer."""
+
+    max_steps: int = 300
+    """Batches of rollouts to train on. Rewards on real models need a few hundred."""
+    prompts_per_step: int = 8
+    """Groups (B) per step: a step trains on B * num_generations completions."""
+    learning_rate: float = 5e-6
+    """Peak step size of AdamW. For LoRA, 1e-5 to 1e-4."""
+    lr_scheduler_type: str = "constant"
+    """After the warm-up: `constant`, `linear` or `cosine` to 0 at max_steps."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay, on matrices only."""
+    adam_beta1: float = 0.9
+    """Decay of the gradient's running mean."""
+    adam_beta2: float = 0.99
+    """Decay of the gradient's running variance."""
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    micro_batch_tokens: int = 8192
+    """Packed tokens per forward and backward pass: a memory dial; the gradient does not depend on it."""
+    save_steps: int = 100
+    """Write a checkpoint every so many steps (and at the end, and on Ctrl-C). 0: only then."""
+    save_total_limit: int = 2
+    """Keep the newest so many checkpoints."""
+    seed: int = 0
+    """Decides everything that is drawn: prompts, samples, new weights."""
+
+    def __post_init__(self) -> None:
+        _one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
+        for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
+            _require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
+        for name in ("warmup_steps", "weight_decay", "save_steps", "seed"):
+            _require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
+        for name in ("learning_rate", "max_grad_norm"):
+            _require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")
+        for name in ("adam_beta1", "adam_beta2"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """Held-out problems, measured before and after with the same sampling."""
+
+    size: int = 64
+    """Held-out problems. 0 switches evaluation off."""
+    samples: int = 4
+    """Sampled answers per problem, for pass@1 and its confidence interval. 0: greedy only."""
+    steps: int = 0
+    """Evaluate every so many steps besides before and after. 0: never in between."""
+    verifier: str = "number"
+    """Decides right or wrong: a built-in name (see `heron.rewards.verifiers`) or `file.py:function`."""
+    show: int = 3
+    """Questions shown side by side, before and after."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "samples", "steps", "show"):
+            _require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative", getattr(self, name), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupConfig:
+    """Supervised start of the embedded model on few and partly wrong demonstrations (cached; see `training.warmup`)."""
+
+    steps: int = 300
+    """Optimizer steps."""
+    demonstrations: int = 4096
+    """Distinct demonstrations."""
+    batch_size: int = 64
+    """Demonstrations per step."""
+    learning_rate: float = 2e-3
+    """Peak step size; falls to 0 along a cosine."""
+    forget_carry: float = 0.6
+    """Probability that a demonstration forgets every carry."""
+    skip_working: float = 0.1
+    """Probability that a demonstration guesses without working out."""
+    break_format: float = 0.15
+    """Probability that a demonstration loses or repeats a tag."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "demonstrations", "batch_size"):
+            _require(getattr(self, name) >= 1, f"warmup.{name} must be at least 1", getattr(self, name), "")
+        for name in ("forget_carry", "skip_working", "break_format"):
+            _require(0 <= getattr(self, name) <= 1, f"warmup.{name} must be a probability", getattr(self, name), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One run, whole. Made by `heron.config.load_config`; frozen from then on."""
+
+    recipe: str = "custom"
+    """Name of the recipe or file that it came from."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Which weights are trained, and how much of them."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where prompts come from."""
+    tags: Tags = field(default_factory=Tags)
+    """How a completion marks its reasoning and its answer."""
+    rewards: RewardsConfig = field(default_factory=RewardsConfig)
+    """What is rewarded."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """How the policy is sampled."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What is optimised."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The loop and the optimizer."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Held-out problems, measured before and after."""
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    """Supervised start of the embedded model."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, None left out: what is written to a run's `config.toml`."""
+        from dataclasses import asdict
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: plain(item) for key, item in value.items() if item is not None}
+            return list(value) if isinstance(value, tuple) else value
+
+        return dict(plain(asdict(self)))

@@ -1,0 +1,135 @@
+"""The words of the house as plain values: no torch, no behaviour beyond what the value itself knows.
+
+A `Prompt` is a row to solve. The engine answers it with `Completion`s, an environment may reply, and the turns make a
+`Rollout`. The rollouts of one prompt are a `Group`, the unit of advantage. `Tags` says how a format marks its parts.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+"""A chat message: `{"role": "user", "content": "What is 2 + 2?"}`."""
+
+
+class FinishReason(enum.StrEnum):
+    """Why the engine stopped a completion."""
+
+    STOP = "stop"
+    """An end token was sampled (it is the last token of the completion)."""
+    LENGTH = "length"
+    """The token limit was reached first: the completion is truncated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tags:
+    """How a completion marks its reasoning and its answer. Example: `<think>2+2=4</think><answer>4</answer>`."""
+
+    reasoning_start: str = "<start_working_out>"
+    """Opens the reasoning."""
+    reasoning_end: str = "<end_working_out>"
+    """Closes the reasoning."""
+    solution_start: str = "<SOLUTION>"
+    """Opens the answer."""
+    solution_end: str = "</SOLUTION>"
+    """Closes the answer."""
+
+    def __iter__(self) -> Any:
+        """The four tags in the order in which they must appear."""
+        return iter((self.reasoning_start, self.reasoning_end, self.solution_start, self.solution_end))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A row to solve."""
+
+    id: str
+    """Stable name of the row within its dataset, such as `train.jsonl:17`."""
+    messages: tuple[Message, ...]
+    """The conversation so far, ending with a user message."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Every column of the row; reward functions ask for them by name. `answer` is the reference, where there is one."""
+    plain: bool = False
+    """True if the row's prompt was a bare string; batch reward functions then get strings, not message lists."""
+
+    @property
+    def answer(self) -> str | None:
+        """The reference answer as text, or None."""
+        value = self.columns.get("answer")
+        return None if value is None else str(value)
+
+    @property
+    def question(self) -> str:
+        """The last user message."""
+        return str(self.messages[-1]["content"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """Tokens exactly as the engine sampled them; text is always derived from them, never the other way round."""
+
+    token_ids: tuple[int, ...]
+    """Sampled tokens, the end token included when there is one."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each token under the distribution that was sampled (tempered), in nats."""
+    finish_reason: FinishReason
+    policy_version: int
+    """Number of optimizer steps the sampling weights had seen."""
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason is FinishReason.LENGTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One exchange: what the model was given *in addition to the turns before*, and what it answered."""
+
+    prompt_ids: tuple[int, ...]
+    """Tokens that are new in this turn: the whole prompt in the first one, the environment's reply later."""
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One attempt at a prompt, scored."""
+
+    prompt: Prompt
+    turns: tuple[Turn, ...]
+    text: str
+    """The last completion as text, without special end tokens. A pre-filled opening tag is not part of it."""
+    prefilled: str = ""
+    """The opening tag that the prompt already ends with, or an empty string."""
+    messages: tuple[Message, ...] = ()
+    """The whole conversation, prompt and answers."""
+    rewards: Mapping[str, float | None] = field(default_factory=dict)
+    """Raw score of each reward function by name; None where it did not apply."""
+    reward: float | None = None
+    """The rubric's weighted total; None if no reward function applied."""
+    advantage: float = 0.0
+    """Filled in once the whole group is scored."""
+
+    @property
+    def completion_ids(self) -> tuple[int, ...]:
+        """All sampled tokens of all turns."""
+        return tuple(token for turn in self.turns for token in turn.completion.token_ids)
+
+    @property
+    def truncated(self) -> bool:
+        return self.turns[-1].completion.truncated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One prompt and its sibling rollouts: the unit of advantage."""
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+
+    @property
+    def has_signal(self) -> bool:
+        """True if the siblings' advantages differ from zero, so that training on them changes the weights."""
+        return any(rollout.advantage != 0.0 for rollout in self.rollouts)
