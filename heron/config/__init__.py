@@ -1,0 +1,40 @@
+"""Settings of a run: the schema, and how recipe, file and command line are laid over one another."""
+
+from heron.config.loading import config_from_dict, load_config, to_toml
+from heron.config.overrides import parse_overrides
+from heron.config.recipe import Recipe, recipes
+from heron.config.schema import (
+    DTYPES,
+    EMBEDDED,
+    LOSS_TYPES,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RewardsConfig,
+    RolloutConfig,
+    TrainConfig,
+    WarmupConfig,
+)
+
+__all__ = [
+    "Config",
+    "DTYPES",
+    "DataConfig",
+    "EMBEDDED",
+    "EvaluationConfig",
+    "LOSS_TYPES",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "Recipe",
+    "RewardsConfig",
+    "RolloutConfig",
+    "TrainConfig",
+    "WarmupConfig",
+    "config_from_dict",
+    "load_config",
+    "parse_overrides",
+    "recipes",
+    "to_toml",
+]

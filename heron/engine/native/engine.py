@@ -1,0 +1,190 @@
+"""Sampling in waves: prefill every prompt once, then decode all completions together, dropping those that have ended.
+
+The one hard idea: the sampler *is* the trainer's model (see `kernels.attention`), so its log-probs are the trainer's and a new
+policy version needs no copy. What it leaves out: refilling the places of finished completions before the wave has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from heron.engine.native.cache import DecodePlan, KeyValueCache, PrefillPlan, empty_cache, prompt_layout
+from heron.engine.protocol import Request, SamplingParams
+from heron.errors import EngineError
+from heron.kernels.attention import packed_plan
+from heron.kernels.sampling import sample
+from heron.models.policy import Policy
+from heron.types import Completion, FinishReason
+
+COMPACT_BELOW = 0.8
+"""Finished rows are dropped from the tensors once fewer than this share of the rows is alive."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One completion in the making."""
+
+    uniforms: Tensor  # [max_tokens] float64
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class NativeEngine:
+    """Samples from `policy` itself."""
+
+    def __init__(self, policy: Policy, *, max_concurrent: int = 256) -> None:
+        self.policy = policy
+        self.max_concurrent = max_concurrent
+
+    def sync(self) -> None:
+        """The weights are shared: nothing to do."""
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """The cache of a wave lives only inside `generate`; on CUDA its memory goes back to the allocator's free list."""
+        yield
+
+    def generate(
+        self, requests: Sequence[Request], params: SamplingParams, *, on_progress: Progress | None = None
+    ) -> list[list[Completion]]:
+        """Completions of each request, in the order of its seeds."""
+        self._check(requests, params)
+        sequences = [[_Sequence(uniforms=_uniforms(seed, params)) for seed in request.seeds] for request in requests]
+        everything = [sequence for siblings in sequences for sequence in siblings]
+        with self.policy.sampling():
+            for wave in self._waves(requests):
+                members = [[sequences[request][sibling] for sibling in siblings] for request, siblings in wave]
+                prompts = [requests[request].prompt_ids for request, _ in wave]
+                for _ in self._decode(prompts, members, params):
+                    if on_progress is not None:
+                        on_progress(sum(sequence.finish_reason is not None for sequence in everything), len(everything))
+        return [[self._completion(sequence) for sequence in siblings] for siblings in sequences]
+
+    def _check(self, requests: Sequence[Request], params: SamplingParams) -> None:
+        limit = self.policy.context_length
+        longest = max((len(request.prompt_ids) for request in requests), default=0)
+        if limit is not None and longest + params.max_tokens > limit:
+            raise EngineError(f"A prompt of {longest} tokens and up to {params.max_tokens} new ones exceed the model's context "
+                              f"of {limit}. Shorten the prompts or rollout.max_completion_length.")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("A request has no prompt tokens. Every prompt needs at least one.")
+
+    def _waves(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, range]]]:
+        """Cut the requests into waves of at most `max_concurrent` completions: `(request, its siblings)`, longest prompts first."""
+        wave: list[tuple[int, range]] = []
+        room = self.max_concurrent
+        for request in sorted(range(len(requests)), key=lambda index: -len(requests[index].prompt_ids)):
+            first, count = 0, len(requests[request].seeds)
+            while first < count:
+                taken = min(count - first, room)
+                wave.append((request, range(first, first + taken)))
+                first, room = first + taken, room - taken
+                if room == 0:
+                    yield wave
+                    wave, room = [], self.max_concurrent
+        if wave:
+            yield wave
+
+    def _decode(
+        self, prompts: Sequence[tuple[int, ...]], members: Sequence[Sequence[_Sequence]], params: SamplingParams
+    ) -> Iterator[None]:
+        """Run one wave to its end, yielding after every token."""
+        alive = [sequence for siblings in members for sequence in siblings]
+        cache, logits = self._prefill(prompts, [len(siblings) for siblings in members], params.max_tokens)
+        lengths = torch.tensor(
+            [len(prompt) for prompt, siblings in zip(prompts, members, strict=True) for _ in siblings], device=self.policy.device
+        )  # [B] position of the next token
+        padded = bool((cache.starts > 0).any())
+        for column in range(params.max_tokens):
+            tokens = self._choose(logits, alive, column, params)  # [B]
+            self._record(alive, column, params.max_tokens)
+            yield
+            open_rows = [row for row, sequence in enumerate(alive) if sequence.finish_reason is None]
+            if not open_rows:
+                return
+            if len(open_rows) < COMPACT_BELOW * len(alive):
+                rows = torch.tensor(open_rows, device=self.policy.device)
+                cache.keep(rows)
+                alive = [alive[row] for row in open_rows]
+                tokens, lengths = tokens[rows], lengths[rows]
+            logits = self._step(cache, tokens, lengths, padded)
+            lengths = lengths + 1
+
+    def _prefill(
+        self, prompts: Sequence[tuple[int, ...]], copies: Sequence[int], max_tokens: int
+    ) -> tuple[KeyValueCache, Tensor]:
+        """Compute every prompt once; returns the filled cache and the logits `[B, V]` of every completion's first token."""
+        device = self.policy.device
+        lengths = [len(prompt) for prompt in prompts]
+        width = max(lengths)
+        source, rows, columns, starts = prompt_layout(lengths, copies, width)
+        cache = empty_cache(starts, capacity=width + max_tokens, cursor=width, device=device)
+        offsets = [sum(lengths[:index]) for index in range(len(lengths))]
+        plan = PrefillPlan(
+            packed=packed_plan([range(start, start + n) for start, n in zip(offsets, lengths, strict=True)], device=device),
+            cache=cache, source=torch.tensor(source, device=device),
+            rows=torch.tensor(rows, device=device), columns=torch.tensor(columns, device=device),
+        )
+        token_ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)  # [1, T]
+        positions = torch.tensor([[position for n in lengths for position in range(n)]], device=device)  # [1, T]
+        hidden = self.policy.hidden(token_ids, positions, plan)  # [1, T, D]
+        last = torch.tensor([start + n - 1 for start, n in zip(offsets, lengths, strict=True)], device=device)
+        logits = self.policy.logits(hidden[0, last])  # [prompts, V]
+        return cache, logits.repeat_interleave(torch.tensor(copies, device=device), dim=0)
+
+    def _step(self, cache: KeyValueCache, tokens: Tensor, positions: Tensor, padded: bool) -> Tensor:
+        """Feed one token per row; returns the logits `[B, V]` of the next ones."""
+        visible = None
+        if padded:
+            columns = torch.arange(cache.cursor + 1, device=tokens.device)
+            visible = (columns >= cache.starts[:, None])[:, None, None]  # [B, 1, 1, t]
+        hidden = self.policy.hidden(tokens[:, None], positions[:, None], DecodePlan(cache=cache, visible=visible))
+        cache.cursor += 1
+        return self.policy.logits(hidden[:, 0])
+
+    @staticmethod
+    def _choose(logits: Tensor, alive: Sequence[_Sequence], column: int, params: SamplingParams) -> Tensor:
+        """Draw the next token of every row that is still open; ended rows that wait to be dropped are drawn and ignored."""
+        if params.temperature == 0:
+            logprobs = logits.log_softmax(-1)
+            tokens = logprobs.argmax(-1)
+            chosen, entropy = logprobs.gather(-1, tokens[:, None]).squeeze(-1), torch.zeros_like(logprobs[:, 0])
+        else:
+            uniforms = torch.stack([sequence.uniforms[column] for sequence in alive]).to(logits.device)  # [B]
+            tokens, chosen, entropy = sample(logits / params.temperature, uniforms)
+        for sequence, token, logprob, nats in zip(alive, tokens.tolist(), chosen.tolist(), entropy.tolist(), strict=True):
+            if sequence.finish_reason is None:
+                sequence.token_ids.append(token)
+                sequence.logprobs.append(logprob)
+                sequence.entropies.append(nats)
+        return tokens
+
+    def _record(self, alive: Sequence[_Sequence], column: int, max_tokens: int) -> None:
+        """Close the sequences that have just ended."""
+        for sequence in alive:
+            if sequence.finish_reason is None:
+                if sequence.token_ids[-1] in self.policy.end_ids:
+                    sequence.finish_reason = FinishReason.STOP
+                elif column + 1 == max_tokens:
+                    sequence.finish_reason = FinishReason.LENGTH
+
+    def _completion(self, sequence: _Sequence) -> Completion:
+        assert sequence.finish_reason is not None, "a wave ended with an open sequence"
+        return Completion(
+            token_ids=tuple(sequence.token_ids), logprobs=tuple(sequence.logprobs), finish_reason=sequence.finish_reason,
+            policy_version=self.policy.version, entropy=sum(sequence.entropies) / len(sequence.entropies),
+        )
+
+
+def _uniforms(seed: int, params: SamplingParams) -> Tensor:
+    """The random numbers of one completion, `[max_tokens]` float64 on the CPU."""
+    return torch.rand(params.max_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

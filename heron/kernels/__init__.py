@@ -1,0 +1,1 @@
+"""Operations whose memory or speed decides what fits and how long it takes. Torch only, plain arguments."""

@@ -1,0 +1,116 @@
+"""From a folder or a hub id to a policy: tokenizer, weights, adapter, attention.
+
+The checkpoint's own dtype is kept unless another one is asked for (never silently float32); adapter weights are always float32,
+because bfloat16 cannot hold their small updates. What cannot be loaded is refused by name, before any time is spent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heron.config.schema import ModelConfig
+from heron.data.templates import TEMPLATES
+from heron.errors import ConfigError, ModelError, TemplateError, did_you_mean
+from heron.kernels import attention
+from heron.models.policy import Policy
+from heron.types import Tags
+
+
+def load_policy(config: ModelConfig, tags: Tags, *, source: str | Path | None = None, adapter: Path | None = None) -> Policy:
+    """The policy that the config asks for.
+
+    Args:
+        config: model section.
+        tags: the format's tags, kept with the policy.
+        source: folder to load instead of `config.name` (the warmed-up embedded model, for one).
+        adapter: folder of a trained adapter to continue with, in PEFT's layout.
+    """
+    name = str(source or config.name)
+    attention.register()
+    tokenizer = load_tokenizer(name, config)
+    model = _load_model(name, config)
+    if config.method == "lora":
+        model = _with_adapter(model, config, adapter)
+    return Policy(model, tokenizer, tags=tags, source=name)
+
+
+def load_tokenizer(name: str, config: ModelConfig) -> Any:
+    """The tokenizer, with a chat template and a padding token, or an error that says what to set."""
+    from transformers import AutoTokenizer
+
+    _refuse_missing_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
+    except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
+        raise ModelError(f"No tokenizer could be loaded from {name!r}: {error}") from error
+    if config.chat_template is not None:
+        if config.chat_template not in TEMPLATES:
+            raise ConfigError(f"model.chat_template {config.chat_template!r} is not built in; there are {', '.join(TEMPLATES)}."
+                              f"{did_you_mean(config.chat_template, TEMPLATES)}")
+        tokenizer.chat_template = TEMPLATES[config.chat_template]
+    if tokenizer.chat_template is None:
+        raise TemplateError(f"{name} has no chat template: it looks like a base model. Choose one of Heron's with "
+                            f"--model.chat_template=chatml (there are {', '.join(TEMPLATES)}); it is saved with the model.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_model(name: str, config: ModelConfig) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name, revision=config.revision, dtype=config.dtype if config.dtype == "auto" else getattr(torch, config.dtype),
+        )
+    except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
+        raise ModelError(f"No causal language model could be loaded from {name!r}: {error}") from error
+    _use_heron_attention(model, name)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device)
+
+
+def _use_heron_attention(model: Any, name: str) -> None:
+    """Switch to the registered attention function, and refuse what it would compute wrongly."""
+    text_config = model.config.get_text_config()
+    if getattr(text_config, "attn_logit_softcapping", None):
+        raise ModelError(f"{name} caps its attention logits ({type(model).__name__}), which is not supported yet.")
+    if getattr(text_config, "attention_dropout", 0.0):
+        raise ModelError(f"{name} has attention_dropout {text_config.attention_dropout}; set it to 0 in config.json.")
+    try:
+        model.set_attn_implementation(attention.NAME)
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
+
+
+def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:
+    """A PEFT model whose adapter weights are float32, whatever the base is."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    if adapter is not None:
+        wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    else:
+        lora = LoraConfig(
+            r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=0.0, task_type="CAUSAL_LM",
+            target_modules=list(config.lora_target_modules) or "all-linear",
+        )
+        try:
+            wrapped = get_peft_model(model, lora, autocast_adapter_dtype=True)
+        except ValueError as error:
+            raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} does not fit this model: {error}") from error
+    for _, weight in wrapped.named_parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return wrapped
+
+
+def _refuse_missing_folder(name: str) -> None:
+    """A path that does not exist is an error here, not a request to the hub."""
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path and not Path(name).expanduser().is_dir():
+        raise ModelError(f"There is no model folder {name!r}. Give a folder in Hugging Face format, or a hub id such as Qwen/Qwen3-0.6B.")

@@ -1,0 +1,184 @@
+"""The policy: model, tokenizer, and the version of its weights.
+
+The one hard idea: everything that turns messages into tokens and tokens into log-probs goes through here, so the sampler and
+the trainer cannot disagree about either. Tokens come out of the template once and are never re-tokenised from text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heron.data.templates import prefilled_tag
+from heron.errors import ModelError, TemplateError
+from heron.kernels.attention import AttentionPlan
+from heron.kernels.logprobs import selected_logprobs
+from heron.types import Message, Tags
+
+_REPLY_MARK = "\u2063heron-reply\u2063"
+
+
+class Policy:
+    """The model being trained, as the engine and the trainer see it."""
+
+    version: int
+    """Optimizer steps that these weights have seen."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, tags: Tags, source: str, version: int = 0) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.tags = tags
+        self.source = source
+        self.version = version
+        self.reference_model: Any = None
+        self.is_lora = hasattr(model, "peft_config")
+        self._causal = model.get_base_model() if self.is_lora else model
+        self._decoder: nn.Module = self._causal.get_decoder()
+        self._head: nn.Module = self._causal.get_output_embeddings()
+        self.end_ids = _end_tokens(tokenizer, self._causal)
+        text_config = self._causal.config.get_text_config()
+        self.vocabulary_size = int(self._head.weight.shape[0])  # type: ignore[union-attr, arg-type]
+        self.context_length = int(getattr(text_config, "max_position_embeddings", 0) or 0) or None
+        self._softcap = getattr(text_config, "final_logit_softcapping", None)
+        self._scale = _logit_scale(text_config)
+
+    @property
+    def device(self) -> torch.device:
+        return self._head.weight.device  # type: ignore[union-attr, return-value]
+
+    @property
+    def text_config(self) -> Any:
+        """The language model's transformers config."""
+        return self._causal.config.get_text_config()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the activations."""
+        return self._head.weight.dtype  # type: ignore[union-attr, return-value]
+
+    # Text and tokens
+
+    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Prompt tokens of a conversation that the model is to continue."""
+        return self.encode(self.render_text(messages))
+
+    def render_text(self, messages: Sequence[Message]) -> str:
+        """The prompt as the template writes it, special tokens visible."""
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # boundary: a template is third-party code and raises anything
+            raise TemplateError(f"The chat template of {self.source} cannot render {list(messages)!r}: {error}") from error
+        return str(text)
+
+    def render_reply(self, messages: Sequence[Message], reply: Sequence[Message], *, ended: bool) -> tuple[int, ...]:
+        """Tokens that follow a sampled answer when an environment replies: the rest of that turn, the reply, a new opening.
+
+        `ended` says that the answer's last token was an end token, which must not be written twice.
+        """
+        marked = [*messages, {"role": "assistant", "content": _REPLY_MARK}, *reply]
+        text = self.render_text(marked)
+        if text.count(_REPLY_MARK) != 1:
+            raise TemplateError(f"The chat template of {self.source} drops or repeats earlier answers; it cannot be used "
+                                "for several turns.")
+        rest = self.encode(text.split(_REPLY_MARK)[1])
+        return rest[1:] if ended and rest and rest[0] in self.end_ids else rest
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text whose special tokens are already written out."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of sampled tokens, end and padding tokens left out."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def prefilled(self, prompt_text: str) -> str:
+        """The opening tag that the rendered prompt already ends with, or an empty string."""
+        return prefilled_tag(prompt_text, self.tags)
+
+    # Tensors
+
+    def hidden(self, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        """Last hidden states `[B, T, D]` of `token_ids [B, T]` at `positions [B, T]`, attending as the plan says."""
+        return self._forward(self._decoder, token_ids, positions, plan)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits `[N, V]` of hidden states `[N, D]`, before any temperature."""
+        z = nn.functional.linear(hidden, self._head.weight, self._head.bias).float() * self._scale  # type: ignore[arg-type]
+        return z if self._softcap is None else self._softcap * torch.tanh(z / self._softcap)
+
+    def logprobs(self, hidden: Tensor, targets: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies `[N]` of `targets [N]` after `hidden [N, D]`; never holds `[N, V]`."""
+        return selected_logprobs(
+            hidden, self._head.weight, targets, bias=self._head.bias, scale=self._scale,  # type: ignore[arg-type]
+            softcap=self._softcap, temperature=temperature,
+        )
+
+    @torch.no_grad()
+    def reference_logprobs(
+        self, token_ids: Tensor, positions: Tensor, plan: AttentionPlan, where: Tensor, targets: Tensor, *, temperature: float
+    ) -> Tensor:
+        """Log-probs `[N]` of `targets [N]` under the reference: the start of the run. `where [N]` are the predicting positions."""
+        if self.is_lora:
+            with self.model.disable_adapter():
+                hidden = self.hidden(token_ids, positions, plan)
+            return self.logprobs(hidden[0, where], targets, temperature=temperature)[0]
+        assert self.reference_model is not None, "full fine-tuning with beta > 0 needs a frozen copy of the start"
+        reference = Policy(self.reference_model, self.tokenizer, tags=self.tags, source=self.source)
+        hidden = reference.hidden(token_ids, positions, plan)
+        return reference.logprobs(hidden[0, where], targets, temperature=temperature)[0]
+
+    @staticmethod
+    def _forward(decoder: nn.Module, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        output = decoder(input_ids=token_ids, position_ids=positions, use_cache=False, plan=plan)
+        return output.last_hidden_state
+
+    # Weights
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Named parameters that are trained."""
+        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+
+    def num_parameters(self, *, trainable: bool = False) -> int:
+        """Count of weights, tied ones once."""
+        return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad or not trainable)
+
+    @contextlib.contextmanager
+    def sampling(self) -> Iterator[None]:
+        """No gradients, no dropout, no recomputation, while the engine samples from these weights."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _end_tokens(tokenizer: Any, model: Any) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's and all of the generation config's."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    ids = frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+    if not ids:
+        raise ModelError("Neither the tokenizer nor the generation config names an end token, so no answer could ever end. "
+                         "Set eos_token in tokenizer_config.json.")
+    return ids
+
+
+def _logit_scale(config: Any) -> float:
+    """What the family multiplies its logits with; 1 where it names nothing."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if (scale := getattr(config, name, None)) is not None:
+            return float(scale)
+    scaling = getattr(config, "logits_scaling", None)
+    return 1.0 if scaling is None else 1.0 / float(scaling)

@@ -1,0 +1,72 @@
+"""Finds the parts of a completion: its reasoning, its answer, and what stands around them.
+
+The hard idea: the model decides what it writes, so every ambiguity is a way to be paid twice. An answer is read only if there
+is one pair of answer tags after the reasoning; two answers, an answer inside the reasoning, or an unclosed one (perhaps cut in
+the middle of a number) are no answer. Searching is by `str.find` and `str.count`: linear time on any input.
+
+A chat template may end the prompt with the opening tag; `prefilled` is that tag, and counts as written by the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heron.types import Tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A completion with each of the four tags exactly once, in order, cut at the tags; texts are not stripped."""
+
+    before: str
+    """In front of the reasoning."""
+    reasoning: str
+    """Between the reasoning tags."""
+    between: str
+    """From the end of the reasoning to the answer."""
+    answer: str
+    """Between the answer tags."""
+    after: str
+    """Behind the answer."""
+
+    @property
+    def is_clean(self) -> bool:
+        """True if nothing but whitespace stands outside the tags, and the answer is not blank."""
+        return not (self.before + self.between + self.after).strip() and bool(self.answer.strip())
+
+
+def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
+    """What stands between the answer tags, stripped; None if there is no answer, or more than one.
+
+    | completion                                        | answer |
+    |---------------------------------------------------|--------|
+    | `<answer> 5 </answer>`, with or without reasoning | `"5"`  |
+    | `<answer></answer>`                               | `""`   |
+    | `5`, `<answer>5`, `</answer>5<answer>`            | None   |
+    | `<answer>5</answer><answer>6</answer>`            | None   |
+    | `<reasoning><answer>5</answer></reasoning>`       | None   |
+    """
+    text = (prefilled + completion).rpartition(tags.reasoning_end)[2]
+    if text.count(tags.solution_start) != 1 or text.count(tags.solution_end) != 1:
+        return None
+    start = text.index(tags.solution_start) + len(tags.solution_start)
+    end = text.index(tags.solution_end)
+    return text[start:end].strip() if start <= end else None
+
+
+def parts(completion: str, tags: Tags, prefilled: str = "") -> Parts | None:
+    """The completion cut at its four tags; None unless each is there exactly once, in order."""
+    text = prefilled + completion
+    pieces = []
+    for tag in tags:
+        if text.count(tag) != 1:
+            return None
+        piece, _, text = text.partition(tag)
+        pieces.append(piece)
+    before, reasoning, between, answer = pieces
+    whole = Parts(before=before, reasoning=reasoning, between=between, answer=answer, after=text)
+    return whole if _each_tag_once(prefilled + completion, tags) else None
+
+
+def _each_tag_once(text: str, tags: Tags) -> bool:
+    return all(text.count(tag) == 1 for tag in tags)

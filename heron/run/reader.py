@@ -1,0 +1,163 @@
+"""A run directory, read: the same on a live, a dead and a copied run.
+
+The one hard idea: the record is the truth, so nothing here is remembered; every call reads the files as they are now. A run that
+calls itself running while nobody holds its lock was killed, and is reported as interrupted.
+
+Files: `run.json` (manifest), `config.toml` (resolved), `metrics.jsonl` (a line per step), `events.jsonl`, `rollouts/step-000010.jsonl`
+(a line per rollout), `evaluation/<name>.jsonl` (a line per problem), `checkpoints/`, `model/`, `summary.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heron.errors import RunError, did_you_mean
+from heron.run import lock, records
+from heron.run.records import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One measurement on the held-out problems."""
+
+    name: str
+    """`before`, `after`, or `step-000020`."""
+    totals: Mapping[str, Any]
+    """Accuracy, pass@1 and their intervals, mean reward, format rate, length, truncation, step."""
+    rows: tuple[Record, ...]
+    """One per problem: id, question, answer, greedy text, verdict, reward, length, truncated, samples."""
+
+
+class Run:
+    """A run directory. Example: `Run("runs/first").metrics()[-1]["reward"]`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "run.json").is_file():
+            raise RunError(_advice(self.path))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def manifest(self) -> Record:
+        """Who and what: id, status, created, argv, versions, model, rewards, tags."""
+        return _read_json(self.path / "run.json")
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `interrupted` or `failed`."""
+        status = str(self.manifest.get("status"))
+        return "interrupted" if status == "running" and not lock.is_held(self.path) else status
+
+    @property
+    def config_toml(self) -> str:
+        """The resolved configuration, as text."""
+        return (self.path / "config.toml").read_text(encoding="utf-8")
+
+    @property
+    def settings(self) -> Record:
+        """The resolved configuration, as nested mappings."""
+        return tomllib.loads(self.config_toml)
+
+    @property
+    def summary(self) -> Record | None:
+        """What the run came to, or None while it has not ended."""
+        path = self.path / "summary.json"
+        return _read_json(path) if path.exists() else None
+
+    @property
+    def model_dir(self) -> Path:
+        """Where the trained model lies, in Hugging Face format; RunError if the run has not come to that."""
+        path = self.path / "model"
+        if not path.is_dir():
+            raise RunError(f"{self.path} has no trained model: the run is {self.status}. Resume it, or name a run that finished.")
+        return path
+
+    def metrics(self) -> list[Record]:
+        """Every recorded step, in order. Null stands for a number that was not finite."""
+        return records.read_lines(self.path / "metrics.jsonl")
+
+    def events(self, kind: str | None = None) -> list[Record]:
+        """Everything that happened, or only the events of one kind."""
+        return [event for event in records.read_lines(self.path / "events.jsonl") if kind in (None, event["kind"])]
+
+    def rollout_steps(self) -> tuple[int, ...]:
+        """Steps whose rollouts were recorded."""
+        return tuple(sorted(int(path.stem.removeprefix("step-")) for path in self.path.glob("rollouts/step-*.jsonl")))
+
+    def rollouts(self, step: int) -> list[Record]:
+        """Every rollout of a step, with its rewards and its advantage."""
+        path = rollout_file(self.path, step)
+        if not path.exists():
+            known = self.rollout_steps()
+            span = f"It has them for {len(known)} steps, {known[0]} to {known[-1]}." if known else "It has recorded none yet."
+            raise RunError(f"{self.path} has no rollouts of step {step}. {span}")
+        return records.read_lines(path)
+
+    def evaluations(self) -> dict[str, Mapping[str, Any]]:
+        """Totals of every evaluation by name, oldest first."""
+        latest: dict[str, Mapping[str, Any]] = {}
+        for event in self.events("evaluation"):
+            latest.pop(event["name"], None)
+            latest[event["name"]] = event["totals"]
+        return {name: totals for name, totals in latest.items() if (self.path / "evaluation" / f"{name}.jsonl").exists()}
+
+    def evaluation(self, name: str) -> Evaluation:
+        """The evaluation of that name; RunError if it has not been made."""
+        known = self.evaluations()
+        if name not in known:
+            raise RunError(f"{self.path} has no evaluation {name!r}; it has {', '.join(known) or 'none'}.{did_you_mean(name, known)}")
+        rows = records.read_lines(self.path / "evaluation" / f"{name}.jsonl")
+        return Evaluation(name=name, totals=known[name], rows=tuple(rows))
+
+
+def list_runs(folder: str | Path) -> tuple[Run, ...]:
+    """The runs directly inside `folder` (or the one that it is), newest first; RunError if there is no such folder."""
+    path = Path(folder)
+    if (path / "run.json").is_file():
+        return (Run(path),)
+    if not path.is_dir():
+        raise RunError(f"There is no folder {path}. Start a run with `heron train`, or name the folder that holds your runs.")
+    runs = [Run(child) for child in path.iterdir() if (child / "run.json").is_file()]
+    return tuple(sorted(runs, key=_created, reverse=True))
+
+
+def rollout_file(directory: Path, step: int) -> Path:
+    """Where the rollouts of a step are recorded."""
+    return directory / "rollouts" / f"step-{step:06d}.jsonl"
+
+
+def reward_names(metrics: list[Record]) -> list[str]:
+    """Reward functions in the order in which they were logged."""
+    keys = dict.fromkeys(key for record in metrics for key in record)
+    return [key.removeprefix("rewards/").removesuffix("/mean") for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
+
+
+def _created(run: Run) -> tuple[str, str]:
+    """When it was started; a run whose manifest is spoilt counts as the oldest, so that it does not hide the others."""
+    try:
+        return str(run.manifest.get("created", "")), run.path.name
+    except RunError:
+        return "", run.path.name
+
+
+def _read_json(path: Path) -> Record:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON ({error}). Restore it from a copy.") from error
+
+
+def _advice(path: Path) -> str:
+    if not path.exists():
+        return f"There is no run at {path}. Check the path; `heron runs` lists the runs you have."
+    inside = sorted(child.name for child in path.iterdir() if (child / "run.json").is_file()) if path.is_dir() else []
+    if inside:
+        return f"{path} is not a run but holds {len(inside)}: name one, such as {path / inside[-1]}."
+    return f"{path} is not a run directory (it has no run.json). Name a folder that `heron train` wrote."

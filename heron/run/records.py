@@ -1,0 +1,89 @@
+"""Files that survive `kill -9`: lines that are appended whole, and small files that are replaced in one step.
+
+The one hard idea: a line is handed to the operating system with a single write, unbuffered, and counts only once it ends in
+a newline. So a killed process leaves at most one torn line, at the very end, which readers ignore and `cut` removes.
+
+Left out: a power cut. Appended lines are not synced to the disk (replaced files are), so the newest may be lost with the power.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from heron.errors import RunError
+
+Record = dict[str, Any]
+"""One line of a record file."""
+
+
+def append(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one line with one write; it is with the operating system when this returns."""
+    with open(path, "ab", buffering=0) as file:
+        _write_whole(file.fileno(), _line(record))
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole file of lines; nobody ever sees half of it."""
+    replace(path, b"".join(map(_line, records)))
+
+
+def read_lines(path: Path) -> list[Record]:
+    """Every complete line; none if the file does not exist. A torn last line is ignored, a bad one before it is an error."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records: list[Record] = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) - 1 and not lines[-1]:
+                break
+            raise RunError(f"{path}:{number} is not a JSON line ({error}). Restore the file from a copy, or remove that line.") from error
+    return records
+
+
+def cut(path: Path, keep: Callable[[Record], bool]) -> None:
+    """Rewrite the file with the complete lines that `keep` wants: this also removes a torn last line."""
+    if path.exists():
+        write_lines(path, [record for record in read_lines(path) if keep(record)])
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put new content in a file's place in one step: a reader, or a kill, finds the old or the new content, never a mixture."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader accepts: a number that is not finite becomes null, and text is escaped to ASCII."""
+    return json.dumps(_finite(value), allow_nan=False, indent=indent)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return to_json(record).encode("ascii") + b"\n"
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """`write` may take only a part when the disk is nearly full; the rest then raises instead of being lost in silence."""
+    while data:
+        data = data[os.write(descriptor, data):]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

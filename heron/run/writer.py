@@ -1,0 +1,148 @@
+"""The pen of a run: the trainer calls it, and everything that is to outlive the process goes through it.
+
+The one hard idea: what is recorded and what is shown are one stream. Each record is first written to its file and then given to
+the listeners, so a viewer never shows what a kill could still lose, and the trainer knows no viewer.
+
+Left out: checkpoints and the trained model, which `training` and `models` write into `checkpoints/` and `model/` themselves.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from heron.errors import RunError
+from heron.run import lock, records
+from heron.run.reader import Run, rollout_file
+from heron.types import Group, Rollout
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+"""Called as `listener(kind, payload)` with every metrics record ("metrics"), every event by its kind, and "progress"."""
+
+STATUSES = ("running", "finished", "interrupted", "failed")
+
+
+class RunWriter:
+    """Writes one run directory. Made by `create` for a new run and by `reopen` to go on with an old one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory
+        self._listeners: list[Listener] = []
+        self._lock = lock.take(directory)
+
+    @classmethod
+    def create(cls, directory: str | Path, *, config_toml: str, manifest: Mapping[str, Any]) -> RunWriter:
+        """Start a new run in `directory`, which is made if need be and must not hold a run yet."""
+        path = Path(directory)
+        if (path / "run.json").exists():
+            raise RunError(f"{path} already holds a run. Choose another run directory, or resume that run.")
+        for folder in ("rollouts", "evaluation", "checkpoints"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        writer = cls(path)
+        records.replace(path / "config.toml", config_toml.encode())
+        writer._write_manifest({"id": path.resolve().name, "created": _now(), **manifest, "status": "running"})
+        return writer
+
+    @classmethod
+    def reopen(cls, directory: str | Path, *, last_step: int) -> RunWriter:
+        """Go on after `last_step`: what was recorded of later steps is taken back, so that they can be recorded anew."""
+        run = Run(directory)
+        writer = cls(run.path)
+        writer._take_back(run, last_step)
+        writer._write_manifest({**run.manifest, "status": "running"})
+        writer.event("resume", last_step=last_step)
+        return writer
+
+    def subscribe(self, listener: Listener) -> None:
+        """Let `listener` hear everything from now on. One that raises is dropped, with a warning and an event: viewers never stop a run."""
+        self._listeners.append(listener)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record a step's metrics as one line. A number that is not finite is recorded as null."""
+        record = {"step": step, **metrics}
+        records.append(self.path / "metrics.jsonl", record)
+        self._tell("metrics", record)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Record that something happened, with the time of day."""
+        records.append(self.path / "events.jsonl", {"kind": kind, "time": time.time(), **fields})
+        self._tell(kind, fields)
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Tell the listeners how far a phase has come; nothing is recorded."""
+        self._tell("progress", {"phase": phase, "done": done, "total": total})
+
+    def rollouts(self, step: int, groups: Sequence[Group]) -> None:
+        """Record every rollout of a step with its rewards, a line each, in a file of the step's own."""
+        rows = [
+            _rollout_row(step, index, sibling, rollout)
+            for index, group in enumerate(groups)
+            for sibling, rollout in enumerate(group.rollouts)
+        ]
+        records.write_lines(rollout_file(self.path, step), rows)
+
+    def evaluation(self, name: str, rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Any]) -> None:
+        """Record an evaluation: its problems in a file, its totals as an event (which makes it count)."""
+        records.write_lines(self.path / "evaluation" / f"{name}.jsonl", rows)
+        self.event("evaluation", name=name, totals=dict(totals))
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        """Write the summary and the final status, tell the listeners with the event "end", and let go of the run."""
+        assert status in STATUSES, status
+        records.replace(self.path / "summary.json", records.to_json(summary, indent=2).encode() + b"\n")
+        self._write_manifest({**Run(self.path).manifest, "status": status, "ended": _now()})
+        self.event("end", status=status, summary=dict(summary))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the run without a word: to readers it then looks like a killed one."""
+        self._lock.close()
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        records.replace(self.path / "run.json", records.to_json(manifest, indent=2).encode() + b"\n")
+
+    def _take_back(self, run: Run, last_step: int) -> None:
+        for name, totals in run.evaluations().items():
+            if totals.get("step", last_step) > last_step:
+                (self.path / "evaluation" / f"{name}.jsonl").unlink()
+        for step in run.rollout_steps():
+            if step > last_step:
+                rollout_file(self.path, step).unlink()
+        records.cut(self.path / "metrics.jsonl", lambda record: record["step"] <= last_step)
+        records.cut(self.path / "events.jsonl", lambda record: True)
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    def _tell(self, kind: str, payload: Mapping[str, Any]) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(kind, payload)
+            except Exception as error:  # the boundary between a run and its viewers
+                self._listeners.remove(listener)
+                warnings.warn(f"A viewer failed on {kind!r} and was switched off: {error!r}. Training goes on.", stacklevel=3)
+                self.event("listener_failed", on=kind, error=repr(error))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> records.Record:
+    return {
+        "step": step,
+        "group": group,
+        "sibling": sibling,
+        "prompt": rollout.prompt.id,
+        "question": rollout.prompt.question,
+        "answer": rollout.prompt.answer,
+        "prefilled": rollout.prefilled,
+        "text": rollout.text,
+        "rewards": dict(rollout.rewards),
+        "reward": rollout.reward,
+        "advantage": rollout.advantage,
+        "finish_reason": str(rollout.turns[-1].completion.finish_reason),
+        "length": len(rollout.completion_ids),
+    }

@@ -1,0 +1,41 @@
+"""Ctrl-C once: finish the step, save, report. Ctrl-C twice: stop now."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+class StopRequest:
+    """Whether somebody asked the loop to end after this step."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+
+@contextlib.contextmanager
+def stop_on_interrupt(announce: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; the second raises KeyboardInterrupt.
+
+    Outside the main thread Python delivers no signals, so nothing is installed there.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if request.is_set:
+            raise KeyboardInterrupt
+        request.is_set = True
+        announce("Stopping after this step; the run will be saved. Press Ctrl-C again to stop at once.")
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""What one batch of rollouts looks like in numbers: rewards, signal, lengths, truncation. Plain Python on plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from heron.types import Group
+
+
+def rollout_metrics(groups: Sequence[Group], reward_names: Sequence[str]) -> dict[str, float]:
+    """Metrics of a step's groups under TRL's names where it has one.
+
+    `rewards/<name>/mean` and `/std` are over the rollouts where the function applied; a function that applied nowhere has no
+    entry. `frac_reward_zero_std` is the share of rollouts in groups without signal.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = [len(rollout.completion_ids) for rollout in rollouts]
+    tokens = max(sum(lengths), 1)
+    values = {
+        **_mean_std("reward", [rollout.reward for rollout in rollouts], "reward", "reward_std"),
+        "frac_reward_zero_std": sum(len(group.rollouts) for group in groups if not group.has_signal) / len(rollouts),
+        "groups/with_signal": fmean(group.has_signal for group in groups),
+        "completions/mean_length": fmean(lengths), "completions/min_length": min(lengths),
+        "completions/max_length": max(lengths), "completions/clipped_ratio": fmean(rollout.truncated for rollout in rollouts),
+        "entropy": sum(
+            turn.completion.entropy * len(turn.completion.token_ids) for rollout in rollouts for turn in rollout.turns) / tokens,
+        "advantages/abs_mean": fmean(abs(rollout.advantage) for rollout in rollouts),
+    }
+    for name in reward_names:
+        scores = [rollout.rewards.get(name) for rollout in rollouts]
+        values |= _mean_std(name, scores, f"rewards/{name}/mean", f"rewards/{name}/std")
+    return values
+
+
+def _mean_std(name: str, scores: Sequence[float | None], mean_key: str, std_key: str) -> dict[str, float]:
+    known = [score for score in scores if score is not None]
+    if not known:
+        return {}
+    return {mean_key: fmean(known), std_key: stdev(known) if len(known) > 1 else 0.0}
+
+
+def wilson(successes: float, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927): sensible near 0 and 1, unlike the normal one."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def mean_interval(values: Sequence[float], *, z: float = 1.959964) -> tuple[float, float]:
+    """95 % confidence interval of a mean of per-problem rates in [0, 1]: problems, not samples, are the independent trials."""
+    if len(values) < 2:
+        return 0.0, 1.0
+    reach = z * stdev(values) / math.sqrt(len(values))
+    return max(0.0, fmean(values) - reach), min(1.0, fmean(values) + reach)

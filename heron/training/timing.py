@@ -1,0 +1,46 @@
+"""Where the time of a step goes, and how much memory the process has taken at most."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+
+
+class StepClock:
+    """Seconds by phase of one step; the rest is reported too."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to phase `name`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    def metrics(self, *, sampled_tokens: int, trained_tokens: int) -> dict[str, float]:
+        """`time/*` in seconds, `throughput/*` in tokens per second."""
+        total = time.perf_counter() - self.started
+        values = {f"time/{name}": seconds for name, seconds in self.seconds.items()}
+        values |= {"time/step": total, "time/unaccounted": total - sum(self.seconds.values())}
+        for phase, tokens in (("sample", sampled_tokens), ("train", trained_tokens)):
+            if self.seconds.get(phase):
+                values[f"throughput/{phase}_tokens_per_second"] = tokens / self.seconds[phase]
+        return values
+
+
+def peak_gib() -> float:
+    """Most memory so far, in GiB: allocated on the GPU if there is one, else resident in the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
