@@ -2,7 +2,7 @@
 
 The idea: every source is a `Layer`, read against the schema by itself, so that an error can still say which file and
 line it stands in. Merging is then plain: later layers win, tables are merged, lists are replaced. A config that Heron
-has written says `resolved = true`: it holds every setting, so nothing is laid beneath it, whatever its recipe has become.
+has written says `resolved = true`: it is complete, so nothing is laid beneath it, whatever became of its recipe.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class ModelConfig:
     """`full` trains every weight; `lora` trains a low-rank adapter and freezes the rest."""
     lora_rank: int = 16
     """Rank of the adapter."""
-    lora_alpha: float = 32.0
+    lora_alpha: int = 32
     """The adapter's output is scaled by `lora_alpha / lora_rank`."""
     lora_dropout: float = 0.0
     """Dropout on the adapter's input while training. Must be 0: sampler and trainer would otherwise disagree."""
@@ -89,12 +89,12 @@ class DataConfig:
     """Use only the first so many rows."""
     shuffle: bool = True
     """Draw the prompts of every epoch in a new order (decided by the seed alone)."""
-    max_digits: int = 3
-    """Generated arithmetic: most digits of a number."""
+    digits: int = 3
+    """Generated arithmetic: digits of each number."""
 
     def __post_init__(self) -> None:
         _require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
-        _require(1 <= self.max_digits <= 9, "data.max_digits must be between 1 and 9", self.max_digits, "3 is the default.")
+        _require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +252,10 @@ class WarmupConfig:
     """Probability that a demonstration forgets every carry."""
     skip_working: float = 0.1
     """Probability that a demonstration guesses without working out."""
-    break_format: float = 0.15
-    """Probability that a demonstration loses or repeats a tag."""
+    break_format: float = 0.18
+    """Probability that a demonstration loses a tag or a pair of tags."""
+    seed: int = 0
+    """Decides the weights that it begins with and the demonstrations."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "demonstrations", "batch_size"):

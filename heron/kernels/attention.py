@@ -127,5 +127,5 @@ def _grid(rows: Sequence[Sequence[int]], seen: set[int], device: torch.device) -
                 seen.add(token)
                 cells.append(number * length + column)
                 tokens.append(token)
-    make = {"dtype": torch.int64, "device": device}
-    return Grid(gather=torch.tensor(gather, **make), cells=torch.tensor(cells, **make), tokens=torch.tensor(tokens, **make))
+    gather_t, cells_t, tokens_t = (torch.tensor(x, dtype=torch.int64, device=device) for x in (gather, cells, tokens))
+    return Grid(gather=gather_t, cells=cells_t, tokens=tokens_t)

@@ -15,6 +15,7 @@ from heron.types import Tags
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+CONTEXT_LENGTH = 1024
 
 
 def build_tokenizer(tags: Tags) -> Any:
@@ -35,17 +36,22 @@ def build_tokenizer(tags: Tags) -> Any:
     return tokenizer
 
 
-def build_model(tokenizer: Any, *, seed: int, context_length: int = 1024) -> Any:
-    """A Qwen3 of about 2.5 million weights, drawn from the seed."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+def build_config(tokenizer: Any) -> Any:
+    """The shape of the model: about 2.1 million weights."""
+    from transformers import Qwen3Config
 
-    config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=context_length,
-        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
+    return Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=640, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=CONTEXT_LENGTH,
+        tie_word_embeddings=True, initializer_range=0.05, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, dtype="float32",
     )
+
+
+def build_model(tokenizer: Any, *, seed: int) -> Any:
+    """A Qwen3 of that shape with weights drawn from the seed, float32."""
+    from transformers import Qwen3ForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config)
-    return model.to(torch.float32)
+        return Qwen3ForCausalLM(build_config(tokenizer)).float()

@@ -19,7 +19,9 @@ from heron.models.policy import Policy
 from heron.types import Tags
 
 
-def load_policy(config: ModelConfig, tags: Tags, *, source: str | Path | None = None, adapter: Path | None = None) -> Policy:
+def load_policy(
+    config: ModelConfig, tags: Tags, *, source: str | Path | None = None, adapter: Path | None = None, without_adapter: bool = False
+) -> Policy:
     """The policy that the config asks for.
 
     Args:
@@ -27,12 +29,13 @@ def load_policy(config: ModelConfig, tags: Tags, *, source: str | Path | None = 
         tags: the format's tags, kept with the policy.
         source: folder to load instead of `config.name` (the warmed-up embedded model, for one).
         adapter: folder of a trained adapter to continue with, in PEFT's layout.
+        without_adapter: load the bare base even if the method is `lora`.
     """
     name = str(source or config.name)
     attention.register()
     tokenizer = load_tokenizer(name, config)
     model = _load_model(name, config)
-    if config.method == "lora":
+    if config.method == "lora" and not without_adapter:
         model = _with_adapter(model, config, adapter)
     return Policy(model, tokenizer, tags=tags, source=name)
 
@@ -63,7 +66,7 @@ def _load_model(name: str, config: ModelConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             name, revision=config.revision, dtype=config.dtype if config.dtype == "auto" else getattr(torch, config.dtype),
         )
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
@@ -72,7 +75,8 @@ def _load_model(name: str, config: ModelConfig) -> Any:
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device)
+    model.to(device)
+    return model
 
 
 def _use_heron_attention(model: Any, name: str) -> None:

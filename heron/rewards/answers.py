@@ -1,8 +1,9 @@
 """Finds the parts of a completion: its reasoning, its answer, and what stands around them.
 
-The hard idea: the model decides what it writes, so every ambiguity is a way to be paid twice. An answer is read only if there
-is one pair of answer tags after the reasoning; two answers, an answer inside the reasoning, or an unclosed one (perhaps cut in
-the middle of a number) are no answer. Searching is by `str.find` and `str.count`: linear time on any input.
+The hard idea: the model decides what it writes, so every ambiguity is a way to be paid twice. An answer is read only
+if there is one pair of answer tags after the reasoning; two answers, an answer inside the reasoning, or an unclosed
+one (perhaps cut in the middle of a number) are no answer. Searching is by `str.find` and `str.count`: linear time on
+any input.
 
 A chat template may end the prompt with the opening tag; `prefilled` is that tag, and counts as written by the model.
 """
@@ -56,17 +57,14 @@ def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
 
 def parts(completion: str, tags: Tags, prefilled: str = "") -> Parts | None:
     """The completion cut at its four tags; None unless each is there exactly once, in order."""
-    text = prefilled + completion
+    rest = prefilled + completion
+    if any(rest.count(tag) != 1 for tag in tags):
+        return None
     pieces = []
     for tag in tags:
-        if text.count(tag) != 1:
+        piece, found, rest = rest.partition(tag)
+        if not found:
             return None
-        piece, _, text = text.partition(tag)
         pieces.append(piece)
     before, reasoning, between, answer = pieces
-    whole = Parts(before=before, reasoning=reasoning, between=between, answer=answer, after=text)
-    return whole if _each_tag_once(prefilled + completion, tags) else None
-
-
-def _each_tag_once(text: str, tags: Tags) -> bool:
-    return all(text.count(tag) == 1 for tag in tags)
+    return Parts(before=before, reasoning=reasoning, between=between, answer=answer, after=rest)

@@ -1,9 +1,9 @@
 """Reads the numbers in a text, exactly: a `Fraction`, never a float.
 
-The hard idea is to know what is *one finished number*. `48/2` is work left to do, `3 or 4` is a bet on two answers, and a
-date is not a number: reading a value out of them would pay for not answering. So a text is cut into literals, and a literal
-that only looks like a number ends the reading (None) instead of being skipped. `number` trusts its text (a reference);
-`only_number`, `last_number` and `bare_number` don't (a model's answer).
+The hard idea is to know what is *one finished number*. `48/2` is work left to do, `3 or 4` is a bet on two answers,
+and a date is not a number: reading a value out of them would pay for not answering. So a text is cut into literals,
+and a literal that only looks like a number ends the reading (None) instead of being skipped. `number` trusts its text
+(a reference); `only_number`, `last_number` and `bare_number` don't (a model's answer).
 
 | text                                 | reading                                                             |
 |--------------------------------------|---------------------------------------------------------------------|
@@ -23,8 +23,8 @@ that only looks like a number ends the reading (None) instead of being skipped. 
 | `١٢` `１２`                          | 12: every decimal digit of Unicode                                  |
 | more than 40 digits                  | no number                                                           |
 
-Time is linear in the text: every quantifier is possessive or bounded, and a literal's length is checked before it is parsed.
-Words (`twelve`), roman numerals and expressions are left out.
+Time is linear in the text: every quantifier is possessive or bounded, and a literal's length is checked before it is
+parsed. Words (`twelve`), roman numerals and expressions are left out.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ LARGEST_EXPONENT = 30
 """`1e31` and beyond is no number: powers of ten would be computed in full."""
 
 _LITERAL = re.compile(
-    r"(?P<minus>-[ \t]{0,2})?+"
-    r"(?P<currency>\\?[$€£¥₹][ \t]?(?P<inner>-)?+)?+"
+    r"(?P<minus>-[ \t_]{0,2})?+"
+    r"(?P<currency>\\?[$€£¥₹][ \t_]?(?P<inner>-)?+)?+"
     r"(?P<digits>(?:(?<![.\w])\.)?[0-9][0-9.,'_]*+)"
     r"(?P<exponent>[eE][-+]?[0-9]++)?+"
     r"(?P<over>(?:/[0-9][0-9.,'_]*+)*+)"
@@ -66,19 +66,19 @@ _ASCII = {
 def number(value: str | numbers.Real) -> Fraction:
     """The number that a trusted text such as a reference stands for; `... #### 42` is 42.
 
-    Raises `RewardError` if the text holds no number, or several: `number("12 apples")` is 12, `number("3 or 4")` an error.
+    Raises `RewardError` if the text holds no number, or several: `12 apples` is 12, `3 or 4` is an error.
     """
     if isinstance(value, str):
         return _from_text(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise RewardError(f"A number is wanted, but {value!r} is a {type(value).__name__}. Give text, an int or a float.")
+        raise RewardError(f"A number is wanted, but {value!r} is a {type(value).__name__}. Give text, int or float.")
     if not math.isfinite(value):
         raise RewardError(f"A finite number is wanted, but the value is {value!r}.")
     return Fraction(value) if isinstance(value, numbers.Rational) else Fraction(str(value))
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last number of a text: 5 in `12 apples and 5 pears`. None if there is none, or the last one cannot be read."""
+    """The last number: 5 in `12 apples and 5 pears`. None if there is none, or the last one cannot be read."""
     last: Fraction | None = None
     for values in _literals(_plain(text)):
         last = values[-1]
@@ -106,7 +106,7 @@ def _from_text(text: str) -> Fraction:
         return found[0]
     shown = repr(text if len(text) <= 80 else text[:60] + "...")
     problem = f"{len(found)} numbers" if len(found) > 1 else "no number that can be read"
-    raise RewardError(f"One number is wanted, but there is {problem} in {shown}. Put the number alone, such as 42 or 3/4.")
+    raise RewardError(f"One number is wanted, but there is {problem} in {shown}. Write it alone, such as 42 or 3/4.")
 
 
 def _literals(text: str, *, trusted: bool = False) -> Iterator[list[Fraction | None]]:
@@ -117,7 +117,7 @@ def _literals(text: str, *, trusted: bool = False) -> Iterator[list[Fraction | N
 
 
 def _is_name(text: str, match: re.Match[str]) -> bool:
-    """True for the digits of `x2` or `<h1>`. `2x4` is a product, and letters of unspaced scripts are no part of a number."""
+    """True for the digits of `x2` or `<h1>`; `2x4` is a product, and scripts without spaces are left alone."""
     if match["minus"] or match["currency"]:
         return False
     before = text[max(0, match.start() - 2) : match.start()]
@@ -130,13 +130,14 @@ def _is_negative(text: str, match: re.Match[str]) -> bool:
 
 
 def _is_sign(text: str, match: re.Match[str]) -> bool:
-    """True if the minus is a sign; it is a hyphen in `3-7`, a subtraction in `10 - 5`, a bullet at the start of a line."""
+    """True if the minus is a sign; it is a hyphen in `3-7`, a subtraction in `10 - 5`, a bullet on a line's start."""
     if not match["minus"]:
         return False
     before = text[max(0, match.start() - 3) : match.start()]
     if match["minus"] == "-":
-        return not (before[-1:].isalnum() or before[-1:] in (")", "]", "}", "%", "-"))
-    return before.rstrip(" \t")[-1:] in ("=", "(", "[", "{", ":", ">") or not text[: match.start()].strip()
+        is_word = before[-1:].isascii() and before[-1:].isalnum()
+        return not (is_word or before[-1:] in (")", "]", "}", "%", "-"))
+    return match.start() == 0 or before.rstrip(" \t_")[-1:] in ("=", "(", "[", "{", ":", ">")
 
 
 def _values(match: re.Match[str], *, negative: bool, trusted: bool) -> list[Fraction | None]:
@@ -144,7 +145,8 @@ def _values(match: re.Match[str], *, negative: bool, trusted: bool) -> list[Frac
         return [None]
     pieces = _pieces(match["digits"])
     if match["over"]:
-        values = [_fraction("".join(pieces), match["over"], trusted) if len(pieces) == 1 and not match["exponent"] else None]
+        is_plain = len(pieces) == 1 and not match["exponent"]
+        values = [_fraction(pieces[0], match["over"], trusted) if is_plain else None]
     elif match["exponent"]:
         values = [_scientific(pieces[0], int(match["exponent"][1:])) if len(pieces) == 1 else None]
     else:
@@ -181,7 +183,8 @@ def _fraction(above: str, over: str, trusted: bool) -> Fraction | None:
 
 
 def _plain(text: str) -> str:
-    """The text with Unicode's digits, minus signs and separators in ASCII."""
+    """The text, stripped, with Unicode's digits, minus signs and separators in ASCII."""
+    text = text.strip()
     return text if text.isascii() else _NOT_ASCII.sub(lambda match: _plain_character(match[0]), text)
 
 

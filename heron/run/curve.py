@@ -25,11 +25,11 @@ _STYLE = """
   .card { fill: #ffffff; stroke: #d9dee7; } .grid { stroke: #e8ebf1; } .zero { stroke: #b4bdca; }
   .title { font-size: 19px; font-weight: 650; } .soft { fill: #667085; font-size: 13px; } .tick { fill: #667085; font-size: 12px; }
   .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; } .total { stroke-width: 3; }
-  .band { stroke: none; opacity: 0.13; } .s0 { stroke: #2f6bdc; } .s1 { stroke: #0b8f7a; } .s2 { stroke: #c77700; }
+  .band { stroke: none; opacity: 0.09; } .s0 { stroke: #2f6bdc; } .s1 { stroke: #0b8f7a; } .s2 { stroke: #c77700; }
   .s3 { stroke: #b5379b; } .s4 { stroke: #7a6a00; } .s5 { stroke: #6d4bd0; } .f0 { fill: #2f6bdc; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6eaf2; } .card { fill: #12161d; stroke: #2b323d; } .grid { stroke: #222935; } .zero { stroke: #465264; }
-    .soft, .tick { fill: #97a3b6; } .band { opacity: 0.2; } .s0 { stroke: #79a8ff; } .s1 { stroke: #3fd0b6; } .s2 { stroke: #f2b04c; }
+    .soft, .tick { fill: #97a3b6; } .band { opacity: 0.14; } .s0 { stroke: #79a8ff; } .s1 { stroke: #3fd0b6; } .s2 { stroke: #f2b04c; }
     .s3 { stroke: #ee8ad8; } .s4 { stroke: #d8c75a; } .s5 { stroke: #b39dff; } .f0 { fill: #79a8ff; }
   }"""
 
@@ -57,15 +57,15 @@ def reward_curve_svg(run: Run) -> str:
         raise RunError(f"{run.path} has no recorded step yet, so there is no curve to draw.")
     names = reward_names(metrics)
     totals = _column(metrics, "reward")
-    spread = [(step, std) for step, std in _column(metrics, "reward_std")]
+    spread = dict(_column(metrics, "reward_std"))
     functions = [_column(metrics, f"rewards/{name}/mean") for name in names] if len(names) > 1 else []
-    ticks = _ticks(*_range([totals, *functions], spread))
+    ticks = _ticks(*_range([totals, *functions]))
     place = _placer(metrics[0]["step"], metrics[-1]["step"], ticks[0], ticks[-1])
     lines = [_polyline(points, place, f"s{1 + index % 5}") for index, points in enumerate(functions)]
     body = [
         *_header(run, metrics, names if functions else []),
         *_axes(metrics[0]["step"], metrics[-1]["step"], ticks, place),
-        _band(totals, dict(spread), place, ticks),
+        _band(totals, spread, place, ticks),
         *lines,
         _polyline(totals, place, "s0 total"),
     ]
@@ -90,11 +90,10 @@ def _column(metrics: Sequence[Record], key: str) -> Points:
     return [(step, value) for step, value in zip(steps, values, strict=True) if step is not None and value is not None]
 
 
-def _range(lines: Sequence[Points], spread: Points) -> tuple[float, float]:
+def _range(lines: Sequence[Points]) -> tuple[float, float]:
     """From the lowest to the highest mean; the band may run out of the picture, since its tails say little."""
     values = [value for points in lines for _, value in points]
-    margin = 0.35 * (sum(std for _, std in spread) / len(spread)) if spread else 0.0
-    return min(values) - margin, max(values) + margin
+    return min(values), max(values)
 
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -153,7 +152,7 @@ def _axes(first: int, last: int, ticks: Sequence[float], place: Place) -> list[s
         parts.append(_text(left - 10, y + 4, f"{tick + 0.0:.{digits}f}", "tick", anchor="end"))
     for step in _step_ticks(first, last):
         parts.append(_text(place(step, ticks[0])[0], HEIGHT - BOTTOM + 20, str(step), "tick", anchor="middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "training step", "soft", anchor="middle"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "training step (shaded: one standard deviation of the answers' rewards)", "tick", anchor="middle"))
     return parts
 
 

@@ -11,12 +11,11 @@ from statistics import fmean
 from typing import Any
 
 from heron.engine.protocol import SamplingParams
-from heron.rewards import Verdict, answer_text
+from heron.rewards import Verifier, verdict
 from heron.rollout import Collector
 from heron.training.statistics import mean_interval, wilson
 from heron.types import Prompt, Rollout, Tags
 
-Verifier = Callable[[str, str], Verdict]
 Progress = Callable[[int, int], None]
 
 
@@ -67,9 +66,7 @@ class Evaluator:
         """`right`, `wrong` or `unreadable`; None where the row has no reference to compare with."""
         if rollout.prompt.answer is None:
             return None
-        answer = answer_text(rollout.text, self.tags, rollout.prefilled)
-        verdict = Verdict.UNREADABLE if answer is None else self.verifier(answer, rollout.prompt.answer)
-        return str(verdict.value)
+        return str(verdict(self.verifier, rollout, self.tags).value)
 
     def _totals(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {

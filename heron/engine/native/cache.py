@@ -102,7 +102,10 @@ def prompt_layout(lengths: Sequence[int], copies: Sequence[int], width: int) -> 
     Prompts of these `lengths` lie packed one after the other; each is copied to `copies` consecutive rows, right-aligned to
     column `width`.
     """
-    source, rows, columns, starts = [], [], [], []
+    source: list[int] = []
+    rows: list[int] = []
+    columns: list[int] = []
+    starts: list[int] = []
     offset = 0
     for length, count in zip(lengths, copies, strict=True):
         for _ in range(count):

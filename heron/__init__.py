@@ -1,0 +1,48 @@
+"""Heron: reinforcement learning with verifiable rewards, on one GPU or a laptop.
+
+    import heron
+
+    def correct(completion, answer):
+        return 1.0 if heron.last_number(completion) == heron.number(answer) else 0.0
+
+    run = heron.train("gsm8k", model="path/or/id", rewards=[correct, (heron.rewards.follows_format, 0.2)])
+
+Importing this package loads no torch: heavy names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from heron import rewards
+    from heron.api import chat, evaluate, resume, train
+    from heron.rewards import last_number, number
+    from heron.run import Run
+
+_HOMES = {
+    "Run": "heron.run",
+    "chat": "heron.api",
+    "evaluate": "heron.api",
+    "last_number": "heron.rewards",
+    "number": "heron.rewards",
+    "resume": "heron.api",
+    "train": "heron.api",
+}
+
+__all__ = ["Run", "chat", "evaluate", "last_number", "number", "resume", "rewards", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "rewards":
+        return importlib.import_module("heron.rewards")
+    raise AttributeError(f"module 'heron' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

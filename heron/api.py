@@ -1,0 +1,154 @@
+"""What `import heron` offers: train, resume, evaluate, chat. Each builds a config, calls one function below, and shows it.
+
+The command line calls these same functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heron.config import Config, load_config
+from heron.errors import HeronError
+from heron.rewards import resolve
+from heron.run import Run
+
+if TYPE_CHECKING:
+    from heron.training.trainer import Trainer
+
+Reward = str | Callable[..., Any] | tuple[str | Callable[..., Any], float]
+
+
+def train(
+    recipe: str | Path | None = None, *, model: str | Mapping[str, Any] | None = None, data: str | Mapping[str, Any] | None = None,
+    rewards: Sequence[Reward] | None = None, run_dir: str | Path | None = None, seed: int | None = None, quiet: bool = False,
+    **sections: Mapping[str, Any],
+) -> Run:
+    """Train a model and return its run directory.
+
+    Args:
+        recipe: a built-in recipe (`arithmetic`, `gsm8k`), a TOML file, or None for `arithmetic`.
+        model: a folder, a hub id, or settings of the section `model`.
+        data: a dataset (file, folder, hub id), or settings of the section `data`.
+        rewards: reward functions, names of built-in ones, or `(function, weight)` pairs, instead of the recipe's.
+        run_dir: where the run is recorded; must not exist yet or be empty. None: `runs/<recipe>-<time>`.
+        seed: decides everything that is drawn.
+        quiet: no live view.
+        sections: settings by section, such as `train={"max_steps": 50}`.
+
+    Raises:
+        ConfigError, DataError, ModelError: before anything is trained.
+        RewardError: a reward function raised or returned something that is not a finite number.
+    """
+    overrides = _overrides(model, data, seed, sections)
+    config = load_config(recipe, overrides, _named_rewards(rewards))
+    path = Path(run_dir) if run_dir is not None else default_run_dir(config)
+    functions = None if rewards is None or _all_names(rewards) else resolve(rewards)
+    return train_config(config, path, rewards=functions, quiet=quiet)
+
+
+def resume(run_dir: str | Path, *, rewards: Sequence[Reward] | None = None, quiet: bool = False) -> Run:
+    """Go on with an interrupted run from its last complete checkpoint; `rewards` only if it was started with Python functions."""
+    path = Path(run_dir)
+    config = load_config(Run(path).path / "config.toml")
+    return _run(config, path, None if rewards is None else resolve(rewards), quiet=quiet, resumed=True)
+
+
+def evaluate(
+    run_dir: str | Path, *, start: bool = False, size: int | None = None, samples: int | None = None
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Measure a run's model (or its start) on held-out problems; returns a row per problem, and the totals."""
+    from heron.training.assemble import evaluator_of_run
+
+    return evaluator_of_run(Run(Path(run_dir)), start=start, size=size, samples=samples).measure()
+
+
+def chat(run_dir: str | Path, question: str, *, start: bool = False, temperature: float = 0.0, max_tokens: int | None = None) -> str:
+    """One answer of a run's model (or of its start) to one question. `heron chat` keeps the model loaded between questions."""
+    from heron.training.conversation import Conversation
+
+    return Conversation.of_run(Run(Path(run_dir)), start=start, temperature=temperature, max_tokens=max_tokens).ask(question)
+
+
+def train_config(config: Config, run_dir: Path, *, rewards: Sequence[Any] | None = None, quiet: bool = False) -> Run:
+    """Train as a loaded config says; `rewards` replaces its reward functions with `(function, weight)` pairs."""
+    return _run(config, run_dir, rewards, quiet=quiet, resumed=False)
+
+
+def default_run_dir(config: Config) -> Path:
+    """`runs/<recipe>-<local time>`."""
+    return Path("runs") / f"{Path(config.recipe).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bool, resumed: bool) -> Run:
+    """Assemble, train, and report, with the live view around it all."""
+    from heron.run import TerminalView, print_report
+
+    _hush_transformers()
+    with contextlib.ExitStack() as stack:
+        listeners = [] if quiet else [stack.enter_context(TerminalView())]
+        _assemble(config, path, rewards, listeners, resumed=resumed).train()
+    run = Run(path)
+    if not quiet:
+        print_report(run, show=config.evaluation.show)
+    return run
+
+
+def _hush_transformers() -> None:
+    """The live view shows progress; transformers' own bars and notes on loading would tear it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def _assemble(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any], *, resumed: bool) -> Trainer:
+    """Loading torch and transformers takes seconds, so it happens under the view."""
+    from heron.training.assemble import assemble, reassemble
+
+    if resumed:
+        return reassemble(path, rewards=rewards, listeners=listeners)
+    return assemble(config, path, rewards=rewards, listeners=listeners)
+
+
+def _overrides(
+    model: str | Mapping[str, Any] | None, data: str | Mapping[str, Any] | None, seed: int | None,
+    sections: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The keyword arguments of `train` as one nested mapping."""
+    merged: dict[str, Any] = {name: dict(values) for name, values in sections.items()}
+    if model is not None:
+        merged["model"] = {"name": model} if isinstance(model, str) else dict(model)
+    if data is not None:
+        merged["data"] = {"dataset": data} if isinstance(data, str) else dict(data)
+    if seed is not None:
+        merged.setdefault("train", {})["seed"] = seed
+    return merged
+
+
+def _pairs(rewards: Sequence[Reward]) -> list[tuple[Any, float]]:
+    return [reward if isinstance(reward, tuple) else (reward, 1.0) for reward in rewards]
+
+
+def _all_names(rewards: Sequence[Reward]) -> bool:
+    return all(isinstance(function, str) for function, _ in _pairs(rewards))
+
+
+def _named_rewards(rewards: Sequence[Reward] | None) -> dict[str, Any]:
+    """Rewards that are given by name belong into the config; functions cannot be written there."""
+    if rewards is None:
+        return {}
+    pairs: list[tuple[Any, float]] = _pairs(rewards) if _all_names(rewards) else []
+    return {"rewards": {"functions": [name for name, _ in pairs], "weights": [weight for _, weight in pairs]}}
+
+
+def print_error(error: HeronError) -> None:
+    """An error of ours on one line, without a traceback; the cause's traceback where a user's function raised."""
+    import traceback
+
+    print(f"heron: {error}", file=sys.stderr)
+    if error.__cause__ is not None and type(error).__name__ == "RewardError":
+        traceback.print_exception(error.__cause__, file=sys.stderr)

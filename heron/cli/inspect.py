@@ -1,0 +1,54 @@
+"""`heron recipes`, `heron runs`, `heron watch`, `heron ui`, `heron doctor`: look without loading a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def recipes() -> None:
+    """List the recipes that ship with Heron."""
+    from heron.cli.show import print_recipes
+    from heron.config import recipes as shipped
+
+    print_recipes(shipped())
+
+
+def runs(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")) -> None:
+    """List the runs in a folder, newest first, with their accuracy before and after."""
+    from heron.cli.show import print_runs
+    from heron.run import list_runs
+
+    print_runs(folder, list_runs(folder))
+
+
+def watch(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, alive or dead.")]) -> None:
+    """Show a run's curves and its before/after table."""
+    from heron.run import Run
+    from heron.run.report import print_report
+
+    print_report(Run(run_dir))
+
+
+def ui(
+    folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 7860,
+) -> None:
+    """Open a local web page on the runs of a folder."""
+    from heron.dashboard import serve
+
+    serve(folder, port=port)
+
+
+def doctor(
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory. Default: look at this machine.")] = None,
+) -> None:
+    """Say what is wrong with this machine, or with a run."""
+    from heron.cli.show import print_diagnosis, print_machine
+
+    if run_dir is None:
+        print_machine()
+    else:
+        print_diagnosis(run_dir)

@@ -1,0 +1,53 @@
+"""The command `heron`.
+
+    heron train [RECIPE | FILE.toml] [--run-dir DIR] [--seed N] [--section.key=value ...]
+    heron resume RUN        heron eval RUN          heron chat RUN
+    heron recipes           heron runs              heron watch RUN     heron ui
+    heron doctor [RUN]      heron plan RECIPE       heron export RUN    heron serve RUN
+
+Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data; 4 stopped by a guard; 130 interrupted and saved.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from heron.cli import inspect, run, use
+from heron.errors import HeronError
+
+app = typer.Typer(
+    name="heron", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    help="Train a language model to reason, by reinforcement learning with verifiable rewards.",
+)
+
+WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app.command(context_settings=WITH_SETTINGS)(run.train)
+app.command()(run.resume)
+app.command(context_settings=WITH_SETTINGS)(run.plan)
+app.command("eval")(use.evaluate)
+app.command()(use.chat)
+app.command()(use.export)
+app.command()(use.serve)
+app.command()(inspect.recipes)
+app.command()(inspect.runs)
+app.command()(inspect.watch)
+app.command()(inspect.ui)
+app.command()(inspect.doctor)
+
+
+def main() -> None:
+    """Entry point: runs the command and turns our errors into a message and an exit code."""
+    from heron.api import print_error
+
+    try:
+        app()
+    except HeronError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What the verbs print: small tables from plain values. Texts from models are cleaned before they reach the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from heron.config import Recipe
+from heron.run import Run, diagnose, machine_report, sparkline
+from heron.run.text import clean, count, number, share, share_with_interval
+
+if TYPE_CHECKING:
+    from heron.memory import Plan
+
+
+def print_recipes(recipes: Sequence[Recipe]) -> None:
+    """Name and summary of each."""
+    table = _table("recipe", "what it does")
+    for recipe in recipes:
+        table.add_row(Text(recipe.name, style="bold"), Text(recipe.summary))
+    Console().print(table)
+
+
+def print_runs(folder: Path, runs: Sequence[Run]) -> None:
+    """One line a run."""
+    table = _table("run", "status", "model", "steps", "accuracy", "reward")
+    for run in runs:
+        evaluations, metrics = run.evaluations(), run.metrics()
+        accuracy = " → ".join(share(evaluations.get(name, {}).get("accuracy")) for name in ("before", "after"))
+        curve = sparkline([record.get("reward") for record in metrics], 20)
+        table.add_row(*(Text(clean(cell)) for cell in (
+            run.path.name, run.status, run.manifest.get("model", "?"), count(len(metrics)), accuracy, curve)))
+    Console().print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
+
+
+def print_totals(name: str, totals: Mapping[str, Any]) -> None:
+    """One evaluation."""
+    table = _table("held-out problems", name)
+    for label, value in (
+        ("accuracy (greedy)", share_with_interval(totals, "accuracy")), ("pass@1 (sampled)", share_with_interval(totals, "pass_at_1")),
+        ("unreadable", share(totals.get("unreadable"))), ("truncated", share(totals.get("truncated"))),
+        ("mean reward", number(totals.get("mean_reward"))), ("mean length, tokens", number(totals.get("mean_length"), 1)),
+        ("problems", count(totals.get("problems"))),
+    ):
+        table.add_row(label, value)
+    Console().print(table)
+
+
+def print_answer(name: str, answer: str) -> None:
+    """One answer of one model."""
+    Console().print(Panel(Text(clean(answer)), title=name, title_align="left", border_style="green" if name == "trained" else "dim"))
+
+
+def print_plan(plan: Plan) -> None:
+    """Bytes by part and phase, and the peak."""
+    table = _table("part", "phase", "GiB", "note")
+    for row in plan.rows:
+        table.add_row(row.name, row.phase, number(row.bytes / 2**30, 3), row.note)
+    console = Console()
+    console.print(table)
+    console.print(f"peak while sampling {plan.sampling_peak / 2**30:.2f} GiB, while training {plan.training_peak / 2**30:.2f} GiB: "
+                  f"plan for [bold]{plan.peak / 2**30:.2f} GiB[/bold]")
+
+
+def print_machine() -> None:
+    """The machine, to read or to paste."""
+    for name, value in machine_report().items():
+        Console().print(Text(f"{name:24} {value}"), soft_wrap=True)
+
+
+def print_diagnosis(run_dir: Path) -> None:
+    """What looks wrong with a run."""
+    alerts = diagnose(Run(run_dir))
+    console = Console()
+    for alert in alerts:
+        console.print(Text(f"! {alert.title}", style="bold yellow"))
+        console.print(Text(f"  {clean(alert.evidence)}\n  {clean(alert.advice)}"), soft_wrap=True)
+    if not alerts:
+        console.print("Nothing looks wrong with this run.")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    return table

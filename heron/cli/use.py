@@ -1,0 +1,88 @@
+"""`heron eval`, `heron chat`, `heron export`, `heron serve`: what a run's model is good for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+def evaluate(
+    run_dir: RunDir,
+    start: Annotated[bool, typer.Option("--start", help="Measure the model that training started from.")] = False,
+    size: Annotated[int | None, typer.Option(min=1, help="Held-out problems. Default: the run's.")] = None,
+    samples: Annotated[int | None, typer.Option(min=0, help="Sampled answers per problem. Default: the run's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the totals as JSON.")] = False,
+) -> None:
+    """Measure a run's model on problems that it was not trained on."""
+    import json
+
+    from heron import api
+    from heron.cli.show import print_totals
+
+    _, totals = api.evaluate(run_dir, start=start, size=size, samples=samples)
+    if as_json:
+        typer.echo(json.dumps(totals))
+    else:
+        print_totals("start" if start else "trained", totals)
+
+
+def chat(
+    run_dir: RunDir,
+    question: Annotated[str | None, typer.Argument(help="Ask this and end; otherwise questions are read line by line.")] = None,
+    compare: Annotated[str | None, typer.Option(help="`start`: also show what the model answered before training.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer. Default: the run's.")] = None,
+) -> None:
+    """Talk to a run's model."""
+    from heron.cli.show import print_answer
+    from heron.errors import ConfigError, did_you_mean
+    from heron.run import Run
+    from heron.training.conversation import Conversation
+
+    if compare not in (None, "start"):
+        raise ConfigError(f"--compare must be `start`, but it is {compare!r}.{did_you_mean(compare or '', ['start'])}")
+    run = Run(run_dir)
+    names = ["start", "trained"] if compare else ["trained"]
+    models = {
+        name: Conversation.of_run(run, start=name == "start", temperature=temperature, max_tokens=max_tokens) for name in names
+    }
+    for asked in [question] if question is not None else _questions():
+        for name, model in models.items():
+            print_answer(name, model.ask(asked))
+
+
+def _questions() -> Iterable[str]:
+    """Questions typed at a prompt, or piped in line by line."""
+    if sys.stdin.isatty():
+        typer.echo("Ask something; an empty line ends.")
+        return iter(lambda: typer.prompt("you", default="", show_default=False), "")
+    return (line.strip() for line in sys.stdin if line.strip())
+
+
+def export(
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+) -> None:
+    """Write a run's model as one Hugging Face folder: adapter merged, tokenizer, template and model card included."""
+    from heron.export import export as write
+
+    typer.echo(f"wrote {write(run_dir, out, dtype=dtype)}")
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a model folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    token: Annotated[str | None, typer.Option(help="Clients must send it as a bearer token. Required beyond this machine.")] = None,
+) -> None:
+    """Serve a model with an OpenAI-compatible interface."""
+    from heron.serving import serve as run_server
+
+    run_server(model, host=host, port=port, token=token)

@@ -1,0 +1,53 @@
+"""Which rows a step trains on.
+
+The idea: batches are windows on one endless sequence of rows, in which every epoch is a permutation of its own. So the
+batch of a step is a function of the seed and the step alone, there is no state to save, and no row is left over at the
+end of an epoch.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import KW_ONLY, dataclass
+
+from heron.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCursor:
+    """Row indices of each step. `PromptCursor(7473, 8, seed=0, shuffle=True).batch(1)` are the first eight."""
+
+    num_rows: int
+    """Rows of an epoch."""
+    batch_size: int
+    """Rows of a step; more than an epoch's are drawn from several epochs."""
+    _: KW_ONLY
+    seed: int
+    """Decides the order of every epoch."""
+    shuffle: bool
+    """False: every epoch is in the dataset's order."""
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1 or self.batch_size < 1:
+            raise DataError(
+                f"A batch needs rows: {self.batch_size} prompts a step were asked for, "
+                f"of a dataset with {self.num_rows} rows."
+            )
+
+    def batch(self, step: int) -> tuple[int, ...]:
+        """The rows of `step`, which counts from 1."""
+        assert step >= 1, f"steps count from 1, not {step}"
+        begin = (step - 1) * self.batch_size
+        return tuple(self._row(position) for position in range(begin, begin + self.batch_size))
+
+    def _row(self, position: int) -> int:
+        epoch, index = divmod(position, self.num_rows)
+        return _permutation(self.num_rows, self.seed, epoch)[index] if self.shuffle else index
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(num_rows: int, seed: int, epoch: int) -> tuple[int, ...]:
+    rows = list(range(num_rows))
+    random.Random(f"epoch {epoch} of seed {seed}").shuffle(rows)
+    return tuple(rows)

@@ -1,0 +1,133 @@
+"""Rows of one local file: JSON lines, a JSON array, CSV or Parquet, by its suffix.
+
+The idea: a row's id is the place in the file where it stands, and so is every complaint. Blank lines are skipped and
+nothing else is: a row that cannot be read is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from heron.data.rows import Row
+from heron.errors import DataError, MissingExtra
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """The rows of a file, in order."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path} is not of a kind that can be read. The kinds are {', '.join(READERS)}.")
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            text = _decode(line, path, number).rstrip()
+            if text:
+                hint = "Each line must be one JSON object."
+                yield Row(id=f"{path.name}:{number}", columns=_object(_loads(text, path, number, hint), path, number))
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    hint = "The file must be one JSON array of objects; name it .jsonl if it has an object on each line."
+    text = _decode(path.read_bytes(), path, 1)
+    array = _loads(text, path, 1, hint) if text.strip() else []
+    if not isinstance(array, list):
+        raise DataError(f"{path} holds {type(array).__name__}, not an array. {hint}")
+    for number, value in enumerate(array, start=1):
+        yield Row(id=f"{path.name}:{number}", columns=_object(value, path, number))
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    """CSV cannot tell an empty text from a missing one; an empty cell is read as missing."""
+    text = _decode(path.read_bytes(), path, 1)
+    records = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    line = 1
+    try:
+        for record in records:
+            if record and not header:
+                header = _header(record, path)
+            elif record:
+                yield Row(id=f"{path.name}:{line}", columns=_cells(header, record, path, line))
+            line = records.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}:{line}: this row is not valid CSV: {error}.") from error
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtra("pyarrow", "parquet", f"Reading {path}") from None
+    try:
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, columns in enumerate(rows, start=1):
+            yield Row(id=f"{path.name}:{number}", columns=columns)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} is not valid Parquet: {error}.") from error
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _decode(data: bytes, path: Path, first_line: int) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = first_line + data.count(b"\n", 0, error.start)
+        raise DataError(f"{path}:{line}: this is not UTF-8 text ({error.reason}). Save the file as UTF-8.") from error
+
+
+def _loads(text: str, path: Path, first_line: int, hint: str) -> Any:
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        place = f"{path}:{first_line + error.lineno - 1}"
+        raise DataError(f"{place}: this is not valid JSON: {error.msg} at column {error.colno}. {hint}") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}:{first_line}: an escape stands for half a character. Write both halves.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}:{first_line}: this JSON cannot be read: {error}.") from error
+    return value
+
+
+def _object(value: Any, path: Path, number: int) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            f'{path}:{number}: a row must be an object such as {{"question": "..."}}, but it is {repr(value)[:80]}.'
+        )
+    return value
+
+
+def _header(names: list[str], path: Path) -> list[str]:
+    if "" in names or len(set(names)) < len(names):
+        raise DataError(f"{path}: the first line must name every column once, but it is {names}.")
+    return names
+
+
+def _cells(header: list[str], record: list[str], path: Path, line: int) -> dict[str, Any]:
+    if len(record) != len(header):
+        raise DataError(
+            f"{path}:{line}: this row has {len(record)} cells, but the first line names {len(header)} columns "
+            f"({', '.join(header)}). Quote cells that contain commas or line breaks."
+        )
+    return {name: cell or None for name, cell in zip(header, record, strict=True)}

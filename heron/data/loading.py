@@ -1,0 +1,129 @@
+"""The prompts of a run: which rows are trained on, and which are held out.
+
+The hard part is that the two must share no question. Held-out rows come from where the config says (`eval_dataset`),
+else from the dataset's own evaluation split, else they are set aside from the training rows; whatever the training
+rows then still share with them is taken out and counted. Held-out rows that are not set aside are the same for every
+seed, so that runs can be compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heron.config.schema import DataConfig
+from heron.data.arithmetic import generate
+from heron.data.rows import fill_tags, to_prompt, with_system_prompt
+from heron.data.sources import Source, open_source
+from heron.errors import DataError
+from heron.types import Prompt, Tags
+
+GENERATED = "arithmetic"
+"""The dataset that is generated."""
+
+GENERATED_ROWS = 4096
+"""Generated problems to train on, unless `data.limit` says another number."""
+
+HELDOUT_SEED = 0
+"""Generated held-out problems are drawn with this seed in every run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Prompts to train on and prompts to evaluate with."""
+
+    train: tuple[Prompt, ...]
+    """In the dataset's order."""
+    heldout: tuple[Prompt, ...]
+    """None of their questions is in `train`. Empty if evaluation is switched off."""
+    dropped: int = 0
+    """Training rows left out because they ask a held-out question."""
+
+
+def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int) -> Dataset:
+    """The prompts of a run, at most `eval_size` of them held out; a `DataError` if there is nothing to train on."""
+    source = None if config.dataset == GENERATED else open_source(config.dataset, config.subset)
+    train = _train(source, config, seed)
+    heldout = _heldout(source, config, eval_size)
+    if heldout is None:
+        train, heldout = _set_aside(train, eval_size, seed)
+    return _with_system_prompts(_without_heldout(train, heldout), config, tags)
+
+
+def _train(source: Source | None, config: DataConfig, seed: int) -> tuple[Prompt, ...]:
+    if source is None:
+        return tuple(generate(config.limit or GENERATED_ROWS, seed=seed, digits=config.digits))
+    return _read(source, config, config.split, config.limit)
+
+
+def _heldout(source: Source | None, config: DataConfig, size: int) -> tuple[Prompt, ...] | None:
+    """The held-out rows that the config or the dataset provides; None if they must be set aside."""
+    if size == 0:
+        return ()
+    if (config.eval_dataset or config.dataset) == GENERATED:
+        return tuple(generate(size, seed=HELDOUT_SEED, digits=config.digits, heldout=True))
+    if config.eval_dataset is not None:
+        return _spread(_read(open_source(config.eval_dataset, None), config, config.eval_split), size)
+    if source is not None and source.has(config.eval_split) and config.eval_split != config.split:
+        return _spread(_read(source, config, config.eval_split), size)
+    return None
+
+
+def _read(source: Source, config: DataConfig, split: str, limit: int | None = None) -> tuple[Prompt, ...]:
+    columns = {"prompt_column": config.prompt_column, "answer_column": config.answer_column}
+    return tuple(to_prompt(row, **columns) for row in source.rows(split, limit))
+
+
+def _spread(prompts: Sequence[Prompt], size: int) -> tuple[Prompt, ...]:
+    """At most `size` prompts, evenly spaced: no draw is needed, and a sorted file does no harm."""
+    count = min(size, len(prompts))
+    return tuple(prompts[index * len(prompts) // count] for index in range(count))
+
+
+def _set_aside(prompts: Sequence[Prompt], size: int, seed: int) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """The prompts that remain, and those that are held out: at most `size`, and at most a fifth of the rows."""
+    count = min(size, len(prompts) // 5)
+    if count == 0:
+        raise DataError(
+            f"The dataset has {len(prompts)} rows, too few to hold out a fifth of them for the evaluation. "
+            "Give held-out rows with data.eval_dataset, or switch the evaluation off with evaluation.size=0."
+        )
+    first_asking = {_question(prompt): prompt.id for prompt in reversed(prompts)}
+    questions = sorted(first_asking)
+    drawn = random.Random(f"held out with seed {seed}").sample(questions, min(count, len(questions)))
+    ids = {first_asking[question] for question in drawn}
+    return (
+        tuple(prompt for prompt in prompts if prompt.id not in ids),
+        tuple(prompt for prompt in prompts if prompt.id in ids),
+    )
+
+
+def _without_heldout(train: Sequence[Prompt], heldout: tuple[Prompt, ...]) -> Dataset:
+    asked = {_question(prompt) for prompt in heldout}
+    kept = tuple(prompt for prompt in train if _question(prompt) not in asked)
+    if not kept:
+        raise DataError(
+            f"No row is left to train on: the questions of all {len(train)} rows are also held out. "
+            "Give other rows as data.dataset or data.eval_dataset, or switch the evaluation off with evaluation.size=0."
+        )
+    return Dataset(train=kept, heldout=heldout, dropped=len(train) - len(kept))
+
+
+def _question(prompt: Prompt) -> tuple[tuple[str, str], ...]:
+    """What a prompt asks: its whole conversation but for system messages and white space at the ends."""
+    return tuple(
+        (message["role"], message["content"].strip()) for message in prompt.messages if message["role"] != "system"
+    )
+
+
+def _with_system_prompts(dataset: Dataset, config: DataConfig, tags: Tags) -> Dataset:
+    if config.system_prompt is None:
+        return dataset
+    text = fill_tags(config.system_prompt, tags)
+    return dataclasses.replace(
+        dataset,
+        train=tuple(with_system_prompt(prompt, text) for prompt in dataset.train),
+        heldout=tuple(with_system_prompt(prompt, text) for prompt in dataset.heldout),
+    )

@@ -1,0 +1,101 @@
+"""What a dataset's name means: a file, a folder of files, a folder saved by `datasets`, or a hub id.
+
+The idea: each is a `Source`, a table of readers by split. A single file is one split, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from heron.data.files import READERS, read_file
+from heron.data.hub import Splits, hub_splits, saved_splits
+from heron.data.rows import Row
+from heron.errors import DataError, did_you_mean
+
+WHOLE = ""
+"""The split of a source that is not divided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset whose rows can be read."""
+
+    name: str
+    """As it was given."""
+    splits: Splits
+    """Readers by split; `WHOLE` alone if the source is not divided."""
+
+    def has(self, split: str) -> bool:
+        """True if the source is divided and this is one of its parts."""
+        return split != WHOLE and split in self.splits
+
+    def rows(self, split: str, limit: int | None = None) -> list[Row]:
+        """The first `limit` rows of a split, at least one."""
+        read = self.splits.get(WHOLE) or self.splits.get(split)
+        if read is None:
+            hint = did_you_mean(split, self.splits) or f" It has {', '.join(self.splits)}."
+            raise DataError(f'The dataset {self.name} has no split "{split}".{hint}')
+        rows = list(islice(read(), limit))
+        if not rows:
+            where = "" if WHOLE in self.splits else f' in its split "{split}"'
+            raise DataError(f"The dataset {self.name} is empty: there is no row{where}.")
+        return rows
+
+
+def open_source(name: str, subset: str | None) -> Source:
+    """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return Source(name=name, splits={WHOLE: partial(read_file, path)})
+    if name and path.is_dir():
+        return Source(name=name, splits=_folder_splits(path, subset))
+    if _is_hub_id(name):
+        return Source(name=name, splits=hub_splits(name, subset))
+    raise DataError(f'There is no dataset "{name}": no such file or folder.{_hint(path)}')
+
+
+def _is_hub_id(name: str) -> bool:
+    is_path = name[:1] in ("/", ".", "~") or Path(name).suffix.lower() in READERS
+    return not is_path and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def _hint(path: Path) -> str:
+    beside = (other.name for other in path.parent.iterdir()) if path.parent.is_dir() else ()
+    near = did_you_mean(path.name, ["arithmetic", *beside])
+    return near or ' Generated problems are called "arithmetic"; a hub id has the form owner/name.'
+
+
+def _folder_splits(path: Path, subset: str | None) -> Splits:
+    """A subset is a folder in the folder, where there is one of that name."""
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return saved_splits(path)
+    inner = [path / subset] if subset else []
+    for folder in (*inner, path, path / "data"):
+        files = sorted(file for file in folder.glob("*") if file.is_file() and file.suffix.lower() in READERS)
+        if files:
+            return _splits_of_files(files)
+    raise DataError(f"The folder {path} has no file that can be read. The kinds are {', '.join(READERS)}.")
+
+
+def _splits_of_files(files: Sequence[Path]) -> Splits:
+    """`train.jsonl` is the split `train`, and so are `train-00000-of-00002.parquet` and its siblings together."""
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        parts.setdefault(re.sub(r"-\d+-of-\d+$", "", file.stem), []).append(file)
+    for split, members in parts.items():
+        if len({(member.stem == split, member.suffix) for member in members}) > 1:
+            names = ", ".join(member.name for member in members)
+            raise DataError(
+                f'{names} in {files[0].parent} all claim to be the split "{split}". Give the path of the right one.'
+            )
+    return {split: partial(_read_all, members) for split, members in parts.items()}
+
+
+def _read_all(files: Sequence[Path]) -> Iterator[Row]:
+    for file in files:
+        yield from read_file(file)

@@ -1,0 +1,246 @@
+"""From a config and a model's config.json to a table of bytes, before anything is loaded.
+
+The one hard idea: sampling, evaluation and training take turns, so the peak is the largest of the three and not their sum; what
+stays in memory all the time (weights, optimizer state) counts in each. Every row says which phase it belongs to and how it was
+counted. Left out: the device's own overhead (a CUDA context is about half a GiB) and the allocator's slack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heron.config.schema import Config
+from heron.errors import ConfigError, ModelError
+from heron.memory.activations import gradients_per_layer, running_layer, saved_outside_layers, saved_per_layer
+from heron.memory.shapes import Shape, read_shape
+
+ALWAYS, SAMPLING, EVALUATION, TRAINING = "always", "sampling", "evaluation", "training"
+"""The phases of a row."""
+
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_LIVE_LOGITS = 6  # float32 [B, V] tensors alive at once in `kernels.sampling.sample`
+_LIVE_CHUNKS = 3  # float32 copies of a chunk alive at once in the backward pass of `kernels.logprobs`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing that takes memory."""
+
+    name: str
+    """What it is."""
+    bytes: int
+    """How much it takes."""
+    phase: str
+    """When: `always`, `sampling`, `evaluation` or `training`."""
+    note: str
+    """How it was counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The memory of a run. Example: `plan(config, json.load(open("config.json")), prompt_tokens=200).peak`."""
+
+    rows: tuple[Row, ...]
+    """Everything that takes memory."""
+    parameters: int
+    """Weights of the model, without the adapter."""
+    trainable_parameters: int
+    """Weights that are trained."""
+    is_exact: bool
+    """True if the weights were counted exactly; otherwise the family is not known and its config was read like Llama's."""
+
+    @property
+    def sampling_peak(self) -> int:
+        """Bytes while the rollouts of a step are sampled."""
+        return self._peak(SAMPLING)
+
+    @property
+    def evaluation_peak(self) -> int:
+        """Bytes while the held-out problems are answered."""
+        return self._peak(EVALUATION)
+
+    @property
+    def training_peak(self) -> int:
+        """Bytes during the backward pass of a full micro-batch."""
+        return self._peak(TRAINING)
+
+    @property
+    def peak(self) -> int:
+        """The largest of the three: they take turns."""
+        return max(self.sampling_peak, self.evaluation_peak, self.training_peak)
+
+    @property
+    def headline(self) -> str:
+        """The plan in one line."""
+        return f"{in_gib(self.peak)} at the peak: {in_gib(self.sampling_peak)} while sampling, {in_gib(self.training_peak)} while training"
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """`(name, size, phase, note)` of every row, then the peaks: plain text for a viewer."""
+        peaks = {SAMPLING: self.sampling_peak, EVALUATION: self.evaluation_peak, TRAINING: self.training_peak}
+        return [(row.name, in_gib(row.bytes), row.phase, row.note) for row in self.rows] + [
+            ("peak", in_gib(size), phase, "with what is always there") for phase, size in peaks.items()
+        ]
+
+    def _peak(self, phase: str) -> int:
+        return sum(row.bytes for row in self.rows if row.phase in (ALWAYS, phase))
+
+
+def plan(
+    config: Config,
+    model: Mapping[str, Any],
+    *,
+    prompt_tokens: int,
+    bytes_per_weight: float | None = None,
+    chunk_bytes: int = 64 * 2**20,
+) -> Plan:
+    """What a run will need.
+
+    Args:
+        config: the run's settings.
+        model: the model's config.json; of a multimodal model, its `text_config`.
+        prompt_tokens: length of the longest prompt.
+        bytes_per_weight: mean over all weights, where it is not that of `model.dtype` (0.6, say, for 4-bit weights).
+        chunk_bytes: budget for one chunk of float32 logits; the default is that of `heron.kernels.logprobs`.
+    """
+    if prompt_tokens < 1:
+        raise ConfigError(f"prompt_tokens must be at least 1, but it is {prompt_tokens}. Give the length of the longest prompt.")
+    job = _Job(config, read_shape(model), prompt_tokens, *_widths(config, model, bytes_per_weight), chunk_bytes)
+    return Plan(
+        rows=(*job.resident(), *job.sampling(), *job.evaluation(), *job.training()),
+        parameters=job.shape.parameters,
+        trainable_parameters=job.trainable,
+        is_exact=job.shape.is_exact,
+    )
+
+
+def in_gib(size: float) -> str:
+    """`1.46 GiB`, or MiB where that reads better."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def _widths(config: Config, model: Mapping[str, Any], bytes_per_weight: float | None) -> tuple[int, float]:
+    """Bytes of an activation and of a weight. A checkpoint that does not name its dtype is taken for float32."""
+    dtype = config.model.dtype
+    if dtype == "auto":
+        dtype = str(model.get("dtype") or model.get("torch_dtype") or "float32").removeprefix("torch.")
+    if dtype not in _DTYPE_BYTES:
+        raise ModelError(f"The checkpoint's dtype is {dtype!r}; memory can be planned for {', '.join(_DTYPE_BYTES)}. Set model.dtype.")
+    if bytes_per_weight is None and model.get("quantization_config"):
+        raise ModelError(
+            "The checkpoint is quantised, and its config.json does not say how many bytes a weight takes. Give bytes_per_weight."
+        )
+    return _DTYPE_BYTES[dtype], bytes_per_weight or _DTYPE_BYTES[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Everything that the rows are counted from."""
+
+    config: Config
+    shape: Shape
+    prompt_tokens: int
+    element: int  # bytes of an activation
+    weight: float  # bytes of a model weight
+    chunk_bytes: int
+
+    @property
+    def is_lora(self) -> bool:
+        return self.config.model.method == "lora"
+
+    @property
+    def trainable(self) -> int:
+        model = self.config.model
+        return self.shape.adapter_parameters(model.lora_rank, model.lora_target_modules) if self.is_lora else self.shape.parameters
+
+    def resident(self) -> list[Row]:
+        """What is there all the time."""
+        count = "" if self.shape.is_exact else ", counted as if it were Llama"
+        rows = [_row("weights", self.shape.parameters * self.weight, ALWAYS, f"{self.shape.parameters:,} x {self.weight:g} bytes{count}")]
+        if self.is_lora:
+            rows.append(_row("adapter", self.trainable * 4, ALWAYS, f"{self.trainable:,} weights in float32"))
+        elif self.config.objective.beta > 0:
+            rows.append(_row("reference copy", self.shape.parameters * self.weight, ALWAYS, "the start, frozen, for the KL (beta > 0)"))
+        rows.append(_row("optimizer state", self.trainable * 8, ALWAYS, f"AdamW: two float32 moments of {self.trainable:,} weights"))
+        return rows
+
+    def sampling(self) -> list[Row]:
+        """A wave of a step's completions."""
+        rollout = self.config.rollout
+        return self._wave(SAMPLING, prompts=self.config.train.prompts_per_step, siblings=rollout.num_generations)
+
+    def evaluation(self) -> list[Row]:
+        """A wave of held-out answers; there may be more of them than a step has."""
+        evaluation = self.config.evaluation
+        return self._wave(EVALUATION, prompts=evaluation.size, siblings=max(evaluation.samples, 1)) if evaluation.size else []
+
+    def _wave(self, phase: str, *, prompts: int, siblings: int) -> list[Row]:
+        """Cache: `2 x L x rows x columns x K x e`. The prompts are computed, then dropped, before the first token is drawn."""
+        shape, rollout = self.shape, self.config.rollout
+        rows = min(rollout.max_concurrent, prompts * siblings)
+        columns = self.prompt_tokens + rollout.max_completion_length
+        cache = 2 * shape.layers * rows * columns * shape.key_width * self.element
+        tokens = -(-rows // siblings) * self.prompt_tokens
+        prefill = tokens * running_layer(shape, self.element)
+        logits = _LIVE_LOGITS * 4 * rows * shape.vocabulary
+        note = (
+            f"one layer of {tokens:,} prompt tokens"
+            if prefill > logits
+            else f"{_LIVE_LOGITS} x float32 [{rows}, {shape.vocabulary}] logits"
+        )
+        return [
+            _row("key-value cache", cache, phase, f"{rows} completions x {columns:,} tokens x {shape.layers} layers"),
+            _row("sampling workspace", max(prefill, logits), phase, note),
+        ]
+
+    def training(self) -> list[Row]:
+        """The backward pass of a full micro-batch."""
+        shape, tokens = self.shape, self._micro_batch_tokens()
+        bytes_of_weight = 4 if self.is_lora else self.weight
+        rows = [_row("gradients", self.trainable * bytes_of_weight, TRAINING, f"of {self.trainable:,} weights")]
+        if not self.is_lora:
+            rows.append(_row("head gradient of a micro-batch", shape.embedding * 4, TRAINING, "float32, added up over chunks"))
+        rows.append(self._activations(tokens))
+        rows.append(_row("gradients of activations", tokens * gradients_per_layer(shape, self.element), TRAINING, "one layer's, in flight"))
+        if self.config.objective.beta > 0:
+            rows.append(_row("reference pass", tokens * running_layer(shape, self.element), TRAINING, "one layer, no gradients"))
+        chunk = min(max(self.chunk_bytes, 4 * shape.vocabulary), 4 * tokens * shape.vocabulary)
+        rows.append(_row("chunk of logits", _LIVE_CHUNKS * chunk, TRAINING, f"{_LIVE_CHUNKS} float32 copies of {in_gib(chunk)}"))
+        return rows
+
+    def _micro_batch_tokens(self) -> int:
+        """Packed tokens of a full micro-batch: the dial, but no less than one sequence and no more than the step has."""
+        train, rollout = self.config.train, self.config.rollout
+        sequence = self.prompt_tokens + rollout.max_completion_length
+        step = train.prompts_per_step * (self.prompt_tokens + rollout.num_generations * rollout.max_completion_length)
+        return min(max(train.micro_batch_tokens, sequence), step)
+
+    def _activations(self, tokens: int) -> Row:
+        model, shape = self.config.model, self.shape
+        layer = saved_per_layer(
+            shape,
+            self.element,
+            rank=model.lora_rank if self.is_lora else None,
+            attended=self._attended(),
+            targets=shape.targets(model.lora_target_modules),
+        )
+        outside = saved_outside_layers(shape, self.element)
+        if model.gradient_checkpointing:
+            kept = shape.layers * shape.hidden * self.element
+            return _row(
+                "activations",
+                tokens * (kept + layer + outside),
+                TRAINING,
+                f"{tokens:,} tokens: the input of each of {shape.layers} layers, and one layer whole",
+            )
+        return _row("activations", tokens * (shape.layers * layer + outside), TRAINING, f"{tokens:,} tokens x {shape.layers} layers")
+
+    def _attended(self) -> float:
+        """Tokens that attention gathers per packed token: every sibling reads the prompt, `G (P + R) / (P + G R)`."""
+        prompt, siblings, reply = self.prompt_tokens, self.config.rollout.num_generations, self.config.rollout.max_completion_length
+        return siblings * (prompt + reply) / (prompt + siblings * reply)
+
+
+def _row(name: str, size: float, phase: str, note: str) -> Row:
+    return Row(name=name, bytes=round(size), phase=phase, note=note)

@@ -1,0 +1,43 @@
+"""Closeness: more for a number that is near the reference, for tasks where nearly right is worth something.
+
+The hard idea: what "near" means when the reference is 0, or negative. The error is measured against the reference's
+size, but never against less than 1: a ratio of the two numbers would divide by 0, and call 10 and -10 equally far
+from -9. Don't use it where near means nothing: years, identifiers, multiple choice.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from heron.rewards import numbers, verifying
+from heron.rewards.answers import answer_text
+from heron.types import Tags
+
+BANDS = ((Fraction(0), 1.0), (Fraction(1, 10), 0.5), (Fraction(1, 5), 0.25))
+"""Largest relative error, and what it pays."""
+FAR = -0.5
+"""Paid for a number outside all bands."""
+NO_NUMBER = -1.0
+"""Paid where the answer is not one number."""
+
+
+@verifying.compares_by(verifying.number)
+def closeness(completion: str, answer: Any, tags: Tags, prefilled: str = "") -> float:
+    """Pays by |answer - reference| / max(1, |reference|), computed exactly.
+
+    | error          | score | examples for 10 | for 0  | for -10 |
+    |----------------|-------|-----------------|--------|---------|
+    | none           | 1.0   | `10`, `10.0`    | `0`    | `-10`   |
+    | up to 10 %     | 0.5   | `9`, `11`       | `0.1`  | `-9`    |
+    | up to 20 %     | 0.25  | `8`             | `-0.2` | `-12`   |
+    | more           | -0.5  | `3`, `-10`      | `1`    | `10`    |
+    | not one number | -1.0  | `ten`, `9 or 10` |       |         |
+    """
+    text = answer_text(completion, tags, prefilled)
+    found = None if text is None else numbers.only_number(text)
+    if found is None:
+        return NO_NUMBER
+    wanted = numbers.number(answer)
+    error = abs(found - wanted) / max(Fraction(1), abs(wanted))
+    return next((score for largest, score in BANDS if error <= largest), FAR)

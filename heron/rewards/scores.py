@@ -1,0 +1,65 @@
+"""Checks what a reward function returned: a finite number or None for each rollout, nothing else.
+
+The hard idea: a bad score must never reach an average. NaN would poison the whole batch without a word, and True is
+as likely a forgotten comparison as a score; both are errors that name the function, the row and the value.
+"""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from heron.errors import RewardError
+from heron.types import Rollout
+
+MOST = sys.float_info.max
+"""A score must fit into a float."""
+
+
+def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[float | None]:
+    """The scores as floats. Arrays and tensors are taken as lists. Raises RewardError for anything that is no score."""
+    values = returned.tolist() if hasattr(returned, "tolist") else returned
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise RewardError(
+            f"The reward function {name} takes completions, so it must return a list with one score for each, but in "
+            f"the batch that starts with row {rollouts[0].prompt.id} it returned {shortened(values)}, "
+            f"a {type(values).__name__}."
+        )
+    if len(values) != len(rollouts):
+        raise RewardError(
+            f"The reward function {name} returned {len(values)} scores for {len(rollouts)} completions, "
+            f"in the batch that starts with row {rollouts[0].prompt.id}. "
+            "Return one score for each, or None where it does not apply."
+        )
+    return [_checked(value, name, rollout) for value, rollout in zip(values, rollouts, strict=True)]
+
+
+def _checked(value: Any, name: str, rollout: Rollout) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        fix = "Return 1.0 or 0.0." if isinstance(value, bool) else "Return a float, or None where it does not apply."
+        raise RewardError(f"{_returned(value, name, rollout)}, a {type(value).__name__}, which is not a number. {fix}")
+    if not _is_finite(value):
+        raise RewardError(f"{_returned(value, name, rollout)}, which is not finite. Check what it divides by.")
+    return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    """False for NaN, the infinities, and integers beyond every float."""
+    return bool(-MOST <= value <= MOST)
+
+
+def _returned(value: Any, name: str, rollout: Rollout) -> str:
+    return (
+        f"The reward function {name} returned {shortened(value)} for row {rollout.prompt.id} "
+        f"with the completion {shortened(rollout.text)}"
+    )
+
+
+def shortened(value: Any, most: int = 200) -> str:
+    """The value as it would be typed, cut to a length that fits in a message."""
+    text = repr(value[: 2 * most] if isinstance(value, str) else value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,107 @@
+"""Verifiers decide whether an answer is right; `reward` turns one into a reward function.
+
+The hard idea: three outcomes, not two. An answer that cannot be read is not the same as a wrong one, and a
+*reference* that cannot be read is an error of the dataset, raised, never a verdict about the model. Partial credit is
+left to reward functions.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from heron.errors import RewardError
+from heron.rewards import numbers
+from heron.rewards.answers import answer_text
+from heron.types import Rollout, Tags
+
+
+class Verdict(enum.StrEnum):
+    """What a verifier says of an answer."""
+
+    RIGHT = "right"
+    """It is the reference, or equal to it."""
+    WRONG = "wrong"
+    """It can be read, and is something else."""
+    UNREADABLE = "unreadable"
+    """There is no answer, or not one that can be compared: no number, two numbers, an expression."""
+
+
+Verifier = Callable[[str, str], Verdict]
+"""`(answer, reference) -> Verdict`. The answer is the text between the tags. Raises RewardError for a bad reference."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def number(answer: str, reference: str) -> Verdict:
+    """RIGHT if the answer holds exactly one number and it equals the reference's.
+
+    | answer                      | reference | verdict    |
+    |-----------------------------|-----------|------------|
+    | `18`, `$18.00`, `18 eggs`   | `18`      | RIGHT      |
+    | `0.75`, `3/4`               | `0.75`    | RIGHT      |
+    | `-18`, `180`                | `18`      | WRONG      |
+    | `0.33`                      | `1/3`     | WRONG      |
+    | `17 or 18`, `9 * 2`, `36/2` | `18`      | UNREADABLE |
+    """
+    wanted = numbers.number(reference)
+    found = numbers.only_number(answer)
+    if found is None:
+        return Verdict.UNREADABLE
+    return Verdict.RIGHT if found == wanted else Verdict.WRONG
+
+
+def exact(answer: str, reference: str) -> Verdict:
+    """RIGHT if both are the same words, case included; whitespace between them is free. No words: UNREADABLE."""
+    words = answer.split()
+    if not words:
+        return Verdict.UNREADABLE
+    return Verdict.RIGHT if words == reference.split() else Verdict.WRONG
+
+
+verifiers: Mapping[str, Verifier] = MappingProxyType({"exact": exact, "number": number})
+"""The built-in verifiers by name."""
+
+
+def verdict(verifier: Verifier, rollout: Rollout, tags: Tags) -> Verdict:
+    """What a verifier says of a rollout's answer; UNREADABLE if it has none. The reference is the column `answer`."""
+    reference = rollout.prompt.answer
+    if reference is None:
+        raise RewardError(f"Row {rollout.prompt.id} has no answer to verify against. Give it a column named answer.")
+    answer = answer_text(rollout.text, tags, rollout.prefilled)
+    return Verdict.UNREADABLE if answer is None else verifier(answer, reference)
+
+
+def reward(
+    verifier: Verifier, *, right: float, wrong: float, unreadable: float, name: str | None = None
+) -> Callable[..., float]:
+    """A reward function that pays a verifier's verdict. It is logged as `name`, by default the verifier's name.
+
+    >>> correct = reward(verifiers["number"], right=1.0, wrong=0.0, unreadable=-0.5, name="correct")
+    """
+    scores = {Verdict.RIGHT: right, Verdict.WRONG: wrong, Verdict.UNREADABLE: unreadable}
+
+    @compares_by(verifier)
+    def paid(completion: str, answer: Any, tags: Tags, prefilled: str = "") -> float:
+        found = answer_text(completion, tags, prefilled)
+        return scores[Verdict.UNREADABLE if found is None else verifier(found, str(answer))]
+
+    paid.__name__ = name or str(getattr(verifier, "__name__", "reward"))
+    paid.__doc__ = f"{right:+g} if the answer is right, {wrong:+g} if wrong, {unreadable:+g} if it cannot be read."
+    return paid
+
+
+def compares_by(verifier: Verifier) -> Callable[[Function], Function]:
+    """Marks a reward function whose `answer` must be a reference that `verifier` can read; checked before training."""
+
+    def mark(function: Function) -> Function:
+        setattr(function, VERIFIER_MARK, verifier)
+        return function
+
+    return mark
+
+
+VERIFIER_MARK = "heron_verifier"
+"""Attribute that holds the verifier of a marked reward function."""

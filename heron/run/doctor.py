@@ -1,0 +1,77 @@
+"""`heron doctor`: what this machine offers, and what is wrong with a run.
+
+The one hard idea: it reports and never repairs, and it loads no torch, so it also answers where torch is what is broken.
+Values of tokens and keys are never shown, only whether they are set.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from heron.run.alerts import Alert, History, examine
+from heron.run.reader import Run
+
+PACKAGES = ("heron-rl", "torch", "transformers", "safetensors", "peft", "datasets", "pyarrow", "rich")
+SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES", "NO_COLOR", "CI")
+
+
+def diagnose(run: Run) -> tuple[Alert, ...]:
+    """Every alert that the run's record gives reason for, the gravest first."""
+    return examine(History(metrics=run.metrics(), evaluations=run.evaluations()))
+
+
+def machine_report(folder: str | Path = ".") -> dict[str, str]:
+    """The machine in lines to read or to paste: system, memory, disk of `folder`, GPUs, packages, what is set in the environment."""
+    return {
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "python": platform.python_version(),
+        "cpu cores": str(_cores()),
+        "memory": _memory(),
+        "disk": _disk(Path(folder)),
+        "gpu": _gpus(),
+        **{name: _version(name) for name in PACKAGES},
+        "set in the environment": ", ".join(name for name in SWITCHES if name in os.environ) or "none of " + ", ".join(SWITCHES),
+    }
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    known = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in known:
+        return "unknown"
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+
+
+def _disk(folder: Path) -> str:
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    usage = shutil.disk_usage(existing)
+    return f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB free at {existing}"
+
+
+def _gpus() -> str:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return "none found (no nvidia-smi); training runs on the CPU"
+    question = [program, "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(question, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return "nvidia-smi did not answer within 10 seconds: the driver may be stuck"
+    words = answer.stdout.strip() or answer.stderr.strip() or f"no output, exit code {answer.returncode}"
+    return "; ".join(words.splitlines())
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

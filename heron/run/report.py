@@ -1,0 +1,124 @@
+"""What a run came to: the table before and after, and questions with both answers side by side.
+
+The one hard idea: to show is to choose, so the choice is told. Questions that turned from wrong to right come first, since they
+show what was learnt, and the caption says how many there are and how many went the other way.
+
+Left out: any statistics; the intervals are those that the evaluation recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from heron.run.reader import Evaluation, Run
+from heron.run.records import Record
+from heron.run.text import clean, count, number, share, share_with_interval
+
+MOST_TEXT = 1200
+"""Characters of an answer that are shown."""
+
+Totals = Mapping[str, Any]
+Pair = tuple[Record, Record]
+
+
+def print_report(run: Run, console: Console | None = None, *, show: int = 3) -> None:
+    """Print `report` on the console."""
+    (console or Console()).print(report(run, show=show))
+
+
+def report(run: Run, *, show: int = 3) -> RenderableType:
+    """The table before and after, and `show` questions side by side; says so where an evaluation is missing."""
+    known = run.evaluations()
+    if "before" not in known and "after" not in known:
+        return Text("Held-out problems were not evaluated in this run (evaluation.size is 0, or it was stopped before).")
+    if "before" not in known or "after" not in known:
+        made = "before" if "before" in known else "after"
+        return Group(_table(known, (made,)), _caption(known[made]), Text(f"There is no evaluation to compare with: the run is {run.status}."))
+    before, after = run.evaluation("before"), run.evaluation("after")
+    return Group(_table(known, ("before", "after")), _caption(known["after"]), *_side_by_side(before, after, show))
+
+
+def choose(before: Sequence[Record], after: Sequence[Record], show: int) -> list[Pair]:
+    """The problems to show: from wrong to right first, then from right to wrong, still wrong, right throughout."""
+    earlier = {row["id"]: row for row in before}
+    pairs = [(earlier[row["id"]], row) for row in after if row["id"] in earlier]
+    return sorted(pairs, key=_preference)[:show]
+
+
+def _table(known: Mapping[str, Totals], names: tuple[str, ...]) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=Text("Held-out problems", style="bold"), title_justify="left")
+    table.add_column(Text(""))
+    for name in names:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for label, words in _LINES:
+        cells = [words(known[name]) for name in names]
+        if any(cell != "-" for cell in cells):
+            table.add_row(Text(label), *(Text(cell, style="bold" if label.startswith("accuracy") else "") for cell in cells))
+    return table
+
+
+_LINES: tuple[tuple[str, Callable[[Totals], str]], ...] = (
+    ("accuracy (greedy)", lambda totals: share_with_interval(totals, "accuracy")),
+    ("pass@1 (sampled)", lambda totals: share_with_interval(totals, "pass_at_1")),
+    ("mean reward", lambda totals: number(totals.get("mean_reward"))),
+    ("in the asked format", lambda totals: share(totals.get("format_rate"))),
+    ("truncated", lambda totals: share(totals.get("truncated"))),
+    ("mean length, tokens", lambda totals: number(totals.get("mean_length"), 1)),
+)
+
+
+def _caption(totals: Totals) -> Text:
+    samples = totals.get("samples")
+    sampled = f", pass@1 from {count(samples)} samples each" if samples else ""
+    return Text(f"{count(totals.get('problems'))} problems{sampled}; in brackets the 95 % interval.", style="italic dim")
+
+
+def _side_by_side(before: Evaluation, after: Evaluation, show: int) -> list[RenderableType]:
+    pairs = choose(before.rows, after.rows, len(after.rows))
+    if not pairs or not show:
+        return []
+    table = Table(box=ROUNDED, show_lines=True, title=Text("The same question, before and after", style="bold"), title_justify="left")
+    for name, ratio in (("question", 2), ("before", 3), ("after", 3)):
+        table.add_column(Text(name), ratio=ratio, overflow="fold")
+    for earlier, later in pairs[:show]:
+        table.add_row(_question(later), _answer(earlier), _answer(later))
+    return [Text(), table, Text(_choice(pairs, min(show, len(pairs))), style="italic dim")]
+
+
+def _choice(pairs: Sequence[Pair], show: int) -> str:
+    kinds = [_kind(pair) for pair in pairs]
+    gained, lost, right, wrong = (kinds.count(kind) for kind in ("gained", "lost", "right", "wrong"))
+    picked = "problems that turned from wrong to right are shown first" if gained else "none turned from wrong to right"
+    return f"{show} of {len(pairs)}, not at random: {picked}. In all {gained} turned right, {lost} turned wrong, {right} stayed right, {wrong} stayed wrong."
+
+
+def _kind(pair: Pair) -> str:
+    earlier, later = (row["verdict"] == "right" for row in pair)
+    return {(False, True): "gained", (True, False): "lost", (True, True): "right", (False, False): "wrong"}[earlier, later]
+
+
+def _preference(pair: Pair) -> int:
+    return ("gained", "lost", "wrong", "right").index(_kind(pair))
+
+
+def _question(row: Record) -> Text:
+    return Text(_shortened(row["question"])).append("\n\nanswer: ", style="dim").append(clean(row["answer"]), style="bold")
+
+
+def _answer(row: Record) -> Text:
+    right = row["verdict"] == "right"
+    mark = Text(f"{'✓' if right else '✗'} {clean(row['verdict'])}", style="green" if right else "red")
+    if row.get("truncated"):
+        mark.append("  (truncated)", style="yellow")
+    return mark.append("\n").append(_shortened(row["text"]), style="default")
+
+
+def _shortened(text: object) -> str:
+    words = clean(text).strip()
+    return words if len(words) <= MOST_TEXT else f"{words[:MOST_TEXT]} … ({len(words) - MOST_TEXT} characters more)"

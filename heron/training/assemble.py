@@ -1,0 +1,206 @@
+"""From a config to a trainer that is ready: everything that can be wrong is found here, before time is spent.
+
+Order of checks: rewards, data, rewards against data, run directory, model, prompts against the model's context.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import heron
+from heron import data
+from heron.config import Config, load_config, to_toml
+from heron.config.schema import EMBEDDED
+from heron.engine import NativeEngine
+from heron.environments import SingleTurn
+from heron.errors import ConfigError, DataError, RunError
+from heron.models import Policy, load_policy
+from heron.models.of_run import policy_of_run
+from heron.rewards import Rubric, resolve, resolve_verifier
+from heron.rollout import Collector
+from heron.run import Run, RunWriter
+from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
+from heron.training.evaluation import Evaluator
+from heron.training.optimizer import make_optimizer
+from heron.training.trainer import Trainer
+from heron.training.warmup import warm_start
+from heron.types import Prompt
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+RewardFunctions = Sequence[Any]
+
+
+def assemble(
+    config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()
+) -> Trainer:
+    """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
+    rubric, dataset = _rubric_and_data(config, rewards)
+    _refuse_used_folder(run_dir)
+    torch.manual_seed(config.train.seed)
+    policy = load_policy(config.model, config.tags, source=_start(config, listeners))
+    if config.objective.beta > 0 and config.model.method == "full":
+        policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+    _check_lengths([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length)
+    optimizer = make_optimizer(policy.trainable(), config.train)
+    manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source}
+    run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
+    return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners)
+
+
+def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()) -> Trainer:
+    """The trainer of an interrupted run, as it was at its last complete checkpoint."""
+    record = Run(run_dir)
+    if record.status == "finished":
+        raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
+                       'and set "status" in run.json to "interrupted".')
+    config = load_config(run_dir / "config.toml")
+    if rewards is None and record.manifest.get("rewards_from_python"):
+        raise RunError(f"{run_dir} was started with reward functions from Python, which a run cannot store. "
+                       "Resume it with heron.resume(run_dir, rewards=[...]).")
+    checkpoints = Checkpoints(run_dir / "checkpoints", keep=config.train.save_total_limit)
+    path = checkpoints.latest()
+    if path is None:
+        raise RunError(f"{run_dir} has no complete checkpoint to resume from. Start again with another --run-dir.")
+    rubric, dataset = _rubric_and_data(config, rewards)
+    state = load_state(path)
+    policy = _policy_at(path, config, str(record.manifest["start_model"]))
+    policy.version = state.policy_version
+    optimizer = make_optimizer(policy.trainable(), config.train)
+    restore_optimizer(path, optimizer, policy.device)
+    evaluations = _past_evaluations(record, state.step)
+    run = RunWriter.reopen(run_dir, last_step=state.step)
+    return _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners)
+
+
+def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
+    """The policy of a checkpoint, with the start of the run as its reference."""
+    if config.model.method == "lora":
+        policy = load_policy(config.model, config.tags, source=start, adapter=checkpoint / "model")
+    else:
+        policy = load_policy(config.model, config.tags, source=checkpoint / "model")
+        if config.objective.beta > 0:
+            policy.reference_model = load_policy(config.model, config.tags, source=start).model.requires_grad_(False)
+    policy.source = start
+    return policy
+
+
+def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[Rubric, data.Dataset]:
+    functions = resolve(config.rewards.functions, config.rewards.weights) if rewards is None else list(rewards)
+    if not functions:
+        raise ConfigError("No reward functions are given, so nothing could be learnt. Name some in rewards.functions, or pass rewards=[...].")
+    rubric = Rubric(functions, tags=config.tags)
+    dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
+    rubric.check([*dataset.train, *dataset.heldout])
+    return rubric, dataset
+
+
+def _start(config: Config, listeners: Sequence[Listener]) -> str:
+    """The folder or hub id that training starts from; warms up the embedded model the first time it is asked for."""
+    if config.model.name != EMBEDDED:
+        return config.model.name
+
+    def report(done: int, total: int) -> None:
+        for listener in listeners:
+            listener("progress", {"phase": "warm-up", "done": done, "total": total})
+
+    return str(warm_start(config, on_progress=report))
+
+
+def _refuse_used_folder(run_dir: Path) -> None:
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise RunError(f"{run_dir} is not empty. Choose another --run-dir, or go on with an interrupted run: heron resume {run_dir}")
+
+
+def _trainer(
+    config: Config, rubric: Rubric, dataset: data.Dataset, policy: Policy, optimizer: torch.optim.Optimizer, run: RunWriter,
+    state: TrainState, evaluations: dict[str, dict[str, float]], listeners: Sequence[Listener],
+) -> Trainer:
+    for listener in listeners:
+        run.subscribe(listener)
+    collector = Collector(
+        policy=policy, engine=NativeEngine(policy, max_concurrent=config.rollout.max_concurrent),
+        environment=SingleTurn(), rubric=rubric,
+    )
+    run.event(
+        "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
+        model=config.model.name, method=config.model.method, parameters=policy.num_parameters(),
+        trainable_parameters=policy.num_parameters(trainable=True), run_dir=str(run.path), prompts=len(dataset.train),
+        heldout=len(dataset.heldout), rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
+    )
+    return Trainer(
+        config=config, prompts=dataset.train, policy=policy, collector=collector,
+        optimizer=optimizer,
+        evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
+        run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
+        evaluations=evaluations,
+    )
+
+
+def make_evaluator(config: Config, collector: Collector, prompts: Sequence[Prompt]) -> Evaluator:
+    """Held-out measurement as the config asks for it."""
+    return Evaluator(
+        collector=collector, prompts=tuple(prompts), verifier=resolve_verifier(config.evaluation.verifier), tags=config.tags,
+        samples=config.evaluation.samples, temperature=config.rollout.temperature,
+        max_tokens=config.rollout.max_completion_length, seed=config.train.seed,
+    )
+
+
+def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | None) -> Evaluator:
+    """Held-out measurement of a run's trained model, or of its start, with other numbers of problems and samples if given."""
+    config = load_config(run.path / "config.toml")
+    asked = config.evaluation
+    asked = asked if size is None else dataclasses.replace(asked, size=size)
+    asked = asked if samples is None else dataclasses.replace(asked, samples=samples)
+    config = dataclasses.replace(config, evaluation=asked)
+    dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
+    if not dataset.heldout:
+        raise DataError(f"{run.path} has no held-out problems (evaluation.size is {config.evaluation.size}). Give --size.")
+    rubric = Rubric(resolve(config.rewards.functions, config.rewards.weights), tags=config.tags)
+    policy = policy_of_run(run, start=start)
+    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
+    collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
+    return make_evaluator(config, collector, dataset.heldout)
+
+
+def _check_lengths(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> None:
+    """Every prompt and a whole completion must fit into the context."""
+    if policy.context_length is None:
+        return
+    room = policy.context_length - max_completion_length
+    for prompt in prompts:
+        length = len(policy.render(prompt.messages))
+        if length > room:
+            raise DataError(
+                f"The prompt {prompt.id} has {length} tokens; with rollout.max_completion_length={max_completion_length} it exceeds the "
+                f"model's context of {policy.context_length}. Shorten or remove the row, or lower rollout.max_completion_length."
+            )
+
+
+def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:
+    """Totals that were measured up to the checkpoint's step."""
+    events = [event for event in record.events() if event["kind"] == "evaluation"]
+    return {event["name"]: event["totals"] for event in events if event["totals"]["step"] <= step}
+
+
+def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -> dict[str, Any]:
+    import peft
+    import transformers
+
+    return {
+        "recipe": config.recipe, "model": config.model.name, "method": config.model.method, "argv": sys.argv,
+        "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
+        "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
+        "versions": {
+            "heron": heron.__version__, "python": platform.python_version(), "torch": torch.__version__,
+            "transformers": transformers.__version__, "peft": peft.__version__,
+        },
+        "machine": f"{platform.machine()} {platform.system()}",
+    }

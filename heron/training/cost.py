@@ -1,0 +1,30 @@
+"""What a run will take, said before anything is loaded: the planner applied to a config and the model's config.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heron.config.schema import EMBEDDED, Config
+from heron.errors import ModelError
+from heron.memory import Plan, plan
+
+PROMPT_TOKENS = 256
+"""Assumed length of a prompt where no data has been read yet."""
+
+
+def plan_of(config: Config, *, prompt_tokens: int = PROMPT_TOKENS) -> Plan:
+    """The memory plan of a config; reads the model's config.json, from the folder or the hub, and nothing else of it."""
+    return plan(config, _shape(config), prompt_tokens=prompt_tokens)
+
+
+def _shape(config: Config) -> dict[str, Any]:
+    if config.model.name == EMBEDDED:
+        from heron.models.embedded import build_config, build_tokenizer
+
+        return dict(build_config(build_tokenizer(config.tags)).to_dict())
+    from transformers import AutoConfig
+
+    try:
+        return dict(AutoConfig.from_pretrained(config.model.name, revision=config.model.revision).get_text_config().to_dict())
+    except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
+        raise ModelError(f"The config.json of {config.model.name!r} could not be read: {error}") from error

@@ -1,0 +1,201 @@
+"""The loop: sample, score, update, record. Every side concern is an object made elsewhere and called in one line here.
+
+The trainer writes to the run and knows no viewer. What it draws in a step depends on (seed, step) alone; what it has learnt is in
+the weights, the optimizer and four counters: so a run that is killed goes on from its last checkpoint as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from heron.config.schema import Config
+from heron.data import PromptCursor
+from heron.engine.protocol import SamplingParams
+from heron.errors import RewardError
+from heron.models.policy import Policy
+from heron.rollout import Collector
+from heron.run import RunWriter
+from heron.training.batch import Microbatch, make_samples, pack
+from heron.training.checkpoint import Checkpoints, TrainState
+from heron.training.evaluation import Evaluator
+from heron.training.interrupt import StopRequest, stop_on_interrupt
+from heron.training.optimizer import learning_rate, set_learning_rate
+from heron.training.statistics import rollout_metrics
+from heron.training.timing import StepClock, peak_gib
+from heron.training.update import UpdateStats, accumulate, clip_and_step, merge
+from heron.types import Group, Prompt
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """One run, assembled and ready. `train()` is the whole of it."""
+
+    config: Config
+    """Frozen settings."""
+    prompts: Sequence[Prompt]
+    """What is trained on."""
+    policy: Policy
+    """What is trained."""
+    collector: Collector
+    """Prompts to scored groups."""
+    optimizer: torch.optim.Optimizer
+    """Holds the moments."""
+    evaluator: Evaluator | None
+    """Held-out problems; None if evaluation is switched off."""
+    run: RunWriter
+    """Where everything is recorded."""
+    checkpoints: Checkpoints
+    """Where everything is saved."""
+    state: TrainState
+    """The only counters."""
+    evaluations: dict[str, dict[str, float]]
+    """Totals by name: `before`, `after`, `step-000020`."""
+
+    def train(self) -> dict[str, Any]:
+        """Run to the end, or to the first Ctrl-C; returns the summary. Whatever ends it early is recorded before it is raised."""
+        began = time.perf_counter() - self.state.seconds
+        try:
+            with stop_on_interrupt(lambda text: self.run.event("message", text=text)) as stop:
+                self._evaluate("before")
+                while self.state.step < self.config.train.max_steps and not stop.is_set:
+                    self.step()
+                    self._evaluate_if_due()
+                    self._save_if_due(stop)
+                return self._finish(began)
+        except BaseException as error:
+            self._abandon(error, began)
+            raise
+
+    def step(self) -> None:
+        """Sample, score, update and record once."""
+        clock = StepClock()
+        number = self.state.step + 1
+        groups = self._collect(number, clock)
+        metrics = rollout_metrics(groups, self.collector.rubric.names)
+        with clock.phase("train"):
+            trained_tokens, update = self._update(number, groups)
+        sampled = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+        self.state.num_tokens += sampled
+        metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()}
+        with clock.phase("record"):
+            self.run.rollouts(number, groups)
+        times = clock.metrics(sampled_tokens=sampled, trained_tokens=trained_tokens)
+        self.state.seconds += times["time/step"]
+        self.run.log(number, metrics | times)
+        self.state.step = number
+
+    def _collect(self, number: int, clock: StepClock) -> list[Group]:
+        """The step's prompts, sampled and scored."""
+        train, rollout = self.config.train, self.config.rollout
+        cursor = PromptCursor(len(self.prompts), train.prompts_per_step, seed=train.seed, shuffle=self.config.data.shuffle)
+        prompts = [self.prompts[row] for row in cursor.batch(number)]
+        params = SamplingParams(max_tokens=rollout.max_completion_length, temperature=rollout.temperature)
+        with clock.phase("sample"):
+            rollouts = self.collector.sample(
+                prompts, params, siblings=rollout.num_generations, seed=_step_seed(train.seed, number),
+                on_progress=self._progress("sample"),
+            )
+        with clock.phase("score"):
+            self.run.progress("score", 0, 1)
+            return self.collector.score(rollouts, scale=self.config.objective.scale_rewards)
+
+    def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
+        """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
+        objective, train = self.config.objective, self.config.train
+        samples = make_samples(
+            groups, loss_type=objective.loss_type, max_completion_length=self.config.rollout.max_completion_length,
+            mask_truncated=objective.mask_truncated_completions, keep_all=objective.beta > 0,
+        )
+        batches = pack(samples, budget=train.micro_batch_tokens, device=self.policy.device)
+        rate = learning_rate(number, train)
+        set_learning_rate(self.optimizer, rate)
+        stats = self._iterate(batches) if batches else UpdateStats()
+        tokens = sum(batch.num_tokens for batch in batches) * objective.num_iterations
+        return tokens, stats.metrics(with_kl=objective.beta > 0) | {"learning_rate": rate}
+
+    def _iterate(self, batches: Sequence[Microbatch]) -> UpdateStats:
+        """`num_iterations` optimizer steps on one batch of rollouts."""
+        old: list[torch.Tensor | None] = [None] * len(batches)
+        first: UpdateStats | None = None
+        self.policy.model.train(self.config.model.gradient_checkpointing)
+        report = self._progress("train")
+        total = len(batches) * self.config.objective.num_iterations
+        for iteration in range(self.config.objective.num_iterations):
+            parts = []
+            for number, batch in enumerate(batches):
+                stats, seen = accumulate(
+                    self.policy, batch, self.config.objective, temperature=self.config.rollout.temperature, old_logprobs=old[number]
+                )
+                parts.append(stats)
+                old[number] = seen if old[number] is None else old[number]
+                report(iteration * len(batches) + number + 1, total)
+            stats = merge(parts)
+            stats.grad_norm = clip_and_step(self.optimizer, max_grad_norm=self.config.train.max_grad_norm)
+            self.state.policy_version += 1
+            self.policy.version = self.state.policy_version
+            first = first or stats
+            stats.gap_sum, stats.gap_max = first.gap_sum, first.gap_max
+        self.collector.engine.sync()
+        return stats
+
+    def _evaluate_if_due(self) -> None:
+        every = self.config.evaluation.steps
+        if every and self.state.step % every == 0 and self.state.step < self.config.train.max_steps:
+            self._evaluate(f"step-{self.state.step:06d}")
+
+    def _evaluate(self, name: str) -> None:
+        """Measure the held-out problems, once per name."""
+        if self.evaluator is None or name in self.evaluations:
+            return
+        rows, totals = self.evaluator.measure(self._progress("evaluate"))
+        self.evaluations[name] = totals | {"step": self.state.step}
+        self.run.evaluation(name, rows, self.evaluations[name])
+
+    def _save_if_due(self, stop: StopRequest) -> None:
+        train = self.config.train
+        due = train.save_steps and self.state.step % train.save_steps == 0
+        if due or stop.is_set or self.state.step == train.max_steps:
+            self._save()
+
+    def _save(self) -> None:
+        self.run.progress("save", 0, 1)
+        path = self.checkpoints.save(self.policy, self.optimizer, self.state)
+        self.run.event("checkpoint", step=self.state.step, path=path.name)
+
+    def _finish(self, began: float) -> dict[str, Any]:
+        """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""
+        done = self.state.step >= self.config.train.max_steps
+        if done:
+            self._evaluate("after")
+        self.policy.save(self.run.path / "model")
+        summary = self._summary("finished" if done else "interrupted", began)
+        self.run.finish(summary["status"], summary)
+        return summary
+
+    def _abandon(self, error: BaseException, began: float) -> None:
+        """Record why the run ended. A reward function fails before the weights have moved, so that state is saved: mend and resume."""
+        if isinstance(error, RewardError) and self.state.step:
+            self._save()
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.run.finish(status, self._summary(status, began) | {"error": f"{type(error).__name__}: {error}"})
+
+    def _summary(self, status: str, began: float) -> dict[str, Any]:
+        return {
+            "run": self.run.path.name, "status": status, "recipe": self.config.recipe, "model": self.config.model.name,
+            "seed": self.config.train.seed, "steps": self.state.step, "seconds": time.perf_counter() - began,
+            "training_seconds": self.state.seconds, "num_tokens": self.state.num_tokens, "evaluation": dict(self.evaluations),
+        }
+
+    def _progress(self, phase: str) -> Callable[[int, int], None]:
+        return partial(self.run.progress, phase)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Distinct for every (seed, step) that a run can have."""
+    return seed * 1_000_003 + step
