@@ -47,6 +47,9 @@ def main() -> None:
     except HeronError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("heron: interrupted.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

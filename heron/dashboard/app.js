@@ -68,7 +68,7 @@ function runCard(run, chosen) {
   const facts = run.error ?? [
     `${run.step}${run.max_steps ? `/${run.max_steps}` : ""}`,
     run.reward !== null && `reward ${figure(run.reward)}`,
-    accuracy !== undefined && accuracy !== null && share(accuracy),
+    accuracy !== undefined && accuracy !== null && `${share(accuracy)} right`,
   ].filter(Boolean).join(" · ");
   return element("a", { href: `#${encodeURIComponent(run.name)}`, class: chosen ? "chosen" : "", title: run.status },
     element("span", { class: "name" }, element("i", { class: `light ${run.status}` }), run.name), small(run.curve), element("small", {}, facts));

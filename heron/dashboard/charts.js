@@ -10,7 +10,7 @@ const MOST_POINTS = 500;
 export function curves(box, steps, series, options = {}) {
   if (!steps.length) return box.replaceChildren(element("p", { class: "none" }, "nothing recorded yet"));
   const thin = thinner(steps.length);
-  const xs = thin(steps);
+  const xs = [steps[0], ...thin(steps).slice(1, -1), ...steps.slice(1).slice(-1)];
   const lines = series.map((line) => ({ ...line, values: thin(line.values), low: line.low && thin(line.low), high: line.high && thin(line.high) }));
   const frame = makeFrame(box, xs, extent(lines, options), options);
   for (const line of lines) if (line.low) frame.root.append(band(frame, xs, line));

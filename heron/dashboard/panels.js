@@ -33,6 +33,10 @@ const CHARTS = [
     say: "Seconds in each phase, one upon the other.",
   },
   {
+    title: "Speed", keys: [["throughput/sample_tokens_per_second", "sampled tokens/s"], ["throughput/train_tokens_per_second", "trained tokens/s"]], digits: 0, draw: drawKeys,
+    say: "Tokens per second while sampling and while training.",
+  },
+  {
     title: "Distance from the start", keys: [["kl", "KL"], ["entropy", "entropy"]], draw: drawKeys,
     say: "KL to the reference (if it is computed) and entropy in nats. Entropy falls as the model grows sure.",
   },
@@ -146,7 +150,7 @@ function drawTime(box, run) {
 
 function drawKeys(box, run, chart) {
   const series = chart.keys.map(([key, name], tone) => ({ name, tone, values: column(run, key) })).filter((line) => line.values.some((value) => value !== null));
-  curves(box, series.length ? steps(run) : [], series, { floor: 0, format: (value) => figure(value, 3) });
+  curves(box, series.length ? steps(run) : [], series, { floor: 0, format: (value) => figure(value, chart.digits ?? 3) });
 }
 
 function steps(run) {

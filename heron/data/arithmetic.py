@@ -33,7 +33,8 @@ def generate(count: int, *, seed: int, digits: int, heldout: bool = False) -> li
     """Distinct additions `What is 347 + 158?` of two numbers with this many digits, all held out or none of them."""
     problems = _problems(random.Random(f"{seed} {digits} {heldout}"), digits, heldout)
     space = (9 * 10 ** (digits - 1)) ** 2
-    if count > space // (2 * HELDOUT_ONE_IN):
+    share = 1 / HELDOUT_ONE_IN if heldout else 1 - 1 / HELDOUT_ONE_IN
+    if count > 0.8 * share * space:
         raise DataError(f"There are too few additions of {digits}-digit numbers for {count} distinct problems. Raise data.digits.")
     seen: dict[tuple[int, int], Prompt] = {}
     while len(seen) < count:

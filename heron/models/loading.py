@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from heron.config.schema import ModelConfig
-from heron.data.templates import TEMPLATES
-from heron.errors import ConfigError, ModelError, TemplateError, did_you_mean
+from heron.data.templates import TEMPLATES, chat_template
+from heron.errors import ConfigError, ModelError, TemplateError
 from heron.kernels import attention
 from heron.models.policy import Policy
 from heron.types import Tags
@@ -33,14 +33,14 @@ def load_policy(
     """
     name = str(source or config.name)
     attention.register()
-    tokenizer = load_tokenizer(name, config)
+    tokenizer = load_tokenizer(name, config, tags)
     model = _load_model(name, config)
     if config.method == "lora" and not without_adapter:
         model = _with_adapter(model, config, adapter)
     return Policy(model, tokenizer, tags=tags, source=name)
 
 
-def load_tokenizer(name: str, config: ModelConfig) -> Any:
+def load_tokenizer(name: str, config: ModelConfig, tags: Tags) -> Any:
     """The tokenizer, with a chat template and a padding token, or an error that says what to set."""
     from transformers import AutoTokenizer
 
@@ -50,10 +50,7 @@ def load_tokenizer(name: str, config: ModelConfig) -> Any:
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
         raise ModelError(f"No tokenizer could be loaded from {name!r}: {error}") from error
     if config.chat_template is not None:
-        if config.chat_template not in TEMPLATES:
-            raise ConfigError(f"model.chat_template {config.chat_template!r} is not built in; there are {', '.join(TEMPLATES)}."
-                              f"{did_you_mean(config.chat_template, TEMPLATES)}")
-        tokenizer.chat_template = TEMPLATES[config.chat_template]
+        tokenizer.chat_template = chat_template(config.chat_template, tags)
     if tokenizer.chat_template is None:
         raise TemplateError(f"{name} has no chat template: it looks like a base model. Choose one of Heron's with "
                             f"--model.chat_template=chatml (there are {', '.join(TEMPLATES)}); it is saved with the model.")

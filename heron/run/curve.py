@@ -6,6 +6,7 @@ embedded. The same run always gives the same bytes. Left out: interaction, which
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from xml.sax.saxutils import escape
@@ -76,7 +77,7 @@ def _thin(values: list[float | None], most: int) -> list[float | None]:
     """Means of neighbouring values, so that at most `most` remain."""
     cells = min(len(values), most)
     edges = [index * len(values) // cells for index in range(cells + 1)] if cells else []
-    return [_mean(values[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    return [_mean(values[start:end]) for start, end in itertools.pairwise(edges)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -152,7 +153,8 @@ def _axes(first: int, last: int, ticks: Sequence[float], place: Place) -> list[s
         parts.append(_text(left - 10, y + 4, f"{tick + 0.0:.{digits}f}", "tick", anchor="end"))
     for step in _step_ticks(first, last):
         parts.append(_text(place(step, ticks[0])[0], HEIGHT - BOTTOM + 20, str(step), "tick", anchor="middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "training step (shaded: one standard deviation of the answers' rewards)", "tick", anchor="middle"))
+    below = "training step (shaded: one standard deviation of the answers' rewards)"
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, below, "tick", anchor="middle"))
     return parts
 
 

@@ -87,10 +87,13 @@ def plain_line(view: View) -> str:
 
 def start_lines(start: Mapping[str, Any]) -> list[str]:
     """The run in a few words, for the top of a log file."""
-    first = f"{one_line(start.get('model', '?'), 80)}: {count(start.get('parameters'))} parameters, {count(start.get('trainable_parameters'))} trained"
-    second = f"{count(start.get('prompts'))} prompts, {count(start.get('heldout'))} held out; run directory {clean(start.get('run_dir', '?'))}"
-    estimate = start.get("estimate")
-    return [first, second, *([clean(estimate)] if estimate else [])]
+    total, trained = count(start.get("parameters")), count(start.get("trainable_parameters"))
+    prompts, heldout = count(start.get("prompts")), count(start.get("heldout"))
+    lines = [
+        f"{one_line(start.get('model', '?'), 80)}: {total} parameters, {trained} trained",
+        f"{prompts} prompts, {heldout} held out; run directory {clean(start.get('run_dir', '?'))}",
+    ]
+    return [*lines, clean(start["estimate"])] if start.get("estimate") else lines
 
 
 def evaluation_line(name: str, totals: Mapping[str, Any]) -> str:
@@ -99,6 +102,11 @@ def evaluation_line(name: str, totals: Mapping[str, Any]) -> str:
     if totals.get("pass_at_1") is not None:
         words += f", pass@1 {share_with_interval(totals, 'pass_at_1')}"
     return f"{words}, {count(totals.get('problems'))} problems"
+
+
+def alert_line(alert: Alert) -> str:
+    """An alert as one line."""
+    return clean(f"! {alert.title}: {alert.evidence}. {alert.advice}")
 
 
 def _title(view: View) -> Text:
@@ -143,16 +151,17 @@ def _rewards(view: View) -> Table:
 
 
 def _reward_row(view: View, label: str, mean: str, std: str, style: str) -> tuple[Text, Text, Text, Text]:
-    last, curve = view.metrics[-1], sparkline([record.get(mean) for record in view.metrics], 30)
-    return Text(label, style=style), Text(number(last.get(mean)), style=style), Text(f"± {number(last.get(std))}"), Text(curve, style="green" if mean == "reward" else "cyan")
+    last = view.metrics[-1]
+    curve = Text(sparkline([record.get(mean) for record in view.metrics], 30), style="green" if mean == "reward" else "cyan")
+    return Text(label, style=style), Text(number(last.get(mean)), style=style), Text(f"± {number(last.get(std))}"), curve
 
 
 def _health(last: Mapping[str, Any]) -> Text:
     low, high = last.get("completions/min_length"), last.get("completions/max_length")
-    length = number(last.get("completions/mean_length"), 0) + (f" ({low:.0f} to {high:.0f})" if low is not None and high is not None else "")
+    span = "" if low is None or high is None else f" ({low:.0f} to {high:.0f})"
     figures = [
         ("signal in", f"{share(last.get('groups/with_signal'))} of groups"),
-        ("length", length),
+        ("length", number(last.get("completions/mean_length"), 0) + span),
         ("truncated", share(last.get("completions/clipped_ratio"))),
         *([("KL", number(last["kl"], 4))] if last.get("kl") is not None else []),
     ]
@@ -180,7 +189,7 @@ def _held_out(view: View) -> list[Text]:
 
 
 def _alerts(view: View) -> list[Text]:
-    return [Text(f"! {alert.title}: {alert.evidence}. {alert.advice}", style="yellow") for alert in view.alerts[:2]]
+    return [Text(alert_line(alert), style="yellow") for alert in view.alerts[:2]]
 
 
 def _reward_names(last: Mapping[str, Any]) -> list[str]:

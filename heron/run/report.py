@@ -39,7 +39,8 @@ def report(run: Run, *, show: int = 3) -> RenderableType:
         return Text("Held-out problems were not evaluated in this run (evaluation.size is 0, or it was stopped before).")
     if "before" not in known or "after" not in known:
         made = "before" if "before" in known else "after"
-        return Group(_table(known, (made,)), _caption(known[made]), Text(f"There is no evaluation to compare with: the run is {run.status}."))
+        missing = Text(f"There is no evaluation to compare with: the run is {run.status}.")
+        return Group(_table(known, (made,)), _caption(known[made]), missing)
     before, after = run.evaluation("before"), run.evaluation("after")
     return Group(_table(known, ("before", "after")), _caption(known["after"]), *_side_by_side(before, after, show))
 
@@ -95,7 +96,8 @@ def _choice(pairs: Sequence[Pair], show: int) -> str:
     kinds = [_kind(pair) for pair in pairs]
     gained, lost, right, wrong = (kinds.count(kind) for kind in ("gained", "lost", "right", "wrong"))
     picked = "problems that turned from wrong to right are shown first" if gained else "none turned from wrong to right"
-    return f"{show} of {len(pairs)}, not at random: {picked}. In all {gained} turned right, {lost} turned wrong, {right} stayed right, {wrong} stayed wrong."
+    changed = f"In all {gained} turned right, {lost} turned wrong, {right} stayed right, {wrong} stayed wrong."
+    return f"{show} of {len(pairs)}, not at random: {picked}. {changed}"
 
 
 def _kind(pair: Pair) -> str:

@@ -18,8 +18,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from heron.run.alerts import History, examine
-from heron.run.panels import View, evaluation_line, live_panel, plain_line, start_lines
+from heron.run.alerts import Alert, History, examine
+from heron.run.panels import View, alert_line, evaluation_line, live_panel, plain_line, start_lines
 from heron.run.text import clean
 
 LINES = 20
@@ -36,9 +36,9 @@ class TerminalView:
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._view = View(began=clock())
+        self._changing = threading.Lock()
         console = console or Console()
         self._out: _Live | _Plain = _Live(self, console) if _can_redraw(console) else _Plain(self, console)
-        self._changing = threading.Lock()
 
     def __call__(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Hear of one thing that happened."""
@@ -77,12 +77,15 @@ class _Live:
     """A panel, redrawn in place; what must stay is printed above it."""
 
     def __init__(self, owner: TerminalView, console: Console) -> None:
+        self._owner = owner
         self._live = Live(get_renderable=owner.picture, console=console, refresh_per_second=3, vertical_overflow="ellipsis")
 
     def show(self, kind: str, payload: Mapping[str, Any]) -> None:
         if not self._live.is_started and kind != "end":
             self._live.start(refresh=False)
-        if kind == "message":
+        if kind in ("metrics", "evaluation"):
+            self._owner.view.alerts = _alerts(self._owner.view)
+        elif kind == "message":
             self._live.console.print(Text(clean(payload["text"])))
         elif kind == "start" and payload.get("estimate"):
             self._live.console.print(Text(clean(payload["estimate"]), style="dim"))
@@ -99,6 +102,7 @@ class _Plain:
         self._owner, self._console = owner, console
         self._spoke = owner.now()
         self._phase = ""
+        self._warned: set[str] = set()
 
     def show(self, kind: str, payload: Mapping[str, Any]) -> None:
         for line in self._lines(kind, payload):
@@ -110,7 +114,7 @@ class _Plain:
 
     def _lines(self, kind: str, payload: Mapping[str, Any]) -> list[str]:
         if kind == "metrics":
-            return [plain_line(self._owner.view)] if self._is_due() else []
+            return [plain_line(self._owner.view), *self._new_alerts()] if self._is_due() else []
         if kind == "progress":
             return self._phase_lines(payload)
         if kind == "start":
@@ -123,6 +127,12 @@ class _Plain:
         view = self._owner.view
         every = max(1, -(-view.max_steps // LINES))
         return len(view.metrics) == 1 or view.step % every == 0 or view.step == view.max_steps or self._owner.now() - self._spoke > SILENCE
+
+    def _new_alerts(self) -> list[str]:
+        """Alerts that were not printed yet: each is said once in a run."""
+        new = [alert for alert in _alerts(self._owner.view) if alert.id not in self._warned]
+        self._warned.update(alert.id for alert in new)
+        return [alert_line(alert) for alert in new]
 
     def _phase_lines(self, payload: Mapping[str, Any]) -> list[str]:
         begins = payload["phase"] != self._phase
@@ -143,5 +153,7 @@ def _learn(view: View, kind: str, payload: Mapping[str, Any]) -> None:
         view.progress = (payload["phase"], payload["done"], payload["total"])
     elif kind == "evaluation":
         view.evaluations[payload["name"]] = payload["totals"]
-    if kind in ("metrics", "evaluation"):
-        view.alerts = examine(History(metrics=view.metrics, evaluations=view.evaluations))
+
+
+def _alerts(view: View) -> tuple[Alert, ...]:
+    return examine(History(metrics=view.metrics, evaluations=view.evaluations))

@@ -24,7 +24,7 @@ from heron.run import RunWriter
 from heron.training.batch import Microbatch, make_samples, pack
 from heron.training.checkpoint import Checkpoints, TrainState
 from heron.training.evaluation import Evaluator
-from heron.training.interrupt import StopRequest, stop_on_interrupt
+from heron.training.interrupt import stop_on_interrupt
 from heron.training.optimizer import learning_rate, set_learning_rate
 from heron.training.statistics import rollout_metrics
 from heron.training.timing import StepClock, peak_gib
@@ -56,6 +56,8 @@ class Trainer:
     """The only counters."""
     evaluations: dict[str, dict[str, float]]
     """Totals by name: `before`, `after`, `step-000020`."""
+    saved_step: int | None = None
+    """Step of the newest checkpoint."""
 
     def train(self) -> dict[str, Any]:
         """Run to the end, or to the first Ctrl-C; returns the summary. Whatever ends it early is recorded before it is raised."""
@@ -66,7 +68,7 @@ class Trainer:
                 while self.state.step < self.config.train.max_steps and not stop.is_set:
                     self.step()
                     self._evaluate_if_due()
-                    self._save_if_due(stop)
+                    self._save_if_due()
                 return self._finish(began)
         except BaseException as error:
             self._abandon(error, began)
@@ -157,19 +159,23 @@ class Trainer:
         self.evaluations[name] = totals | {"step": self.state.step}
         self.run.evaluation(name, rows, self.evaluations[name])
 
-    def _save_if_due(self, stop: StopRequest) -> None:
-        train = self.config.train
-        due = train.save_steps and self.state.step % train.save_steps == 0
-        if due or stop.is_set or self.state.step == train.max_steps:
+    def _save_if_due(self) -> None:
+        every = self.config.train.save_steps
+        if every and self.state.step % every == 0:
             self._save()
 
     def _save(self) -> None:
+        """Write a checkpoint of the last finished step, unless there is one."""
+        if self.saved_step == self.state.step:
+            return
         self.run.progress("save", 0, 1)
         path = self.checkpoints.save(self.policy, self.optimizer, self.state)
+        self.saved_step = self.state.step
         self.run.event("checkpoint", step=self.state.step, path=path.name)
 
     def _finish(self, began: float) -> dict[str, Any]:
         """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""
+        self._save()
         done = self.state.step >= self.config.train.max_steps
         if done:
             self._evaluate("after")
@@ -180,7 +186,7 @@ class Trainer:
 
     def _abandon(self, error: BaseException, began: float) -> None:
         """Record why the run ended. A reward function fails before the weights have moved, so that state is saved: mend and resume."""
-        if isinstance(error, RewardError) and self.state.step:
+        if isinstance(error, RewardError):
             self._save()
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         self.run.finish(status, self._summary(status, began) | {"error": f"{type(error).__name__}: {error}"})

@@ -35,8 +35,10 @@ class UpdateStats:
     grad_norm: float = 0.0
 
     def metrics(self, *, with_kl: bool) -> dict[str, float]:
-        """Per-token means under the field's names."""
-        count = max(self.tokens, 1.0)
+        """Per-token means under the field's names; nothing where no token was trained."""
+        if not self.tokens:
+            return {}
+        count = self.tokens
         values = {
             "loss": self.loss, "grad_norm": self.grad_norm, "ratio/max": self.ratio_max,
             "clip_ratio/low_mean": self.clipped_low / count, "clip_ratio/high_mean": self.clipped_high / count,

@@ -140,7 +140,7 @@ def test_held_out_rows_from_another_dataset(tmp_path, gsm8k):
 
 def test_training_on_the_evaluation_split_sets_rows_aside(gsm8k):
     """All rows would be held out and none left to train on."""
-    loaded = load(dataset=gsm8k, split="test", eval_size=2)
+    loaded = load(dataset=gsm8k, split="test", eval_size=64)
     assert {prompt.id.split(":")[0] for prompt in (*loaded.train, *loaded.heldout)} == {"test.jsonl"}
     assert (len(loaded.train), len(loaded.heldout)) == (10, 2)
 

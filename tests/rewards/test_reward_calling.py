@@ -1,0 +1,162 @@
+"""Calling reward functions: by name, in batches, async; and what happens when they raise."""
+
+import asyncio
+import functools
+
+import pytest
+
+from heron.errors import ConfigError, RewardError
+from heron.rewards.calling import RewardFunction
+from heron.types import Tags
+
+TAGS = Tags()
+
+
+def test_row_form_gets_what_it_names(make_rollout) -> None:
+    """Prevents: arguments mixed up, columns turned into text, answers without their conversation."""
+    seen = {}
+
+    def spy(completion, prompt, messages, answer, tags, prefilled, completion_ids, truncated, columns, level, extra="none"):
+        seen.update(locals())
+        return 1.0
+
+    rollout = make_rollout("five", answer=5, level="easy", prefilled="<think>")
+    assert RewardFunction.of(spy).call([rollout], TAGS) == [1.0]
+    assert seen["completion"] == "five" and seen["prompt"] == "2 + 3?" and seen["prefilled"] == "<think>"
+    assert seen["answer"] == 5 and seen["level"] == "easy" and seen["extra"] == "none"
+    assert seen["columns"] == {"answer": 5, "level": "easy"} and seen["tags"] is TAGS
+    assert seen["completion_ids"] == [7, 8] and seen["truncated"] is False
+    assert [message["role"] for message in seen["messages"]] == ["system", "user", "assistant"]
+    assert seen["messages"][-1]["content"] == "five"
+
+
+def test_batch_form_gets_lists_as_trl_gives_them(make_rollout) -> None:
+    """Prevents: a reward function pasted from a TRL notebook that fails, or reads the wrong text."""
+
+    def correctness_reward_func(prompts, completions, answer, **kwargs):
+        responses = [completion[0]["content"] for completion in completions]
+        assert [prompt[-1]["content"] for prompt in prompts] == ["2 + 3?", "2 + 3?"]
+        assert kwargs["completion_ids"] == [[7, 8], [7, 8]] and kwargs["level"] == [1, None]
+        return [2.0 if response == wanted else 0.0 for response, wanted in zip(responses, answer, strict=True)]
+
+    rollouts = [make_rollout("5", answer="5", level=1), make_rollout("6", answer="5", row="rows.jsonl:2")]
+    assert RewardFunction.of(correctness_reward_func).call(rollouts, TAGS) == [2.0, 0.0]
+
+
+def test_batch_form_gets_strings_for_plain_prompts(make_rollout) -> None:
+    """Prevents: message lists where the dataset's prompt was a bare string."""
+
+    def lengths(prompts, completions):
+        return [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+    assert RewardFunction.of(lengths).call([make_rollout("12345", plain=True)], TAGS) == [11]
+
+
+def test_function_that_edits_its_messages_leaves_the_row_alone(make_rollout) -> None:
+    """Prevents: a reward function that changes the next prompt."""
+
+    def vandal(prompts, completions):
+        prompts[0][0]["content"] = "changed"
+        return [0.0]
+
+    rollout = make_rollout()
+    RewardFunction.of(vandal).call([rollout], TAGS)
+    assert rollout.prompt.messages[0]["content"] == "Be brief."
+
+
+def test_async_rows_run_together(make_rollout) -> None:
+    """Prevents: judges that are asked one after another: each of these waits for the other."""
+    arrived: list[str] = []
+
+    async def judge(completion):
+        arrived.append(completion)
+        while len(arrived) < 2:
+            await asyncio.sleep(0)
+        return float(completion)
+
+    assert RewardFunction.of(judge).call([make_rollout("1"), make_rollout("2")], TAGS) == [1.0, 2.0]
+
+
+def test_async_batch_inside_a_running_loop(make_rollout) -> None:
+    """Prevents: `asyncio.run() cannot be called from a running event loop` in a notebook."""
+
+    async def judge(completions):
+        await asyncio.sleep(0)
+        return [0.5] * len(completions)
+
+    async def notebook():
+        return RewardFunction.of(judge).call([make_rollout()], TAGS)
+
+    assert asyncio.run(notebook()) == [0.5]
+
+
+def _row(completion, answer):
+    return 1 / (int(answer) - 5)
+
+
+async def _async_row(completion, answer):
+    return _row(completion, answer)
+
+
+@pytest.mark.parametrize("function", [_row, _async_row])
+def test_exception_names_function_row_completion_and_place(make_rollout, function) -> None:
+    """Prevents: a typo in a reward that trains on zeros, or that cannot be found."""
+    rollouts = [make_rollout("fine", answer=6), make_rollout("x" * 5000, answer=5, row="rows.jsonl:2")]
+    with pytest.raises(RewardError) as caught:
+        RewardFunction.of(function).call(rollouts, TAGS)
+    message = str(caught.value)
+    assert function.__name__ in message and "rows.jsonl:2" in message and "xxx..." in message and len(message) < 600
+    assert "ZeroDivisionError" in message and "test_reward_calling.py:" in message
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_exception_of_a_batch_is_chained(make_rollout, is_async: bool) -> None:
+    """Prevents: an exception returned as if it were a list of scores."""
+
+    def batch(completions):
+        raise KeyError("gone")
+
+    async def async_batch(completions):
+        raise KeyError("gone")
+
+    with pytest.raises(RewardError, match=r"2 rows from rows\.jsonl:1 on") as caught:
+        RewardFunction.of(async_batch if is_async else batch).call([make_rollout(), make_rollout()], TAGS)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_missing_names_what_neither_heron_nor_the_row_has() -> None:
+    """Prevents: a misspelt column found out at the first step."""
+
+    def row(completion, anwser, level=3):
+        return 0.0
+
+    def batch(completions, prompts, trainer_state, **kwargs):
+        return []
+
+    assert RewardFunction.of(row).missing({"answer"}) == ["anwser"]
+    assert RewardFunction.of(batch).missing({"answer"}) == ["trainer_state"]
+
+
+def test_keyword_catch_all_in_row_form_gets_everything(make_rollout) -> None:
+    """Prevents: `**kwargs` that stays empty."""
+    function = RewardFunction.of(lambda completion, **kwargs: float(kwargs["answer"]))
+    assert function.call([make_rollout(answer=4)], TAGS) == [4.0]
+
+
+def test_names_of_partials_and_objects() -> None:
+    """Prevents: two partials logged under the name `partial`, and objects without a name."""
+
+    class Length:
+        def __call__(self, completion):
+            return 0.0
+
+    assert RewardFunction.of(functools.partial(_row, answer=3)).name == "_row"
+    assert RewardFunction.of(Length()).name == "Length"
+
+
+@pytest.mark.parametrize("function", [lambda *args: 0.0, "correct", 3, lambda completion, /: 0.0])
+def test_what_cannot_be_called_by_name_is_refused(function) -> None:
+    """Prevents: a failure in the first step that could be told at the start."""
+    with pytest.raises(ConfigError):
+        RewardFunction.of(function)

@@ -1,0 +1,137 @@
+"""Rubrics: weights, None, refusals, and checks before training."""
+
+import math
+from fractions import Fraction
+
+import pytest
+
+from heron.errors import ConfigError, DataError, RewardError
+from heron.rewards import Rubric, follows_format, gsm8k
+from heron.types import Tags
+
+TAGS = Tags()
+
+
+def length(completion):
+    return len(completion)
+
+
+def sometimes(completion):
+    return None if completion == "skip" else 1.0
+
+
+def never(completion):
+    return None
+
+
+def test_total_is_the_weighted_sum_of_what_applied(make_rollout) -> None:
+    """Prevents: None counted as 0, weights given to the wrong function, scores given to the wrong rollout."""
+    rubric = Rubric([length, (sometimes, 10.0)], tags=TAGS)
+    scored = rubric.score([make_rollout("ab"), make_rollout("skip")])
+    assert rubric.names == ("length", "sometimes") and rubric.weights == (1.0, 10.0)
+    assert [dict(rollout.rewards) for rollout in scored] == [
+        {"length": 2.0, "sometimes": 1.0},
+        {"length": 4.0, "sometimes": None},
+    ]
+    assert [rollout.reward for rollout in scored] == [12.0, 4.0]
+    assert rubric.score([]) == []
+
+
+def test_nothing_applied_is_none_and_not_zero(make_rollout) -> None:
+    """Prevents: a made-up 0 for a rollout that no counting function judged; weight 0 only logs."""
+    (scored,) = Rubric([never, (length, 0.0)], tags=TAGS).score([make_rollout("ab")])
+    assert scored.reward is None and scored.rewards == {"never": None, "length": 2.0}
+
+
+def test_scoring_leaves_its_input_as_it_was(make_rollout) -> None:
+    """Prevents: rollouts that are changed under their owner."""
+    rollout = make_rollout("ab")
+    (scored,) = Rubric([length], tags=TAGS).score([rollout])
+    assert rollout.reward is None and rollout.rewards == {} and scored.text == "ab"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1", 1j, [1.0], {"score": 1.0}])
+def test_what_is_no_score_is_refused(make_rollout, value) -> None:
+    """Prevents: NaN that poisons the batch, True for a forgotten comparison."""
+
+    def bad(completion):
+        return value
+
+    with pytest.raises(RewardError, match=r"(?s)bad.*rows\.jsonl:1.*hello"):
+        Rubric([bad], tags=TAGS).score([make_rollout("hello")])
+
+
+@pytest.mark.parametrize("returned", [[1.0], [1.0, 2.0, 3.0], 1.0, "12", None, {0: 1.0, 1: 2.0}])
+def test_batch_of_wrong_length_or_shape_is_refused(make_rollout, returned) -> None:
+    """Prevents: scores that slide to the neighbour, a broadcast number."""
+
+    def bad(completions):
+        return returned
+
+    with pytest.raises(RewardError, match=r"bad.*rows\.jsonl:1"):
+        Rubric([bad], tags=TAGS).score([make_rollout(), make_rollout()])
+
+
+def test_bad_value_in_a_batch_names_its_own_row(make_rollout) -> None:
+    """Prevents: an error that points at the first row of the batch."""
+
+    def bad(completions):
+        return [1.0, math.nan]
+
+    with pytest.raises(RewardError, match=r"rows\.jsonl:2"):
+        Rubric([bad], tags=TAGS).score([make_rollout(), make_rollout(row="rows.jsonl:2")])
+
+
+def test_numbers_of_other_kinds_and_arrays_are_taken(make_rollout) -> None:
+    """Prevents: refusing a NumPy array or a tensor, which a vectorised reward returns."""
+
+    class Array:
+        def tolist(self):
+            return [1, Fraction(1, 2)]
+
+    def vectorised(completions):
+        return Array()
+
+    scored = Rubric([vectorised], tags=TAGS).score([make_rollout(), make_rollout()])
+    assert [rollout.reward for rollout in scored] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ([length, length], "named 'length'"),
+        ([lambda completion: 0.0, lambda completion: 1.0], "Rename"),
+        ([], "Nothing is rewarded"),
+        ([(length, 0.0)], "Nothing is rewarded"),
+        ([(length, math.nan)], "weight"),
+        ([(length, True)], "weight"),
+        ([(length, "1")], "weight"),
+    ],
+)
+def test_rubrics_that_cannot_work_are_refused(functions, message: str) -> None:
+    """Prevents: two columns under one name, and a run that rewards nothing."""
+    with pytest.raises(ConfigError, match=message):
+        Rubric(functions, tags=TAGS)
+
+
+def test_check_names_the_missing_column_and_the_row(make_rollout) -> None:
+    """Prevents: a column that is missing in row 7000 and found out after an hour."""
+
+    def correct(completion, anwser):
+        return 0.0
+
+    good, bad = make_rollout(anwser=1).prompt, make_rollout(answer=1, row="rows.jsonl:2").prompt
+    rubric = Rubric([correct, follows_format], tags=TAGS)
+    rubric.check([good])
+    with pytest.raises(DataError, match=r"correct asks for 'anwser', but row rows\.jsonl:2 .* Did you mean \"answer\"\?"):
+        rubric.check([good, bad])
+
+
+def test_check_refuses_a_reference_that_cannot_be_read(make_rollout) -> None:
+    """Prevents: one row without a number that stops the run at step 400, or marks every answer of its row wrong."""
+    rubric = Rubric([gsm8k.correctness], tags=TAGS)
+    rubric.check([make_rollout(answer="... #### 1,000").prompt, make_rollout(answer=2.5).prompt])
+    with pytest.raises(DataError, match=r"'twelve' of row rows\.jsonl:9"):
+        rubric.check([make_rollout(answer="twelve", row="rows.jsonl:9").prompt])
+    with pytest.raises(DataError, match="no answer to verify against"):
+        rubric.check([make_rollout(answer=None).prompt])

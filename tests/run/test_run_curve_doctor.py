@@ -1,0 +1,133 @@
+"""The reward curve as a picture, and the doctor's eye for runs that go wrong in silence."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from heron.errors import RunError
+from heron.run import History, Run, RunWriter, diagnose, examine, machine_report, reward_curve_svg, sparkline
+
+
+def run_of(path: Path, steps: list[dict[str, Any]], **accuracies: float) -> Run:
+    writer = RunWriter.create(path, config_toml='recipe = "a<b"\n[train]\nseed = 7\n', manifest={})
+    for step, values in enumerate(steps, start=1):
+        writer.log(step, values)
+    for name, accuracy in accuracies.items():
+        writer.evaluation(name, [], {"accuracy": accuracy, "problems": 64, "step": 0})
+    writer.finish("finished", {})
+    return Run(path)
+
+
+def test_sparkline_has_the_shape_of_its_values() -> None:
+    """Constant, missing and not finite values must give a picture instead of a division by zero."""
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([1.0, 1.0]) == "▄▄" and sparkline([]) == "" and sparkline([None, float("nan")]) == ""
+    assert sparkline([0.0, None, 1.0]) == "▁ █"
+    assert len(sparkline(list(range(1000)), 30)) == 30
+
+
+def test_the_svg_is_well_formed_self_contained_and_the_same_each_time(tmp_path: Path) -> None:
+    """It stands in the README: a name with `<` in it, or a link to elsewhere, would break it; noise would make useless diffs."""
+    steps = [{"reward": step / 9, "reward_std": 0.5, "rewards/a<b/mean": 1.0, "rewards/c/mean": -0.5} for step in range(400)]
+    run = run_of(tmp_path / "run", steps, before=0.25, after=0.96875)
+    picture = reward_curve_svg(run)
+    root = ElementTree.fromstring(picture)
+    words = " ".join(root.itertext())
+    assert "held-out accuracy 25.0 % → 96.9 % on 64 problems" in words and "a<b" in words and "seed 7" in words
+    assert "prefers-color-scheme: dark" in picture and "href" not in picture and "url(" not in picture
+    curve = next(line for line in root.iter("{http://www.w3.org/2000/svg}polyline") if "total" in line.get("class", ""))
+    points = [tuple(map(float, pair.split(","))) for pair in curve.get("points", "").split()]
+    assert len(points) <= 300 and points[0][0] < points[-1][0] and points[0][1] > points[-1][1], "it must rise to the right"
+    assert picture == reward_curve_svg(run)
+
+
+def test_the_svg_of_a_run_of_one_step_and_of_none(tmp_path: Path) -> None:
+    """A run that was stopped at once has no range to scale by."""
+    ElementTree.fromstring(reward_curve_svg(run_of(tmp_path / "one", [{"reward": 1.0}])))
+    with pytest.raises(RunError, match="no recorded step"):
+        reward_curve_svg(run_of(tmp_path / "none", []))
+
+
+def healthy(step: int, **changed: Any) -> dict[str, Any]:
+    noise = random.Random(step).gauss(0, 0.05)
+    return {
+        "step": step, "reward": step / 40 + noise, "rewards/right/mean": step / 40 + noise, "rewards/right/std": 0.4,
+        "groups/with_signal": 0.6, "completions/mean_length": 40.0, "completions/clipped_ratio": 0.02,
+        "grad_norm": 0.5, "loss": 0.0, "kl": 0.01,
+        "sampling/logp_difference_mean": 1e-6, **changed,
+    }  # fmt: skip
+
+
+def ids(changed: dict[str, Any] | None = None, *, steps: int = 40, **evaluations: dict[str, float]) -> list[str]:
+    metrics = [healthy(step, **(changed or {})) for step in range(1, steps + 1)]
+    return [alert.id for alert in examine(History(metrics=metrics, evaluations=evaluations))]
+
+
+def totals(accuracy: float, format_rate: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "accuracy_low": accuracy - 0.06, "accuracy_high": accuracy + 0.06, "format_rate": format_rate}
+
+
+def test_a_healthy_run_gives_no_alert() -> None:
+    """A doctor that always finds something is not listened to."""
+    assert ids() == [] and ids(steps=1) == []
+    assert ids(before=totals(0.3, 0.6), after=totals(0.9, 1.0)) == []
+    assert examine(History(metrics=[])) == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"loss": None}, ["not-finite"]),
+        ({"loss": float("nan")}, ["not-finite"]),
+        ({"groups/with_signal": 0.03}, ["no-signal"]),
+        ({"groups/with_signal": 0.03, "groups/all_right": 0.9}, []),
+        ({"completions/clipped_ratio": 0.97}, ["truncation"]),
+        ({"rewards/right/mean": 0.0, "rewards/right/std": 0.0}, ["dead-reward"]),
+        ({"rewards/found/mean": 1.0, "rewards/found/std": 0.0}, []),
+        ({"sampling/logp_difference_mean": 0.1}, ["sampler-mismatch"]),
+    ],
+)
+def test_each_silent_failure_is_named(changed: dict[str, Any], expected: list[str]) -> None:
+    """Each of these has run for hours at peers without an error; success (all right, all found) must not look like one of them."""
+    assert ids(changed) == expected
+
+
+def test_format_learnt_but_not_the_answer() -> None:
+    """The reward rises all along, so the curve alone looks like success."""
+    found = ids(before=totals(0.3, 0.4), after=totals(0.31, 0.98))
+    assert found == ["reward-without-accuracy", "format-only"]
+    assert ids(before=totals(0.3, 0.98), after=totals(0.31, 0.98)) == ["reward-without-accuracy"]
+
+
+def test_answers_that_shrink_without_getting_better() -> None:
+    """Ending at once is the cheapest way out of a length limit; shorter and better is no fault."""
+    shrinking = [healthy(step, reward=0.1, **{"completions/mean_length": 40.0 - step * 0.9}) for step in range(1, 41)]
+    better = [healthy(step, **{"completions/mean_length": 40.0 - step * 0.9}) for step in range(1, 41)]
+    assert [alert.id for alert in examine(History(metrics=shrinking))] == ["length-collapse"]
+    assert examine(History(metrics=better)) == ()
+
+
+def test_a_gradient_that_jumps() -> None:
+    """A spike is the first sign of a run that will not recover."""
+    metrics = [healthy(step, grad_norm=0.5 if step < 40 else 9.0) for step in range(1, 41)]
+    assert [alert.id for alert in examine(History(metrics=metrics))] == ["gradient-spike"]
+
+
+def test_diagnose_reads_a_run_and_every_alert_helps(tmp_path: Path) -> None:
+    """An alert without figures or advice only worries."""
+    run = run_of(tmp_path / "run", [healthy(step, **{"completions/clipped_ratio": 0.97}) for step in range(1, 12)])
+    (alert,) = diagnose(run)
+    assert "97%" in alert.evidence and "max_completion_length" in alert.advice
+
+
+def test_the_machine_report_never_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is made to be pasted into a public question."""
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    report = machine_report(tmp_path / "not" / "made" / "yet")
+    assert "hf_verysecret" not in str(report) and "HF_TOKEN" in report["set in the environment"]
+    assert report["rich"][0].isdigit() and "GiB free" in report["disk"]
