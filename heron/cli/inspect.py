@@ -25,11 +25,14 @@ def runs(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path(
 
 
 def watch(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, alive or dead.")]) -> None:
-    """Show a run's curves and its before/after table."""
-    from heron.run import Run
-    from heron.run.report import print_report
+    """Follow a run as it happens, from any terminal; then its before/after table."""
+    from heron.run import Run, TerminalView, print_report
+    from heron.run.watch import follow
 
-    print_report(Run(run_dir))
+    run = Run(run_dir)
+    with TerminalView() as view:
+        follow(run, view)
+    print_report(run)
 
 
 def ui(

@@ -240,17 +240,17 @@ class EvaluationConfig:
 class WarmupConfig:
     """Supervised start of the embedded model on few and partly wrong demonstrations (cached; see `training.warmup`)."""
 
-    steps: int = 300
+    steps: int = 400
     """Optimizer steps."""
-    demonstrations: int = 4096
+    demonstrations: int = 6000
     """Distinct demonstrations."""
-    batch_size: int = 64
+    batch_size: int = 16
     """Demonstrations per step."""
-    learning_rate: float = 2e-3
-    """Peak step size; falls to 0 along a cosine."""
+    learning_rate: float = 1.2e-3
+    """Peak step size; falls almost to 0 along a cosine."""
     forget_carry: float = 0.6
     """Probability that a demonstration forgets every carry."""
-    skip_working: float = 0.1
+    skip_working: float = 0.12
     """Probability that a demonstration guesses without working out."""
     break_format: float = 0.18
     """Probability that a demonstration loses a tag or a pair of tags."""

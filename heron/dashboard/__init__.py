@@ -1,5 +1,5 @@
-"""A local web page over run directories: `Dashboard("runs").serve_forever()`. It reads, and changes nothing."""
+"""A local web page over run directories: `serve("runs")`. It reads, and changes nothing."""
 
-from heron.dashboard.server import Dashboard
+from heron.dashboard.server import Dashboard, serve
 
-__all__ = ["Dashboard"]
+__all__ = ["Dashboard", "serve"]

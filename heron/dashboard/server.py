@@ -9,6 +9,7 @@ Left out: other users and other machines; forward the port with ssh for that.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 import secrets
@@ -22,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from heron.dashboard.views import Shelf
-from heron.errors import RunError
+from heron.errors import ConfigError, RunError
 from heron.run import list_runs
 from heron.run.records import to_json
 
@@ -45,13 +46,24 @@ NO_TOKEN = "This page needs the token that `heron ui` printed: open the address 
 WRONG_HOST = "This server answers only to 127.0.0.1 and localhost.\n"
 
 
+def serve(folder: str | Path, *, port: int = 0) -> None:
+    """Print the address of a page over the runs in `folder`, and serve it until Ctrl-C."""
+    dashboard = Dashboard(folder, port=port)
+    print(f"Open {dashboard.url}\nCtrl-C ends it; training does not mind.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        dashboard.serve_forever()
+
+
 class Dashboard:
     """The page over the runs in `folder`. `serve_forever` blocks; `start` serves from a thread; `close` ends it."""
 
     def __init__(self, folder: str | Path, *, port: int = 0, token: str | None = None) -> None:
         list_runs(folder)
         self.token = token or secrets.token_urlsafe(24)
-        self._server = _Server(("127.0.0.1", port), Shelf(Path(folder)), self.token)
+        try:
+            self._server = _Server(("127.0.0.1", port), Shelf(Path(folder)), self.token)
+        except OSError as error:
+            raise ConfigError(f"Port {port} cannot be used ({error.strerror}). Choose another one; 0 takes a free one.") from error
 
     @property
     def port(self) -> int:

@@ -88,12 +88,7 @@ class Plan:
 
 
 def plan(
-    config: Config,
-    model: Mapping[str, Any],
-    *,
-    prompt_tokens: int,
-    bytes_per_weight: float | None = None,
-    chunk_bytes: int = 64 * 2**20,
+    config: Config, model: Mapping[str, Any], *, prompt_tokens: int, bytes_per_weight: float | None = None, chunk_bytes: int = 64 * 2**20
 ) -> Plan:
     """What a run will need.
 

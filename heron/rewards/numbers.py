@@ -7,7 +7,7 @@ and a literal that only looks like a number ends the reading (None) instead of b
 
 | text                                 | reading                                                             |
 |--------------------------------------|---------------------------------------------------------------------|
-| `1,000` `1_000` `1'000` `1 000`      | 1000; a no-break or thin space separates thousands, a plain one doesn't |
+| `1,000` `1_000` `1'000`                | 1000; likewise with a no-break or thin space, but not with a plain one |
 | `100,200`                            | 100200: groups of three are thousands                               |
 | `1,2,3` `3,5` `1,00`                 | a list: several numbers; a decimal comma is not known               |
 | `2.5` `.5` `18.` `1.000`             | 2.5, 0.5, 18, 1                                                     |

@@ -73,11 +73,8 @@ class Run:
 
     @property
     def model_dir(self) -> Path:
-        """Where the trained model lies, in Hugging Face format; RunError if the run has not come to that."""
-        path = self.path / "model"
-        if not path.is_dir():
-            raise RunError(f"{self.path} has no trained model: the run is {self.status}. Resume it, or name a run that finished.")
-        return path
+        """Where the trained model lies, in Hugging Face format, once the run has come to that."""
+        return self.path / "model"
 
     def metrics(self) -> list[Record]:
         """Every recorded step, in order. Null stands for a number that was not finite."""

@@ -69,6 +69,7 @@ _LINES: tuple[tuple[str, Callable[[Totals], str]], ...] = (
     ("pass@1 (sampled)", lambda totals: share_with_interval(totals, "pass_at_1")),
     ("mean reward", lambda totals: number(totals.get("mean_reward"))),
     ("in the asked format", lambda totals: share(totals.get("format_rate"))),
+    ("no readable answer", lambda totals: share(totals.get("unreadable"))),
     ("truncated", lambda totals: share(totals.get("truncated"))),
     ("mean length, tokens", lambda totals: number(totals.get("mean_length"), 1)),
 )
@@ -84,7 +85,8 @@ def _side_by_side(before: Evaluation, after: Evaluation, show: int) -> list[Rend
     pairs = choose(before.rows, after.rows, len(after.rows))
     if not pairs or not show:
         return []
-    table = Table(box=ROUNDED, show_lines=True, title=Text("The same question, before and after", style="bold"), title_justify="left")
+    title = Text("The same question, before and after", style="bold")
+    table = Table(box=ROUNDED, show_lines=True, expand=True, title=title, title_justify="left")
     for name, ratio in (("question", 2), ("before", 3), ("after", 3)):
         table.add_column(Text(name), ratio=ratio, overflow="fold")
     for earlier, later in pairs[:show]:
@@ -118,7 +120,8 @@ def _answer(row: Record) -> Text:
     mark = Text(f"{'✓' if right else '✗'} {clean(row['verdict'])}", style="green" if right else "red")
     if row.get("truncated"):
         mark.append("  (truncated)", style="yellow")
-    return mark.append("\n").append(_shortened(row["text"]), style="default")
+    text = _shortened(row["text"])
+    return mark.append("\n").append(text or "(no text)", style="default" if text else "dim")
 
 
 def _shortened(text: object) -> str:

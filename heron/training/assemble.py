@@ -24,7 +24,7 @@ from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, RunError
 from heron.models import Policy, load_policy
 from heron.models.of_run import policy_of_run
-from heron.rewards import Rubric, resolve, resolve_verifier
+from heron.rewards import Rubric, check_reference, resolve, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
@@ -95,10 +95,15 @@ def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
 def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[Rubric, data.Dataset]:
     functions = resolve(config.rewards.functions, config.rewards.weights) if rewards is None else list(rewards)
     if not functions:
-        raise ConfigError("No reward functions are given, so nothing could be learnt. Name some in rewards.functions, or pass rewards=[...].")
+        raise ConfigError("There are no reward functions, so nothing could be learnt. "
+                          "Name some in rewards.functions, or pass rewards=[...].")
     rubric = Rubric(functions, tags=config.tags)
     dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
     rubric.check([*dataset.train, *dataset.heldout])
+    verifier = resolve_verifier(config.evaluation.verifier)
+    for prompt in dataset.heldout:
+        if prompt.answer is not None:
+            check_reference(verifier, prompt)
     return rubric, dataset
 
 

@@ -11,9 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from heron.engine.protocol import SamplingParams
-from heron.rewards import Verifier, verdict
+from heron.rewards import Verifier, parts, verdict
 from heron.rollout import Collector
-from heron.training.statistics import mean_interval, wilson
+from heron.training.statistics import wilson
 from heron.types import Prompt, Rollout, Tags
 
 Progress = Callable[[int, int], None]
@@ -57,10 +57,14 @@ class Evaluator:
     def _row(self, greedy: Rollout, sampled: Sequence[Rollout]) -> dict[str, Any]:
         return {
             "id": greedy.prompt.id, "question": greedy.prompt.question, "answer": greedy.prompt.answer, "text": greedy.text,
-            "verdict": self._verdict(greedy), "reward": greedy.reward, "length": len(greedy.completion_ids),
-            "truncated": greedy.truncated, "sample_verdicts": [self._verdict(rollout) for rollout in sampled],
-            "sample_texts": [rollout.text for rollout in sampled],
+            "verdict": self._verdict(greedy), "follows_format": self._follows_format(greedy), "reward": greedy.reward,
+            "length": len(greedy.completion_ids), "truncated": greedy.truncated,
+            "sample_verdicts": [self._verdict(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
         }
+
+    def _follows_format(self, rollout: Rollout) -> bool:
+        found = parts(rollout.text, self.tags, rollout.prefilled)
+        return found is not None and found.is_clean
 
     def _verdict(self, rollout: Rollout) -> str | None:
         """`right`, `wrong` or `unreadable`; None where the row has no reference to compare with."""
@@ -73,6 +77,7 @@ class Evaluator:
             "problems": len(rows), "samples": self.samples,
             "mean_length": fmean(row["length"] for row in rows), "truncated": fmean(row["truncated"] for row in rows),
         }
+        totals["format_rate"] = fmean(row["follows_format"] for row in rows)
         rewards = [row["reward"] for row in rows if row["reward"] is not None]
         if rewards:
             totals["mean_reward"] = fmean(rewards)
@@ -88,6 +93,6 @@ class Evaluator:
         }
         if self.samples:
             rates = [fmean(verdict == "right" for verdict in row["sample_verdicts"]) for row in judged]
-            low, high = mean_interval(rates)
+            low, high = wilson(sum(rates), len(rates))  # problems, not samples, are the independent trials
             totals |= {"pass_at_1": fmean(rates), "pass_at_1_low": low, "pass_at_1_high": high}
         return totals

@@ -42,7 +42,10 @@ def _mean_std(name: str, scores: Sequence[float | None], mean_key: str, std_key:
 
 
 def wilson(successes: float, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927): sensible near 0 and 1, unlike the normal one."""
+    """95 % confidence interval of a proportion (Wilson 1927): sensible near 0 and 1, unlike the normal one.
+
+    For a mean of rates in [0, 1], pass their sum as `successes`: their variance is at most a coin's, so the interval is safe.
+    """
     if trials == 0:
         return 0.0, 1.0
     share = successes / trials
@@ -50,11 +53,3 @@ def wilson(successes: float, trials: int, *, z: float = 1.959964) -> tuple[float
     centre = (share + z * z / (2 * trials)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
-def mean_interval(values: Sequence[float], *, z: float = 1.959964) -> tuple[float, float]:
-    """95 % confidence interval of a mean of per-problem rates in [0, 1]: problems, not samples, are the independent trials."""
-    if len(values) < 2:
-        return 0.0, 1.0
-    reach = z * stdev(values) / math.sqrt(len(values))
-    return max(0.0, fmean(values) - reach), min(1.0, fmean(values) + reach)

@@ -18,7 +18,7 @@ import pytest
 import heron.dashboard
 from heron.dashboard import Dashboard
 from heron.dashboard.server import FILES
-from heron.errors import RunError
+from heron.errors import ConfigError, RunError
 from heron.run import RunWriter
 from heron.types import Completion, FinishReason, Group, Prompt, Rollout, Turn
 
@@ -175,6 +175,12 @@ def test_a_missing_folder_is_said_at_once(tmp_path: Path) -> None:
     """Otherwise one looks at an empty page and waits."""
     with pytest.raises(RunError, match="no folder"):
         Dashboard(tmp_path / "missing")
+
+
+def test_a_taken_port_is_said_with_a_way_out(dashboard: Dashboard, tmp_path: Path) -> None:
+    """Starting the page twice is common; a traceback of the socket module is no answer."""
+    with pytest.raises(ConfigError, match=f"Port {dashboard.port} cannot be used.*0 takes a free one"):
+        Dashboard(tmp_path / "runs", port=dashboard.port)
 
 
 @pytest.mark.slow

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heron.config import (
-    Config,
-    EvaluationConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    RolloutConfig,
-    TrainConfig,
-)
+from heron.config import Config, EvaluationConfig, ModelConfig, ObjectiveConfig, RolloutConfig, TrainConfig
 from heron.errors import ConfigError, ModelError
 from heron.memory import plan, read_shape
 

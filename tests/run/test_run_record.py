@@ -175,8 +175,6 @@ def test_a_path_that_is_no_run_gets_advice(tmp_path: Path) -> None:
         Run(tmp_path / "runs")
     with pytest.raises(RunError, match="no run at"):
         Run(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="no trained model"):
-        _ = Run(tmp_path / "runs" / "first").model_dir
     with pytest.raises(RunError, match=r"no evaluation 'befor'.*Did you mean"):
         writer = RunWriter.reopen(tmp_path / "runs" / "first", last_step=0)
         writer.evaluation("before", [], {"accuracy": 0.0, "step": 0})

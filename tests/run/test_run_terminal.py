@@ -129,7 +129,7 @@ def row(name: str, verdict: str, text: str = "<SOLUTION>4</SOLUTION>") -> dict[s
 
 
 BEFORE = [row("a", "right"), row("b", "right"), row("c", "wrong"), row("d", "unreadable"), row("e", "wrong", HOSTILE)]
-AFTER = [row("a", "right"), row("b", "wrong"), row("c", "wrong"), row("d", "right"), row("e", "right", HOSTILE)]
+AFTER = [row("a", "right"), row("b", "wrong", ""), row("c", "wrong"), row("d", "right"), row("e", "right", HOSTILE)]
 
 
 def report_of(path: Path, *names: str) -> str:
@@ -154,6 +154,7 @@ def test_the_report_compares_and_tells_how_it_chose(tmp_path: Path) -> None:
     shown = report_of(tmp_path / "run", "before", "after")
     assert "25.0 %  [20.0, 31.0]" in shown and "90.0 %  [80.0, 95.0]" in shown and "30.0 %  [26.0, 34.0]" in shown
     assert "3 of 5, not at random" in shown and "2 turned right, 1 turned wrong, 1 stayed right, 1 stayed wrong" in " ".join(shown.split())
+    assert "(no text)" in shown, "an empty cell looks like a fault of the report"
     assert "✗ unreadable" in shown and "✓ right" in shown and "[/red][bold]x" in shown and "\x1b" not in shown
     assert "in the asked format" not in shown, "a figure that was not measured is left out, not shown as 0"
 

@@ -1,0 +1,5 @@
+"""Settings of other trainers, translated: what is the same, what has another name, what differs, what is not there."""
+
+from heron.compat.trl import Kind, Note, from_grpo_config
+
+__all__ = ["Kind", "Note", "from_grpo_config"]

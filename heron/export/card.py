@@ -1,0 +1,87 @@
+"""The model card: what the model is, what it was rewarded for, and what that changed on problems it never saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from heron.config import Config
+from heron.config.schema import EMBEDDED
+from heron.data.rows import fill_tags
+from heron.export.agreement import Agreement
+from heron.run import Run
+
+
+def model_card(run: Run, config: Config, *, dtype: str, agreement: Agreement) -> str:
+    """README.md of an exported model, as Markdown with the front matter that model hubs read."""
+    parts = [
+        _front_matter(config), f"# {run.manifest.get('id', run.path.name)}", _what(run, config), _before_and_after(run.summary or {}),
+        _rewards(run.manifest.get("rewards") or {}), _settings(config), _use(config),
+        f"## Export\n\nWeights in {dtype}. Compared with the trained model: {agreement.sentence}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(config: Config) -> str:
+    base = [] if config.model.name == EMBEDDED else [f"base_model: {json.dumps(config.model.name)}"]
+    lines = ["library_name: transformers", "pipeline_tag: text-generation", *base, "tags: [heron, grpo, reinforcement-learning]"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _what(run: Run, config: Config) -> str:
+    base = "the embedded model, built from scratch," if config.model.name == EMBEDDED else f"`{config.model.name}`"
+    method = f"a LoRA adapter of rank {config.model.lora_rank}, merged" if config.model.method == "lora" else "every weight"
+    steps = (run.summary or {}).get("steps", "an unknown number of")
+    return (f"This is {base} after {steps} steps of reinforcement learning with verifiable rewards (recipe `{config.recipe}`, "
+            f"loss `{config.objective.loss_type}`), trained with Heron. Trained was {method}. The run is {run.status}.")
+
+
+def _before_and_after(summary: Mapping[str, Any]) -> str:
+    measured = summary.get("evaluation") or {}
+    before, after = measured.get("before") or {}, measured.get("after") or {}
+    rows = [_row(label, before, after, key) for key, label in (("accuracy", "accuracy, greedy"), ("pass_at_1", "pass@1, sampled"))]
+    known = [row for row in rows if row]
+    if not known:
+        return "## Before and after\n\nNot measured."
+    problems = after.get("problems", before.get("problems"))
+    return "\n".join([
+        "## Before and after", "", f"{problems} held-out problems, none of them trained on; 95 % intervals in brackets.", "",
+        "| | before | after |", "|---|---|---|", *known,
+    ])
+
+
+def _row(label: str, before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> str:
+    if key not in before and key not in after:
+        return ""
+    return f"| {label} | {_share(before, key)} | {_share(after, key)} |"
+
+
+def _share(totals: Mapping[str, Any], key: str) -> str:
+    if key not in totals:
+        return "not measured"
+    low, high = totals[f"{key}_low"], totals[f"{key}_high"]
+    return f"{totals[key]:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _rewards(rewards: Mapping[str, float]) -> str:
+    rows = [f"| `{name}` | {weight:g} |" for name, weight in rewards.items()]
+    return "\n".join(["## Rewards", "", "| function | weight |", "|---|---|", *rows])
+
+
+def _settings(config: Config) -> str:
+    settings = {
+        "seed": config.train.seed, "learning rate": f"{config.train.learning_rate:g}",
+        "prompts per step": config.train.prompts_per_step, "answers per prompt": config.rollout.num_generations,
+        "temperature": config.rollout.temperature, "longest answer": f"{config.rollout.max_completion_length} tokens",
+        "data": f"`{config.data.dataset}`",
+    }
+    return "\n".join(["## Settings", "", "| setting | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in settings.items())])
+
+
+def _use(config: Config) -> str:
+    system = config.data.system_prompt
+    prompt = "" if system is None else f"Use the system prompt it was trained with:\n\n```\n{fill_tags(system, config.tags)}\n```\n\n"
+    tags = config.tags
+    return (f"## Use\n\n{prompt}The answer stands between `{tags.solution_start}` and `{tags.solution_end}`, the reasoning between "
+            f"`{tags.reasoning_start}` and `{tags.reasoning_end}`.")

@@ -1,0 +1,171 @@
+"""Exports are read again and compared with the run's own model before they get their name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tinymodels import TAGS, load_tiny, save_tiny, stir_adapter
+
+from heron.config import load_config, to_toml
+from heron.errors import ConfigError, ModelError, RunError
+from heron.export import agreement, export
+from heron.export.agreement import compare, conversations
+from heron.run import Run, RunWriter
+from heron.types import Completion, FinishReason
+
+TOTALS = {"accuracy": 0.25, "accuracy_low": 0.15, "accuracy_high": 0.4, "problems": 8, "samples": 0, "step": 0}
+QUESTIONS = ["What is 1 + 2?", "What is 30 + 4?", "What is 7 + 7?"]
+
+
+def make_run(folder: Path, base: Path, *, method: str, dtype: str = "auto", scale: float = 0.3) -> Path:
+    """A finished run whose trained model differs from its start."""
+    model = {"name": str(base), "method": method, "lora_rank": 4, "device": "cpu", "dtype": dtype}
+    config = load_config("arithmetic", {"model": model, "rollout": {"max_completion_length": 12}, "train": {"seed": 7}})
+    rewards = {"number_right": 1.0, "follows_format": 0.5}
+    writer = RunWriter.create(folder, config_toml=to_toml(config), manifest={"start_model": str(base), "rewards": rewards})
+    for name, accuracy in (("before", 0.25), ("after", 0.75)):
+        rows = [{"id": str(number), "question": question} for number, question in enumerate(QUESTIONS)]
+        writer.evaluation(name, rows, TOTALS | {"accuracy": accuracy})
+    policy = load_tiny(base, method=method, lora_rank=4, dtype=dtype)
+    stir_adapter(policy, scale=scale)
+    policy.save(folder / "model")
+    evaluation = {"before": TOTALS, "after": TOTALS | {"accuracy": 0.75}}
+    writer.finish("finished", {"steps": 5, "evaluation": evaluation})
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_float32_export_is_the_trained_model(tmp_path: Path, tiny_folder: Callable[[str], Path], method: str) -> None:
+    """Prevents: exporting the base without its adapter, or weights that plain transformers reads differently."""
+    from heron.models.of_run import policy_of_run
+
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method=method)
+    out = export(run_dir, tmp_path / "out" / "model", dtype="float32")
+    mine, theirs = logits_of(policy_of_run(Run(run_dir)).model), logits_of(plain_model(out))
+    torch.testing.assert_close(theirs, mine, atol=1e-4, rtol=1e-4)
+    if method == "lora":
+        assert (logits_of(plain_model(tiny_folder("qwen3"))) - mine).abs().max() > 0.1
+
+
+def plain_model(folder: Path) -> Any:
+    import transformers
+
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    token_ids = torch.tensor([[5, 17, 33, 60, 8]])
+    causal = model.get_base_model() if hasattr(model, "peft_config") else model
+    causal.set_attn_implementation("eager")
+    with torch.no_grad():
+        return model.eval()(input_ids=token_ids).logits.float()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_16_bit_export_is_one_cast_of_the_float32_merge(tmp_path: Path, tiny_folder: Callable[[str], Path], dtype: str) -> None:
+    """Prevents: merging in 16 bits, which rounds the adapter away."""
+    from safetensors.torch import load_file
+
+    run_dir = make_run(tmp_path / "run", tiny_folder("llama"), method="lora", scale=1e-4)
+    wide = load_file(export(run_dir, tmp_path / "wide", dtype="float32") / "model.safetensors")
+    narrow = load_file(export(run_dir, tmp_path / "narrow", dtype=dtype) / "model.safetensors")
+    assert all(torch.equal(weight.to(getattr(torch, dtype)), narrow[name]) for name, weight in wide.items())
+
+
+def test_an_adapter_on_a_16_bit_base_exports_in_16_bits(tmp_path: Path) -> None:
+    """Prevents: calling it a mismatch that the cast rounds; the card says how far the answers agree."""
+    base = save_tiny("llama", tmp_path / "base", dtype=torch.bfloat16)
+    out = export(make_run(tmp_path / "run", base, method="lora"), tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    assert "3 greedy answers are the same tokens" in (out / "README.md").read_text()
+
+
+def test_the_folder_is_whole_and_knows_nothing_of_heron(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a folder without template or tokenizer, an attention name that only Heron registers, pickled weights."""
+    out = export(make_run(tmp_path / "run", tiny_folder("qwen3"), method="lora"), tmp_path / "out")
+    names = {path.name for path in out.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "README.md"} <= names
+    assert "adapter_config.json" not in names and '"heron"' not in (out / "config.json").read_text()
+    assert [path.name for path in tmp_path.iterdir()].count("out") == 1 and not list(tmp_path.glob(".*partial"))
+
+
+def test_the_card_tells_what_was_rewarded_and_what_changed(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a model that nobody can place."""
+    base = tiny_folder("qwen3")
+    card = (export(make_run(tmp_path / "run", base, method="full"), tmp_path / "out") / "README.md").read_text()
+    for piece in (str(base), "`number_right` | 1", "`follows_format` | 0.5", "25.0% [15.0%, 40.0%] | 75.0%", "seed | 7", "arithmetic"):
+        assert piece in card
+    assert "pass@1" not in card
+
+
+def test_a_run_without_evaluation_says_not_measured(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a KeyError, or a card with an empty table."""
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method="full")
+    for path in (run_dir / "evaluation").iterdir():
+        path.unlink()
+    (run_dir / "summary.json").unlink()
+    assert "Not measured." in (export(run_dir, tmp_path / "out") / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_export_that_answers_otherwise_is_not_left_behind(
+    tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Prevents: a broken cast or merge that is found out by the user of the model."""
+    import peft
+    import transformers
+
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method=method)
+
+    def forget_the_adapter(model: Any) -> Any:
+        return model.unload()
+
+    def spoil(model: Any, folder: Path, **options: Any) -> None:
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(1.2)
+        save(model, folder, **options)
+
+    save = transformers.PreTrainedModel.save_pretrained
+    if method == "lora":
+        monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", forget_the_adapter)
+    else:
+        monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", spoil)
+    with pytest.raises(ModelError, match="does not answer like the trained one"):
+        export(run_dir, tmp_path / "out", dtype="float32")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
+
+
+def test_a_used_folder_and_a_wrong_dtype_are_refused(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: overwriting somebody's model, and finding the typo after minutes of merging."""
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method="full")
+    with pytest.raises(RunError, match="not empty"):
+        export(run_dir, run_dir)
+    with pytest.raises(ConfigError, match='Did you mean "float16"'):
+        export(run_dir, tmp_path / "out", dtype="floatt16")
+
+
+def said(tokens: list[int], logprobs: list[float]) -> Completion:
+    return Completion(token_ids=tuple(tokens), logprobs=tuple(logprobs), finish_reason=FinishReason.STOP, policy_version=0)
+
+
+def test_agreement_stops_where_answers_part() -> None:
+    """Prevents: calling a tie a mismatch because of what follows it, or overlooking a jump of log-probs under equal tokens."""
+    tie = compare([said([1, 2, 3], [-1.0, -0.7, -0.1])], [said([1, 4, 9], [-1.0, -0.7, -3.0])])
+    assert (tie.equal, tie.gap) == (0, 0.0)
+    shifted = compare([said([1, 2], [-1.0, -0.5])], [said([1, 2], [-1.0, -0.9])])
+    assert shifted.equal == 1 and shifted.gap == pytest.approx(0.4)
+    assert agreement.TOLERANCE < 0.4
+
+
+def test_questions_are_the_runs_own(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: checking the export on text that the model never saw the like of."""
+    run = Run(make_run(tmp_path / "run", tiny_folder("qwen3"), method="full"))
+    config = load_config("arithmetic", {"data": {"system_prompt": "Answer in {solution_start}"}})
+    asked = conversations(run, config)
+    assert [messages[-1]["content"] for messages in asked] == QUESTIONS
+    assert asked[0][0] == {"role": "system", "content": f"Answer in {TAGS.solution_start}"}
