@@ -1,4 +1,4 @@
-"""`heron recipes`, `heron runs`, `heron watch`, `heron ui`, `heron doctor`: look without loading a model."""
+"""`heron recipes`, `heron runs`, `heron watch`, `heron curve`, `heron ui`, `heron doctor`: look without loading a model."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def watch(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run dir
     with TerminalView() as view:
         follow(run, view)
     print_report(run)
+
+
+def curve(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[Path, typer.Argument(help="The SVG file to write.")],
+) -> None:
+    """Draw a run's reward curve as a picture."""
+    from heron.run import Run, reward_curve_svg
+
+    out.write_text(reward_curve_svg(Run(run_dir)), encoding="utf-8")
+    typer.echo(f"wrote {out}")
 
 
 def ui(

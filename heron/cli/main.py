@@ -4,6 +4,7 @@
     heron resume RUN        heron eval RUN          heron chat RUN
     heron recipes           heron runs              heron watch RUN     heron ui
     heron doctor [RUN]      heron plan RECIPE       heron export RUN    heron serve RUN
+    heron curve RUN FILE.svg
 
 Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data; 4 stopped by a guard; 130 interrupted and saved.
 """
@@ -34,6 +35,7 @@ app.command()(use.serve)
 app.command()(inspect.recipes)
 app.command()(inspect.runs)
 app.command()(inspect.watch)
+app.command()(inspect.curve)
 app.command()(inspect.ui)
 app.command()(inspect.doctor)
 

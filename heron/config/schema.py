@@ -240,7 +240,7 @@ class EvaluationConfig:
 class WarmupConfig:
     """Supervised start of the embedded model on few and partly wrong demonstrations (cached; see `training.warmup`)."""
 
-    steps: int = 400
+    steps: int = 650
     """Optimizer steps."""
     demonstrations: int = 6000
     """Distinct demonstrations."""
@@ -248,11 +248,11 @@ class WarmupConfig:
     """Demonstrations per step."""
     learning_rate: float = 1.2e-3
     """Peak step size; falls almost to 0 along a cosine."""
-    forget_carry: float = 0.6
+    forget_carry: float = 0.57
     """Probability that a demonstration forgets every carry."""
-    skip_working: float = 0.12
+    skip_working: float = 0.1
     """Probability that a demonstration guesses without working out."""
-    break_format: float = 0.18
+    break_format: float = 0.16
     """Probability that a demonstration loses a tag or a pair of tags."""
     seed: int = 0
     """Decides the weights that it begins with and the demonstrations."""

@@ -17,6 +17,8 @@ from heron.types import Prompt, Tags
 
 HELDOUT_ONE_IN = 16
 """One problem in so many is held out."""
+REDRAW_EASY = 0.7
+"""Probability that a drawn problem in which nothing is carried into a column gives way to the next one: about nine in ten then carry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,11 @@ def work_out(left: int, right: int, *, carry: bool) -> tuple[str, str]:
     return ", ".join(lines), str(int(digits))
 
 
+def needs_carry(left: int, right: int) -> bool:
+    """Whether a carry goes into some column that both numbers have."""
+    return work_out(left, right, carry=True) != work_out(left, right, carry=False)
+
+
 def is_heldout(left: int, right: int) -> bool:
     """Whether this addition belongs to the held-out sixteenth; `a + b` and `b + a` go together."""
     low, high = sorted((left, right))
@@ -98,7 +105,7 @@ def _problems(draw: random.Random, digits: int, heldout: bool) -> Iterator[tuple
     low, high = 10 ** (digits - 1), 10**digits - 1
     while True:
         pair = draw.randint(low, high), draw.randint(low, high)
-        if is_heldout(*pair) == heldout:
+        if is_heldout(*pair) == heldout and (needs_carry(*pair) or draw.random() >= REDRAW_EASY):
             yield pair
 
 

@@ -20,6 +20,9 @@ class ScriptedEngine:
         self, requests: Sequence[Request], params: SamplingParams, *, on_progress: Callable[[int, int], None] | None = None
     ) -> list[list[Completion]]:
         self.requests.extend(requests)
+        if on_progress is not None:
+            total = sum(len(request.seeds) for request in requests)
+            on_progress(total, total)
         return [[self._completion(request, sibling, params) for sibling in range(len(request.seeds))] for request in requests]
 
     def _completion(self, request: Request, sibling: int, params: SamplingParams) -> Completion:

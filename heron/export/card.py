@@ -76,7 +76,8 @@ def _settings(config: Config) -> str:
         "temperature": config.rollout.temperature, "longest answer": f"{config.rollout.max_completion_length} tokens",
         "data": f"`{config.data.dataset}`",
     }
-    return "\n".join(["## Settings", "", "| setting | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in settings.items())])
+    rows = [f"| {name} | {value} |" for name, value in settings.items()]
+    return "\n".join(["## Settings", "", "| setting | value |", "|---|---|", *rows])
 
 
 def _use(config: Config) -> str:

@@ -1,0 +1,99 @@
+"""What the documents tell a reader to type must work: every `heron` command and every Python block is run, made small."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import heron
+from heron.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {
+    "train": {"max_steps": 1, "prompts_per_step": 2, "save_steps": 0},
+    "rollout": {"num_generations": 2, "max_completion_length": 8},
+    "evaluation": {"size": 2, "samples": 1},
+}
+SERVES_FOREVER = ("ui", "serve")
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced blocks of one language in all pages."""
+    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+def commands() -> list[str]:
+    """Every line that starts with `heron`, in shell blocks, and as inline code where it names no placeholder."""
+    lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return sorted({line for line in lines if line.startswith("heron ")})
+
+
+def small_options() -> list[str]:
+    return [f"--{section}.{key}={json.dumps(value)}" for section, values in SMALL.items() for key, value in values.items()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path]) -> Path:
+    """A folder with everything that the documents name: a model, data, a recipe, reward functions, and a finished run."""
+    folder = tmp_path_factory.mktemp("reader")
+    small_model = tiny_folder("qwen3")
+    (folder / "path" / "or").mkdir(parents=True)
+    (folder / "path" / "or" / "id").symlink_to(small_model)
+    rows = [{"question": f"What is {n} + 1?", "answer": f"One more than {n} is {n + 1}.\n#### {n + 1}"} for n in range(12)]
+    for name in ("path/to/gsm8k/train.jsonl", "path/to/gsm8k/test.jsonl", "my/problems.jsonl"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in (rows[:8] if "test" not in name else rows[8:])))
+    recipe = blocks("toml")[0] + '\n[model]\nname = "path/or/id"\n'
+    (folder / "my-recipe.toml").write_text(recipe)
+    torch.set_num_threads(1)
+    heron.train(model=str(small_model), run_dir=folder / "runs" / "first", quiet=True, **SMALL)
+    return folder
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_in_the_documents_runs(command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: documents that name a verb, an option or a file that no longer exists."""
+    monkeypatch.chdir(workplace)
+    words = shlex.split(command)[1:]
+    if words[0] in SERVES_FOREVER:
+        words.append("--help")
+    if words[0] == "train":
+        words += small_options()
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "heron.train" in block])
+def test_python_in_the_documents_runs(block: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Prevents: an example that a reader pastes and that does not work."""
+    monkeypatch.chdir(workplace)
+    train: Callable[..., Any] = heron.train
+
+    def small_train(*args: Any, **kwargs: Any) -> Any:
+        data = workplace / "path" / "to" / "gsm8k"
+        return train(*args, run_dir=tmp_path / "run", quiet=True, data=str(data), **SMALL, **kwargs)
+
+    monkeypatch.setattr(heron, "train", small_train, raising=False)
+    exec(compile(block, "<documents>", "exec"), {})
+
+
+def test_documents_name_commands_at_all() -> None:
+    """Prevents: the two tests above passing because nothing was found."""
+    assert len(commands()) >= 8
+    assert any("heron.train" in block for block in blocks("python"))
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    """Prevents: a link to a page or picture that was moved."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
