@@ -17,9 +17,14 @@ class StepTime:
     """Sampled completion tokens."""
 
 
+def median_seconds(steps: Sequence[StepTime]) -> float:
+    """Of a step."""
+    return median(step.seconds for step in steps)
+
+
 def steps_per_minute(steps: Sequence[StepTime]) -> float:
     """Of the median step."""
-    return 60.0 / median(step.seconds for step in steps)
+    return 60.0 / median_seconds(steps)
 
 
 def tokens_per_step(steps: Sequence[StepTime]) -> float:

@@ -21,7 +21,7 @@ ALWAYS, SAMPLING, EVALUATION, TRAINING = "always", "sampling", "evaluation", "tr
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LIVE_LOGITS = 6  # float32 [B, V] tensors alive at once in `kernels.sampling.sample`
-_LIVE_CHUNKS = 3  # float32 copies of a chunk alive at once in the backward pass of `kernels.logprobs`
+_LIVE_CHUNKS = 3  # float32 copies of a chunk alive at once in the backward pass of `kernels.logprobs`, besides a 16-bit one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,32 +177,38 @@ class _Job:
         columns = self.prompt_tokens + rollout.max_completion_length
         cache = 2 * shape.layers * rows * columns * shape.key_width * self.element
         tokens = -(-rows // siblings) * self.prompt_tokens
-        prefill = tokens * running_layer(shape, self.element)
-        logits = _LIVE_LOGITS * 4 * rows * shape.vocabulary
-        note = (
-            f"one layer of {tokens:,} prompt tokens"
-            if prefill > logits
-            else f"{_LIVE_LOGITS} x float32 [{rows}, {shape.vocabulary}] logits"
-        )
+        work = [
+            (tokens * running_layer(shape, self.element), f"one layer of {tokens:,} prompt tokens"),
+            (_LIVE_LOGITS * 4 * rows * shape.vocabulary, f"{_LIVE_LOGITS} x float32 [{rows}, {shape.vocabulary}] logits"),
+        ]
         return [
             _row("key-value cache", cache, phase, f"{rows} completions x {columns:,} tokens x {shape.layers} layers"),
-            _row("sampling workspace", max(prefill, logits), phase, note),
+            _row("sampling workspace", *_largest(work, phase)),
         ]
 
     def training(self) -> list[Row]:
-        """The backward pass of a full micro-batch."""
-        shape, tokens = self.shape, self._micro_batch_tokens()
+        """The backward pass of a full micro-batch, behind others whose gradients are already there."""
+        tokens = self._micro_batch_tokens()
         bytes_of_weight = 4 if self.is_lora else self.weight
-        rows = [_row("gradients", self.trainable * bytes_of_weight, TRAINING, f"of {self.trainable:,} weights")]
-        if not self.is_lora:
-            rows.append(_row("head gradient of a micro-batch", shape.embedding * 4, TRAINING, "float32, added up over chunks"))
-        rows.append(self._activations(tokens))
-        rows.append(_row("gradients of activations", tokens * gradients_per_layer(shape, self.element), TRAINING, "one layer's, in flight"))
+        return [
+            _row("gradients", self.trainable * bytes_of_weight, TRAINING, f"of {self.trainable:,} weights"),
+            self._activations(tokens), _row("training workspace", *_largest(self._work(tokens), TRAINING)),
+        ]
+
+    def _work(self, tokens: int) -> list[tuple[float, str]]:
+        """What comes and goes in a pass, one after the other: the reference, a chunk of logits, the backward pass of a layer."""
+        shape, model = self.shape, self.config.model
+        entries = min(max(self.chunk_bytes // 4, shape.vocabulary), tokens * shape.vocabulary)
+        logits = entries * (4 * _LIVE_CHUNKS + (self.element if self.element < 4 else 0))
+        head = 0 if self.is_lora else 4 * shape.embedding
+        note = f"{_LIVE_CHUNKS} float32 copies of a {in_gib(4 * entries)} chunk of logits{', and the gradient of the head' if head else ''}"
+        recomputed = self._layer() if model.gradient_checkpointing else 0.0
+        kept_head = head if shape.is_tied else 0  # it waits for the embedding's gradient, to which it is added
+        backward = tokens * (recomputed + gradients_per_layer(shape, self.element)) + kept_head
+        work = [(logits + head, note), (backward, f"one layer's backward pass over {tokens:,} tokens")]
         if self.config.objective.beta > 0:
-            rows.append(_row("reference pass", tokens * running_layer(shape, self.element), TRAINING, "one layer, no gradients"))
-        chunk = min(max(self.chunk_bytes, 4 * shape.vocabulary), 4 * tokens * shape.vocabulary)
-        rows.append(_row("chunk of logits", _LIVE_CHUNKS * chunk, TRAINING, f"{_LIVE_CHUNKS} float32 copies of {in_gib(chunk)}"))
-        return rows
+            work.append((tokens * running_layer(shape, self.element), f"one layer of the reference over {tokens:,} tokens"))
+        return work
 
     def _micro_batch_tokens(self) -> int:
         """Packed tokens of a full micro-batch: the dial, but no less than one sequence and no more than the step has."""
@@ -212,29 +218,32 @@ class _Job:
         return min(max(train.micro_batch_tokens, sequence), step)
 
     def _activations(self, tokens: int) -> Row:
-        model, shape = self.config.model, self.shape
-        layer = saved_per_layer(
-            shape,
-            self.element,
-            rank=model.lora_rank if self.is_lora else None,
-            attended=self._attended(),
-            targets=shape.targets(model.lora_target_modules),
+        """What the forward pass keeps for the backward pass; with checkpointing only the input of each layer."""
+        layers, element = self.shape.layers, self.element
+        outside = saved_outside_layers(self.shape, element)
+        if self.config.model.gradient_checkpointing:
+            kept = layers * self.shape.hidden * element
+            return _row("activations", tokens * (kept + outside), TRAINING, f"{tokens:,} tokens: the input of each of {layers} layers")
+        return _row("activations", tokens * (layers * self._layer() + outside), TRAINING, f"{tokens:,} tokens x {layers} layers")
+
+    def _layer(self) -> float:
+        """Bytes that autograd keeps of one layer, per packed token."""
+        model = self.config.model
+        return saved_per_layer(
+            self.shape, self.element, rank=model.lora_rank if self.is_lora else None, attended=self._attended(),
+            targets=self.shape.targets(model.lora_target_modules),
         )
-        outside = saved_outside_layers(shape, self.element)
-        if model.gradient_checkpointing:
-            kept = shape.layers * shape.hidden * self.element
-            return _row(
-                "activations",
-                tokens * (kept + layer + outside),
-                TRAINING,
-                f"{tokens:,} tokens: the input of each of {shape.layers} layers, and one layer whole",
-            )
-        return _row("activations", tokens * (shape.layers * layer + outside), TRAINING, f"{tokens:,} tokens x {shape.layers} layers")
 
     def _attended(self) -> float:
         """Tokens that attention gathers per packed token: every sibling reads the prompt, `G (P + R) / (P + G R)`."""
         prompt, siblings, reply = self.prompt_tokens, self.config.rollout.num_generations, self.config.rollout.max_completion_length
         return siblings * (prompt + reply) / (prompt + siblings * reply)
+
+
+def _largest(work: list[tuple[float, str]], phase: str) -> tuple[float, str, str]:
+    """Size, phase and note of the largest of things that are never there together."""
+    size, note = max(work)
+    return size, phase, note
 
 
 def _row(name: str, size: float, phase: str, note: str) -> Row:

@@ -31,7 +31,7 @@ def load_policy(
         adapter: folder of a trained adapter to continue with, in PEFT's layout.
         without_adapter: load the bare base even if the method is `lora`.
     """
-    name = str(source or config.name)
+    name = _located(str(source or config.name))
     attention.register()
     tokenizer = load_tokenizer(name, config, tags)
     model = _load_model(name, config)
@@ -44,7 +44,6 @@ def load_tokenizer(name: str, config: ModelConfig, tags: Tags) -> Any:
     """The tokenizer, with a chat template and a padding token, or an error that says what to set."""
     from transformers import AutoTokenizer
 
-    _refuse_missing_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
@@ -104,14 +103,19 @@ def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:
             wrapped = get_peft_model(model, lora, autocast_adapter_dtype=True)
         except ValueError as error:
             raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} does not fit this model: {error}") from error
+    if hasattr(wrapped.get_base_model().get_output_embeddings(), "lora_A"):
+        raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} adapts the head, which is multiplied in chunks and "
+                          "would not use the adapter. Leave the head out, or train it with --model.method=full.")
     for _, weight in wrapped.named_parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
     return wrapped
 
 
-def _refuse_missing_folder(name: str) -> None:
-    """A path that does not exist is an error here, not a request to the hub."""
+def _located(name: str) -> str:
+    """A folder's absolute path, so that a run finds its start from anywhere; else a hub id. A missing folder is no request to the hub."""
+    path = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path and not Path(name).expanduser().is_dir():
+    if looks_like_path and not path.is_dir():
         raise ModelError(f"There is no model folder {name!r}. Give a folder in Hugging Face format, or a hub id such as Qwen/Qwen3-0.6B.")
+    return str(path.resolve()) if path.is_dir() else name

@@ -56,7 +56,7 @@ class Collector:
     ) -> list[list[Rollout]]:
         """`siblings` unscored rollouts of each prompt. The seed and the prompt's place decide what is drawn."""
         groups = [
-            [self._open(prompt, _seed(seed, index, sibling)) for sibling in range(siblings)]
+            self._open(prompt, [_seed(seed, index, sibling) for sibling in range(siblings)])
             for index, prompt in enumerate(prompts)
         ]
         waiting = groups
@@ -79,10 +79,12 @@ class Collector:
             for siblings, group in zip(scored, values, strict=True)
         ]
 
-    def _open(self, prompt: Prompt, seed: int) -> _Attempt:
-        messages = list(self.environment.reset(prompt))
+    def _open(self, prompt: Prompt, seeds: Sequence[int]) -> list[_Attempt]:
+        """The siblings of a prompt, which is rendered once for all of them."""
+        messages = self.environment.reset(prompt)
         text = self.policy.render_text(messages)
-        return _Attempt(prompt, seed, messages, self.policy.encode(text), self.policy.prefilled(text))
+        ids, prefilled = self.policy.encode(text), self.policy.prefilled(text)
+        return [_Attempt(prompt, seed, list(messages), ids, prefilled) for seed in seeds]
 
     def _play(
         self, groups: Sequence[Sequence[_Attempt]], params: SamplingParams, on_progress: Progress | None

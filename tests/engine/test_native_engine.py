@@ -245,6 +245,12 @@ class TestLimits:
         with pytest.raises(EngineError, match="no prompt tokens"):
             NativeEngine(load_tiny(tiny_folder("qwen3"))).generate([Request(prompt_ids=(), seeds=(0,))], SamplingParams(max_tokens=2))
 
+    def test_token_that_the_model_does_not_know(self, tmp_path: Path) -> None:
+        """Prevents: an index error deep in the embedding, or a device assertion that ends the process."""
+        policy = load_tiny(save_tiny("qwen3", tmp_path, vocab_size=260))
+        with pytest.raises(EngineError, match="token 261.*260 entries"):
+            NativeEngine(policy).generate([Request(prompt_ids=(1, 261), seeds=(0,))], SamplingParams(max_tokens=2))
+
     def test_nothing_asked(self, tiny_folder: Callable[[str], Path]) -> None:
         engine = NativeEngine(load_tiny(tiny_folder("qwen3")))
         assert engine.generate([], SamplingParams(max_tokens=2)) == []

@@ -100,13 +100,22 @@ def test_a_float32_run_has_16_bytes_a_weight_and_an_adapter_16_bytes_an_adapter_
     assert sum(row.bytes for row in lora.rows if row.name in ("adapter", "gradients", "optimizer state")) == 16 * lora.trainable_parameters
 
 
-def test_checkpointing_keeps_one_hidden_state_per_layer_and_one_layer_whole() -> None:
+def test_checkpointing_keeps_one_hidden_state_per_layer_and_remakes_one_layer_whole() -> None:
     """Prevents: a plan in which gradient_checkpointing saves nothing, or everything."""
     rollout = RolloutConfig(max_completion_length=4096)
-    saved = size(Config(rollout=rollout), "activations", "training")
-    kept = size(Config(rollout=rollout, model=ModelConfig(gradient_checkpointing=True)), "activations", "training")
-    hidden_states = 28 * 8192 * 1024 * 2
-    assert saved / 28 + hidden_states < kept < saved / 8
+    saved, checkpointed = Config(rollout=rollout), Config(rollout=rollout, model=ModelConfig(gradient_checkpointing=True))
+    assert size(checkpointed, "activations", "training") < size(saved, "activations", "training") / 12
+    one_layer = size(saved, "activations", "training") / 29
+    assert size(checkpointed, "training workspace", "training") > one_layer
+    assert size(checkpointed, "activations", "training") > 28 * 8192 * 1024 * 2
+
+
+def test_a_chunk_of_logits_is_planned_and_follows_its_budget() -> None:
+    """Prevents: forgetting the logits, which are the largest tensors of a small model."""
+    config = Config(model=ModelConfig(method="lora"), train=TrainConfig(micro_batch_tokens=700))
+    assert size(config, "training workspace", "training", chunk_bytes=2**27) == 2**25 * (3 * 4 + 2)
+    everything = (3 * 4 + 2) * 700 * 151936
+    assert size(config, "training workspace", "training", chunk_bytes=2**40) == everything
 
 
 def test_a_micro_batch_is_never_shorter_than_one_sequence_nor_longer_than_the_step() -> None:

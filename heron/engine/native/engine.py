@@ -77,6 +77,10 @@ class NativeEngine:
                               f"of {limit}. Shorten the prompts or rollout.max_completion_length.")
         if any(not request.prompt_ids for request in requests):
             raise EngineError("A request has no prompt tokens. Every prompt needs at least one.")
+        highest = max((max(request.prompt_ids) for request in requests), default=0)
+        if highest >= self.policy.vocabulary_size:
+            raise EngineError(f"A prompt holds the token {highest}, but the model's vocabulary has {self.policy.vocabulary_size} entries. "
+                              "Tokenizer and model do not belong together, or tokens were added without resizing the embedding.")
 
     def _waves(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, range]]]:
         """Cut the requests into waves of at most `max_concurrent` completions: `(request, its siblings)`, longest prompts first."""

@@ -1,0 +1,95 @@
+"""Numbers about rollouts and intervals, against values worked out by hand or known from the literature."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from tinymodels import completion, prompt
+
+from heron.training.statistics import rollout_metrics, wilson
+from heron.training.timing import StepClock, peak_gib
+from heron.types import Group, Rollout, Turn
+
+
+@pytest.mark.parametrize(
+    ("right", "trials", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718), (10, 10, 0.7225, 1.0)],
+)
+def test_wilson_equals_newcombes_table(right: int, trials: int, low: float, high: float) -> None:
+    """R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3."""
+    assert wilson(right, trials) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+
+
+def test_wilson_stays_inside_and_covers() -> None:
+    """Prevents: intervals of width 0 at 0 % and 100 %, and bounds outside [0, 1]."""
+    assert wilson(0, 0) == (0.0, 1.0)
+    for trials in (1, 5, 100):
+        for right in range(trials + 1):
+            low, high = wilson(right, trials)
+            assert 0.0 <= low <= right / trials <= high <= 1.0
+            assert low < high
+    draw = random.Random(0)
+    covered = 0
+    for _ in range(1000):
+        low, high = wilson(sum(draw.random() < 0.3 for _ in range(60)), 60)
+        covered += low <= 0.3 <= high
+    assert 930 < covered < 975
+
+
+def test_interval_of_a_mean_of_rates_covers_and_counts_problems() -> None:
+    """Prevents: samples of one problem counted as independent, which makes the interval far too narrow."""
+    assert wilson(1.5, 3) == wilson(0.5 * 3, 3)
+    draw = random.Random(1)
+    covered = 0
+    for _ in range(500):
+        rates = [float(draw.random() < 0.4) for _ in range(50)]  # all samples of a problem agree: 50 trials, however many samples
+        low, high = wilson(sum(rates), len(rates))
+        covered += low <= 0.4 <= high
+    assert covered > 455
+
+
+def group(rewards: list[float | None], lengths: list[int], *, advantages: list[float]) -> Group:
+    rollouts = []
+    for reward, length, advantage in zip(rewards, lengths, advantages, strict=True):
+        answer = completion(range(length), truncated=length > 3)
+        rollouts.append(Rollout(
+            prompt=prompt(), turns=(Turn(prompt_ids=(1,), completion=answer),), text="", rewards={"a": reward, "b": None},
+            reward=reward, advantage=advantage,
+        ))
+    return Group(prompt=prompt(), rollouts=tuple(rollouts))
+
+
+def test_rollout_metrics_by_hand() -> None:
+    """Prevents: None counted as 0, lengths of one turn only, shares over groups where rollouts are meant."""
+    metrics = rollout_metrics(
+        [group([1.0, 3.0], [2, 4], advantages=[-1.0, 1.0]), group([5.0, None], [3, 5], advantages=[0.0, 0.0])], ("a", "b")
+    )
+    assert metrics["reward"] == metrics["rewards/a/mean"] == 3.0
+    assert metrics["reward_std"] == metrics["rewards/a/std"] == 2.0
+    assert "rewards/b/mean" not in metrics
+    assert metrics["frac_reward_zero_std"] == metrics["groups/with_signal"] == 0.5
+    assert metrics["completions/mean_length"] == 3.5
+    assert (metrics["completions/min_length"], metrics["completions/max_length"]) == (2, 5)
+    assert metrics["completions/clipped_ratio"] == 0.5
+
+
+def test_nothing_scored_leaves_the_reward_out() -> None:
+    metrics = rollout_metrics([group([None, None], [1, 1], advantages=[0.0, 0.0])], ("a",))
+    assert "reward" not in metrics
+
+
+def test_clock_accounts_for_the_whole_step() -> None:
+    """Phases and the rest add up to the step, and a phase entered twice is summed."""
+    clock = StepClock()
+    for _ in range(2):
+        with clock.phase("sample"):
+            time.sleep(0.002)
+    with pytest.raises(KeyError), clock.phase("train"):
+        raise KeyError
+    metrics = clock.metrics(sampled_tokens=100, trained_tokens=10)
+    assert metrics["time/sample"] >= 0.004
+    assert metrics["time/step"] == pytest.approx(sum(metrics[f"time/{name}"] for name in ("sample", "train", "unaccounted")))
+    assert metrics["throughput/sample_tokens_per_second"] == pytest.approx(100 / metrics["time/sample"])
+    assert 0.01 < peak_gib() < 1000
