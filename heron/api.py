@@ -88,7 +88,6 @@ def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bo
     """Assemble, train, and report, with the live view around it all."""
     from heron.run import TerminalView, print_report
 
-    _hush_transformers()
     with contextlib.ExitStack() as stack:
         listeners = [] if quiet else [stack.enter_context(TerminalView())]
         _assemble(config, path, rewards, listeners, resumed=resumed).train()
@@ -96,13 +95,6 @@ def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bo
     if not quiet:
         print_report(run, show=config.evaluation.show)
     return run
-
-
-def _hush_transformers() -> None:
-    """The live view shows progress; transformers' own bars and notes on loading would tear it."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def _assemble(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any], *, resumed: bool) -> Trainer:

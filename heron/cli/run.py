@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from heron.config import Config
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
@@ -18,10 +22,8 @@ def train(
 ) -> None:
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
-    from heron.config import load_config, parse_overrides
 
-    given = {} if seed is None else {"train": {"seed": seed}}
-    config = load_config(recipe, parse_overrides(context.args), given)
+    config = _config(recipe, context.args, {} if seed is None else {"train": {"seed": seed}})
     finished = api.train_config(config, run_dir or api.default_run_dir(config))
     if finished.status == "interrupted":
         raise typer.Exit(130)
@@ -41,8 +43,25 @@ def plan(
 ) -> None:
     """Say how much memory a run will take, before anything is loaded. Takes the same settings as `heron train`."""
     from heron.cli.show import print_plan
-    from heron.config import load_config, parse_overrides
     from heron.training.cost import plan_of
 
-    config = load_config(recipe, parse_overrides(context.args))
-    print_plan(plan_of(config))
+    print_plan(plan_of(_config(recipe, context.args, {})))
+
+
+def _config(recipe: str | None, words: Sequence[str], last: Mapping[str, Any]) -> Config:
+    """The config that a command line asks for: one recipe or file anywhere among `--section.key=value` and `--section.key value`."""
+    from heron.config import load_config, parse_overrides
+    from heron.errors import ConfigError
+
+    queue = [*([] if recipe is None else [recipe]), *words]
+    names: list[str] = []
+    settings: list[str] = []
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--"):
+            names.append(word)
+        else:
+            settings += [word] if "=" in word or not queue else [word, queue.pop(0)]
+    if len(names) > 1:
+        raise ConfigError(f"Give one recipe or file, not {len(names)}: {', '.join(names)}. Files lie on a recipe by `recipe = ...` inside.")
+    return load_config(names[0] if names else None, parse_overrides(settings), last)

@@ -45,7 +45,8 @@ def print_totals(name: str, totals: Mapping[str, Any]) -> None:
     table = _table("held-out problems", name)
     for label, value in (
         ("accuracy (greedy)", share_with_interval(totals, "accuracy")), ("pass@1 (sampled)", share_with_interval(totals, "pass_at_1")),
-        ("unreadable", share(totals.get("unreadable"))), ("truncated", share(totals.get("truncated"))),
+        ("in the asked format", share(totals.get("format_rate"))), ("no readable answer", share(totals.get("unreadable"))),
+        ("truncated", share(totals.get("truncated"))),
         ("mean reward", number(totals.get("mean_reward"))), ("mean length, tokens", number(totals.get("mean_length"), 1)),
         ("problems", count(totals.get("problems"))),
     ):
@@ -65,8 +66,7 @@ def print_plan(plan: Plan) -> None:
         table.add_row(row.name, row.phase, number(row.bytes / 2**30, 3), row.note)
     console = Console()
     console.print(table)
-    console.print(f"peak while sampling {plan.sampling_peak / 2**30:.2f} GiB, while training {plan.training_peak / 2**30:.2f} GiB: "
-                  f"plan for [bold]{plan.peak / 2**30:.2f} GiB[/bold]")
+    console.print(Text(plan.headline, style="bold"))
 
 
 def print_machine() -> None:

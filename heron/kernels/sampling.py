@@ -43,7 +43,7 @@ def invert_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     inside = padded.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)  # [B, 128]
     inside_cdf = inside.to(torch.float64).cumsum(-1)  # [B, 128]
     offset = _first_above(inside_cdf, (goal - before).clamp_max(inside_cdf[:, -1:] * (1 - 1e-15)))  # [B, 1]
-    return (block * BLOCK + offset).squeeze(-1)
+    return (block * BLOCK + offset).squeeze(-1).clamp_max(vocabulary - 1)  # NaN would point behind the end
 
 
 def _first_above(cdf: Tensor, goal: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ class _Job:
     def _work(self, tokens: int) -> list[tuple[float, str]]:
         """What comes and goes in a pass, one after the other: the reference, a chunk of logits, the backward pass of a layer."""
         shape, model = self.shape, self.config.model
-        entries = min(max(self.chunk_bytes // 4, shape.vocabulary), tokens * shape.vocabulary)
+        entries = min(max(self.chunk_bytes // 4, shape.vocabulary), round(tokens * self._trained()) * shape.vocabulary)
         logits = entries * (4 * _LIVE_CHUNKS + (self.element if self.element < 4 else 0))
         head = 0 if self.is_lora else 4 * shape.embedding
         note = f"{_LIVE_CHUNKS} float32 copies of a {in_gib(4 * entries)} chunk of logits{', and the gradient of the head' if head else ''}"
@@ -236,8 +236,17 @@ class _Job:
 
     def _attended(self) -> float:
         """Tokens that attention gathers per packed token: every sibling reads the prompt, `G (P + R) / (P + G R)`."""
-        prompt, siblings, reply = self.prompt_tokens, self.config.rollout.num_generations, self.config.rollout.max_completion_length
+        prompt, siblings, reply = self._group()
         return siblings * (prompt + reply) / (prompt + siblings * reply)
+
+    def _trained(self) -> float:
+        """Share of the packed tokens that are trained, and so have logits: `G R / (P + G R)`."""
+        prompt, siblings, reply = self._group()
+        return siblings * reply / (prompt + siblings * reply)
+
+    def _group(self) -> tuple[int, int, int]:
+        """P prompt tokens, G siblings, R tokens of each: the largest group."""
+        return self.prompt_tokens, self.config.rollout.num_generations, self.config.rollout.max_completion_length
 
 
 def _largest(work: list[tuple[float, str]], phase: str) -> tuple[float, str, str]:

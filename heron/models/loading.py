@@ -15,7 +15,7 @@ from heron.config.schema import ModelConfig
 from heron.data.templates import TEMPLATES, chat_template
 from heron.errors import ConfigError, ModelError, TemplateError
 from heron.kernels import attention
-from heron.models.policy import Policy
+from heron.models.policy import Policy, no_bars
 from heron.types import Tags
 
 
@@ -31,12 +31,14 @@ def load_policy(
         adapter: folder of a trained adapter to continue with, in PEFT's layout.
         without_adapter: load the bare base even if the method is `lora`.
     """
-    name = _located(str(source or config.name))
+    name = locate(str(source or config.name))
     attention.register()
-    tokenizer = load_tokenizer(name, config, tags)
-    model = _load_model(name, config)
-    if config.method == "lora" and not without_adapter:
-        model = _with_adapter(model, config, adapter)
+    with no_bars():
+        kept = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+        tokenizer = load_tokenizer(str(adapter) if kept else name, config, tags)
+        model = _load_model(name, config)
+        if config.method == "lora" and not without_adapter:
+            model = _with_adapter(model, config, adapter)
     return Policy(model, tokenizer, tags=tags, source=name)
 
 
@@ -92,6 +94,7 @@ def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:
     """A PEFT model whose adapter weights are float32, whatever the base is."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    wrapped: Any
     if adapter is not None:
         wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
     else:
@@ -104,15 +107,15 @@ def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:
         except ValueError as error:
             raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} does not fit this model: {error}") from error
     if hasattr(wrapped.get_base_model().get_output_embeddings(), "lora_A"):
-        raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} adapts the head, which is multiplied in chunks and "
-                          "would not use the adapter. Leave the head out, or train it with --model.method=full.")
+        raise ConfigError(f"model.lora_target_modules {list(config.lora_target_modules)} adapts the head, which is multiplied in chunks "
+                          "and would not use the adapter. Leave the head out, or train it with --model.method=full.")
     for _, weight in wrapped.named_parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
     return wrapped
 
 
-def _located(name: str) -> str:
+def locate(name: str) -> str:
     """A folder's absolute path, so that a run finds its start from anywhere; else a hub id. A missing folder is no request to the hub."""
     path = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1

@@ -160,8 +160,23 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format."""
-        self.model.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
+        with no_bars():
+            self.model.save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """Without transformers' progress bars, which would tear a live view; they are as before on leaving."""
+    from transformers.utils import logging
+
+    were_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            logging.enable_progress_bar()
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> frozenset[int]:

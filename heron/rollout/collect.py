@@ -48,8 +48,8 @@ class Collector:
     """Samples."""
     environment: Environment
     """Opens the conversation and replies."""
-    rubric: Rubric
-    """Scores."""
+    rubric: Rubric | None
+    """Scores; None where nothing is to be scored."""
 
     def sample(
         self, prompts: Sequence[Prompt], params: SamplingParams, *, siblings: int, seed: int, on_progress: Progress | None = None
@@ -69,8 +69,7 @@ class Collector:
 
     def score(self, rollouts: Sequence[Sequence[Rollout]], *, scale: str) -> list[Group]:
         """Groups with rewards and advantages."""
-        flat = self.rubric.score([rollout for siblings in rollouts for rollout in siblings])
-        remaining = iter(flat)
+        remaining = iter(self.rewarded([rollout for siblings in rollouts for rollout in siblings]))
         scored = [[next(remaining) for _ in siblings] for siblings in rollouts]
         values = advantages([[rollout.reward for rollout in siblings] for siblings in scored], scale=scale)
         return [
@@ -78,6 +77,10 @@ class Collector:
                 replace(rollout, advantage=value) for rollout, value in zip(siblings, group, strict=True)))
             for siblings, group in zip(scored, values, strict=True)
         ]
+
+    def rewarded(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts with their rewards; as they are if there is no rubric."""
+        return list(rollouts) if self.rubric is None else self.rubric.score(rollouts)
 
     def _open(self, prompt: Prompt, seeds: Sequence[int]) -> list[_Attempt]:
         """The siblings of a prompt, which is rendered once for all of them."""

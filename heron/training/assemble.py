@@ -21,13 +21,15 @@ from heron.config import Config, load_config, to_toml
 from heron.config.schema import EMBEDDED
 from heron.engine import NativeEngine
 from heron.environments import SingleTurn
-from heron.errors import ConfigError, DataError, RunError
+from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.models import Policy, load_policy
+from heron.models.loading import locate
 from heron.models.of_run import policy_of_run
 from heron.rewards import Rubric, check_reference, resolve, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
+from heron.training.cost import plan_of
 from heron.training.evaluation import Evaluator
 from heron.training.optimizer import make_optimizer
 from heron.training.trainer import Trainer
@@ -42,17 +44,19 @@ def assemble(
     config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()
 ) -> Trainer:
     """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
-    rubric, dataset = _rubric_and_data(config, rewards)
+    if config.model.name != EMBEDDED:
+        locate(config.model.name)
     _refuse_used_folder(run_dir)
+    rubric, dataset = _rubric_and_data(config, rewards)
     torch.manual_seed(config.train.seed)
     policy = load_policy(config.model, config.tags, source=_start(config, listeners))
     if config.objective.beta > 0 and config.model.method == "full":
         policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
-    _check_lengths([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length)
+    estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
     optimizer = make_optimizer(policy.trainable(), config.train)
     manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source}
     run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
-    return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners)
+    return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners, estimate)
 
 
 def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()) -> Trainer:
@@ -77,7 +81,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     restore_optimizer(path, optimizer, policy.device)
     evaluations = _past_evaluations(record, state.step)
     run = RunWriter.reopen(run_dir, last_step=state.step)
-    return _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners)
+    return _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
 
 
 def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
@@ -126,7 +130,7 @@ def _refuse_used_folder(run_dir: Path) -> None:
 
 def _trainer(
     config: Config, rubric: Rubric, dataset: data.Dataset, policy: Policy, optimizer: torch.optim.Optimizer, run: RunWriter,
-    state: TrainState, evaluations: dict[str, dict[str, float]], listeners: Sequence[Listener],
+    state: TrainState, evaluations: dict[str, dict[str, float]], listeners: Sequence[Listener], estimate: str,
 ) -> Trainer:
     for listener in listeners:
         run.subscribe(listener)
@@ -138,7 +142,7 @@ def _trainer(
         "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
         model=config.model.name, method=config.model.method, parameters=policy.num_parameters(),
         trainable_parameters=policy.num_parameters(trainable=True), run_dir=str(run.path), prompts=len(dataset.train),
-        heldout=len(dataset.heldout), rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
+        heldout=len(dataset.heldout), estimate=estimate, rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
     return Trainer(
         config=config, prompts=dataset.train, policy=policy, collector=collector,
@@ -168,25 +172,31 @@ def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | 
     dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
     if not dataset.heldout:
         raise DataError(f"{run.path} has no held-out problems (evaluation.size is {config.evaluation.size}). Give --size.")
-    rubric = Rubric(resolve(config.rewards.functions, config.rewards.weights), tags=config.tags)
+    functions = resolve(config.rewards.functions, config.rewards.weights)
+    rubric = Rubric(functions, tags=config.tags) if functions else None  # a run cannot store functions that came from Python
     policy = policy_of_run(run, start=start)
     engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
     collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
     return make_evaluator(config, collector, dataset.heldout)
 
 
-def _check_lengths(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> None:
-    """Every prompt and a whole completion must fit into the context."""
-    if policy.context_length is None:
-        return
-    room = policy.context_length - max_completion_length
-    for prompt in prompts:
-        length = len(policy.render(prompt.messages))
-        if length > room:
-            raise DataError(
-                f"The prompt {prompt.id} has {length} tokens; with rollout.max_completion_length={max_completion_length} it exceeds the "
-                f"model's context of {policy.context_length}. Shorten or remove the row, or lower rollout.max_completion_length."
-            )
+def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> int:
+    """Tokens of the longest prompt. Every prompt and a whole completion must fit into the context."""
+    longest, prompt = max(((len(policy.render(prompt.messages)), prompt) for prompt in prompts), key=lambda pair: pair[0])
+    if policy.context_length is not None and longest + max_completion_length > policy.context_length:
+        raise DataError(
+            f"The prompt {prompt.id} has {longest} tokens; with rollout.max_completion_length={max_completion_length} it exceeds the "
+            f"model's context of {policy.context_length}. Shorten or remove the row, or lower rollout.max_completion_length."
+        )
+    return longest
+
+
+def _estimate(config: Config, prompt_tokens: int) -> str:
+    """What the run will cost in memory, in one line; families that the planner does not know are said to be so."""
+    try:
+        return f"memory planned: {plan_of(config, prompt_tokens=prompt_tokens).headline}"
+    except ModelError as error:
+        return f"memory cannot be planned: {error}"
 
 
 def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:

@@ -57,9 +57,15 @@ class Checkpoints:
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         _sync_folder(self.folder)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+        for old in self._superseded(final):
             shutil.rmtree(old)
         return final
+
+    def _superseded(self, newest: Path) -> list[Path]:
+        """Older checkpoints beyond `keep`, and later ones: those belong to a history that was damaged and taken back."""
+        known = sorted(self.folder.glob("step-*"))
+        kept = [path for path in known if path <= newest][-self.keep :]
+        return [path for path in known if path not in kept]
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint; incomplete or damaged ones are passed over."""

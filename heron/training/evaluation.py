@@ -51,7 +51,7 @@ class Evaluator:
     def _attempts(self, *, temperature: float, siblings: int, on_progress: Progress | None) -> list[list[Rollout]]:
         params = SamplingParams(max_tokens=self.max_tokens, temperature=temperature)
         rollouts = self.collector.sample(self.prompts, params, siblings=siblings, seed=self.seed, on_progress=on_progress)
-        scored = iter(self.collector.rubric.score([rollout for group in rollouts for rollout in group]))
+        scored = iter(self.collector.rewarded([rollout for group in rollouts for rollout in group]))
         return [[next(scored) for _ in group] for group in rollouts]
 
     def _row(self, greedy: Rollout, sampled: Sequence[Rollout]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Trainer:
         clock = StepClock()
         number = self.state.step + 1
         groups = self._collect(number, clock)
-        metrics = rollout_metrics(groups, self.collector.rubric.names)
+        metrics = rollout_metrics(groups, list(groups[0].rollouts[0].rewards))
         with clock.phase("train"):
             trained_tokens, update = self._update(number, groups)
         sampled = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)

@@ -12,7 +12,7 @@ import torch
 from tinymodels import KINDS, load_tiny, random_ids, save_tiny, stir_adapter
 
 from heron.engine import NativeEngine, Request, SamplingParams
-from heron.errors import ConfigError, EngineError
+from heron.errors import ConfigError, EngineError, GuardStop
 from heron.kernels.attention import packed_plan
 from heron.models import Policy
 from heron.training.batch import Sample, pack
@@ -250,6 +250,16 @@ class TestLimits:
         policy = load_tiny(save_tiny("qwen3", tmp_path, vocab_size=260))
         with pytest.raises(EngineError, match="token 261.*260 entries"):
             NativeEngine(policy).generate([Request(prompt_ids=(1, 261), seeds=(0,))], SamplingParams(max_tokens=2))
+
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_broken_weights(self, tiny_folder: Callable[[str], Path], temperature: float, bad: float) -> None:
+        """Prevents: nonsense sampled from NaN, an index behind the vocabulary, a device assertion."""
+        policy = load_tiny(tiny_folder("qwen3"))
+        with torch.no_grad():
+            policy.trainable()[-1][1].fill_(bad)
+        with pytest.raises(GuardStop, match="not finite"):
+            NativeEngine(policy).generate([Request(prompt_ids=(1, 2), seeds=(0,))], SamplingParams(max_tokens=2, temperature=temperature))
 
     def test_nothing_asked(self, tiny_folder: Callable[[str], Path]) -> None:
         engine = NativeEngine(load_tiny(tiny_folder("qwen3")))

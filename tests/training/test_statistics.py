@@ -28,7 +28,8 @@ def test_wilson_stays_inside_and_covers() -> None:
     for trials in (1, 5, 100):
         for right in range(trials + 1):
             low, high = wilson(right, trials)
-            assert 0.0 <= low <= right / trials <= high <= 1.0
+            assert 0.0 <= low <= right / trials + 1e-12
+            assert right / trials - 1e-12 <= high <= 1.0
             assert low < high
     draw = random.Random(0)
     covered = 0

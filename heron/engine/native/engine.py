@@ -7,6 +7,7 @@ policy version needs no copy. What it leaves out: refilling the places of finish
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from heron.engine.native.cache import DecodePlan, KeyValueCache, PrefillPlan, empty_cache, prompt_layout
 from heron.engine.protocol import Request, SamplingParams
-from heron.errors import EngineError
+from heron.errors import EngineError, GuardStop
 from heron.kernels.attention import packed_plan
 from heron.kernels.sampling import sample
 from heron.models.policy import Policy
@@ -167,6 +168,9 @@ class NativeEngine:
             tokens, chosen, entropy = sample(logits / params.temperature, uniforms)
         for sequence, token, logprob, nats in zip(alive, tokens.tolist(), chosen.tolist(), entropy.tolist(), strict=True):
             if sequence.finish_reason is None:
+                if not math.isfinite(logprob):
+                    raise GuardStop(f"The model's log-probs are not finite ({logprob}): its weights are broken. Go back to an earlier "
+                                    "checkpoint, and lower train.learning_rate.")
                 sequence.token_ids.append(token)
                 sequence.logprobs.append(logprob)
                 sequence.entropies.append(nats)
