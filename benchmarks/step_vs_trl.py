@@ -4,8 +4,9 @@
 
 One process; the two take turns (a round of Heron's steps, a round of TRL's, and again), so that whatever else the machine does
 falls on both. Start-up and the first step of each are not counted. A step is rollout, rewards, update and record. TRL runs with the
-settings that suit a CPU (`trl_side.common_settings`) and with the fastest of `VARIANTS`, found by a short trial. The columns `tokens`
-say that the work is equal; the bar takes the ratio of steps per minute or, if it is smaller, the ratio corrected for the tokens.
+settings that suit a CPU (`same_work.common_settings`) and the faster of its `VARIANTS`, found by a short trial; `--quick` takes the
+last one, which won so far. The columns `tokens` say that the work is equal; the bar takes the ratio of steps per minute or, if it
+is smaller, the ratio corrected for the tokens.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.machine import describe_machine, installed
 from benchmarks.report import Bar, Table, conclude
+from benchmarks.same_work import VARIANTS, trl_batch
 from benchmarks.timing import (
-    StepTime, best_speedup, median_seconds, speedup, steps_per_minute, tokens_per_step, work_speedup,
+    StepTime,
+    best_speedup,
+    median_seconds,
+    speedup,
+    steps_per_minute,
+    tokens_per_step,
+    work_speedup,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +40,21 @@ GOAL = 3.0
 PEERS = ("trl", "vllm", "unsloth")
 """Who could be measured against; only TRL has a trainer that runs on a CPU."""
 
-VARIANTS: dict[str, int] = {"one micro-batch": 1, "4 micro-batches": 4}
-"""How TRL may cut the batch: `gradient_accumulation_steps`. The first saves calls, the second padding and memory traffic."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long to measure."""
+
+    rounds: int
+    """Turns of each side."""
+    steps: int
+    """Steps in a turn."""
+    trial: bool
+    """Whether to try all variants of TRL first."""
+
+
+FULL = {"arithmetic": Plan(rounds=6, steps=3, trial=True), "long": Plan(rounds=5, steps=1, trial=True)}
+QUICK = {"arithmetic": Plan(rounds=4, steps=2, trial=False), "long": Plan(rounds=2, steps=1, trial=False)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    rounds = {"arithmetic": (3, 2), "long": (2, 1)} if options.quick else {"arithmetic": (6, 3), "long": (5, 1)}
+    plan = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory() as scratch:
-        measured = [measure(workload, *rounds[workload.name], Path(scratch)) for workload in _workloads(Path(scratch))]
+        measured = [measure(workload, plan[workload.name], Path(scratch)) for workload in _workloads(Path(scratch))]
     machine = describe_machine(torch.get_num_threads())
     return conclude(table(measured), bar(measured), machine=machine, write=options.write)
 
@@ -74,25 +95,26 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def measure(workload: Workload, rounds: int, steps: int, scratch: Path) -> Measured:
-    """Time `rounds` times `steps` steps of each side, taking turns."""
+def measure(workload: Workload, plan: Plan, scratch: Path) -> Measured:
+    """Time the steps of both sides, taking turns."""
+    total = plan.rounds * plan.steps
     ours = _Heron(workload, scratch / f"{workload.name}-run")
     ours.step()
     if installed("trl") is None:
-        return Measured(name=workload.name, shape=workload.shape, ours=tuple(ours.step() for _ in range(rounds * steps)))
+        return Measured(name=workload.name, shape=workload.shape, ours=tuple(ours.step() for _ in range(total)))
     from benchmarks.trl_side import run_trl
 
-    settings = _fastest_variant(workload, scratch)
+    settings = _fastest_variant(workload, scratch) if plan.trial else list(VARIANTS)[-1]
     our_times: list[StepTime] = []
     their_times: list[StepTime] = []
 
     def take_turns(step: StepTime) -> None:
         their_times.append(step)  # the first one is a warm-up and is dropped below
         done = len(their_times) - 1
-        if done % steps == 0 and done < rounds * steps:
-            our_times.extend(ours.step() for _ in range(steps))
+        if done % plan.steps == 0 and done < total:
+            our_times.extend(ours.step() for _ in range(plan.steps))
 
-    run_trl(workload, _trl_batch(workload, settings), num_steps=1 + rounds * steps, scratch=scratch / "trl", after_step=take_turns)
+    run_trl(workload, trl_batch(workload, settings), num_steps=1 + total, scratch=scratch / "trl", after_step=take_turns)
     return Measured(
         name=workload.name, shape=workload.shape, ours=tuple(our_times), theirs=tuple(their_times[1:]), settings=settings
     )
@@ -147,15 +169,9 @@ def _fastest_variant(workload: Workload, scratch: Path) -> str:
     seconds: dict[str, float] = {}
     for name in VARIANTS:
         times: list[StepTime] = []
-        run_trl(workload, _trl_batch(workload, name), num_steps=2, scratch=scratch / "trial", after_step=times.append)
+        run_trl(workload, trl_batch(workload, name), num_steps=2, scratch=scratch / "trial", after_step=times.append)
         seconds[name] = times[-1].seconds
     return min(seconds, key=lambda name: seconds[name])
-
-
-def _trl_batch(workload: Workload, variant: str) -> dict[str, Any]:
-    """One generation and one optimizer step for each batch of rollouts, forwarded in so many parts."""
-    parts = VARIANTS[variant]
-    return {"per_device_train_batch_size": workload.rollouts_per_step // parts, "gradient_accumulation_steps": parts}
 
 
 def _row(one: Measured) -> tuple[str, ...]:
@@ -182,8 +198,8 @@ def _settings(measured: Sequence[Measured]) -> tuple[str, ...]:
     if not used:
         return ()
     return (
-        f"TRL: float32, use_cpu, no gradient checkpointing, no logging, no saving, SDPA; tried {' and '.join(VARIANTS)}, "
-        f"measured with the faster: {', '.join(used)}.",
+        "TRL: float32, use_cpu, no gradient checkpointing, no dropout, no logging, no saving, SDPA, one optimizer step a batch; "
+        f"of {' and '.join(VARIANTS)}: {', '.join(used)}.",
     )
 
 

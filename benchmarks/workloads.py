@@ -74,7 +74,7 @@ def long(folder: Path) -> Workload:
     questions.write_text("".join(json.dumps({"prompt": question}) + "\n" for question in _questions(256)))
     config = load_config(
         "arithmetic", _stepping(_random_model(folder / "model")),
-        {"data": {"dataset": str(questions)}, "rollout": {"max_completion_length": MAX_NEW_TOKENS}, "train": {"prompts_per_step": 8}},
+        {"data": {"dataset": str(questions)}, "rollout": {"max_completion_length": MAX_NEW_TOKENS}, "train": {"prompts_per_step": 4}},
     )
     return Workload(name="long", config=config, rewards=((lowercase_share, 1.0),))
 

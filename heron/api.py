@@ -24,7 +24,8 @@ Reward = str | Callable[..., Any] | tuple[str | Callable[..., Any], float]
 
 
 def train(
-    recipe: str | Path | None = None, *, model: str | Mapping[str, Any] | None = None, data: str | Mapping[str, Any] | None = None,
+    recipe: str | Path | None = None, *, model: str | Path | Mapping[str, Any] | None = None,
+    data: str | Path | Mapping[str, Any] | None = None,
     rewards: Sequence[Reward] | None = None, run_dir: str | Path | None = None, seed: int | None = None, quiet: bool = False,
     **sections: Mapping[str, Any],
 ) -> Run:
@@ -107,15 +108,15 @@ def _assemble(config: Config, path: Path, rewards: Sequence[Any] | None, listene
 
 
 def _overrides(
-    model: str | Mapping[str, Any] | None, data: str | Mapping[str, Any] | None, seed: int | None,
+    model: str | Path | Mapping[str, Any] | None, data: str | Path | Mapping[str, Any] | None, seed: int | None,
     sections: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The keyword arguments of `train` as one nested mapping."""
     merged: dict[str, Any] = {name: dict(values) for name, values in sections.items()}
     if model is not None:
-        merged["model"] = {"name": model} if isinstance(model, str) else dict(model)
+        merged["model"] = {"name": str(model)} if isinstance(model, str | Path) else dict(model)
     if data is not None:
-        merged["data"] = {"dataset": data} if isinstance(data, str) else dict(data)
+        merged["data"] = {"dataset": str(data)} if isinstance(data, str | Path) else dict(data)
     if seed is not None:
         merged.setdefault("train", {})["seed"] = seed
     return merged

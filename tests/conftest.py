@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads that wait for busy cores cost a hundredfold
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -15,10 +16,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_folder("qwen3")` is the folder of a random model of that kind (see `tinymodels.KINDS`). Read only."""
-    import torch
     from tinymodels import save_tiny
 
-    torch.set_num_threads(1)
     made: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:

@@ -17,7 +17,7 @@ EMBEDDED = "embedded"
 """The model name that means: build and warm up the small default model, no download."""
 
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 def _require(claim: bool, what: str, given: object, fix: str) -> None:
@@ -39,7 +39,7 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     dtype: str = "auto"
-    """`auto` keeps the checkpoint's own dtype; else `float32`, `bfloat16` or `float16`."""
+    """`auto` keeps the checkpoint's own dtype; else `float32` or `bfloat16` (float16 needs loss scaling, which is not done)."""
     device: str = "auto"
     """`auto` takes CUDA when there is one, else the CPU; or a torch device such as `cuda:0`."""
     chat_template: str | None = None

@@ -15,6 +15,7 @@ from heron.config.schema import ModelConfig
 from heron.data.templates import TEMPLATES, chat_template
 from heron.errors import ConfigError, ModelError, TemplateError
 from heron.kernels import attention
+from heron.models.agreement import adopt_attention
 from heron.models.policy import Policy, no_bars
 from heron.types import Tags
 
@@ -69,11 +70,17 @@ def _load_model(name: str, config: ModelConfig) -> Any:
         )
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
         raise ModelError(f"No causal language model could be loaded from {name!r}: {error}") from error
+    if model.dtype is torch.float16:
+        raise ModelError(f"{name} is stored in float16, which needs loss scaling to train, and that is not done. Use --model.dtype=bfloat16 "
+                         "(or float32).")
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
     _use_heron_attention(model, name)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
+        for module in model.modules():  # recomputation needs training mode, which must not switch dropout on: the sampler has none
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     return model
 
 
@@ -84,10 +91,7 @@ def _use_heron_attention(model: Any, name: str) -> None:
         raise ModelError(f"{name} caps its attention logits ({type(model).__name__}), which is not supported yet.")
     if getattr(text_config, "attention_dropout", 0.0):
         raise ModelError(f"{name} has attention_dropout {text_config.attention_dropout}; set it to 0 in config.json.")
-    try:
-        model.set_attn_implementation(attention.NAME)
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
+    adopt_attention(model, name)
 
 
 def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:

@@ -93,8 +93,9 @@ class Policy:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of sampled tokens, end and padding tokens left out."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """Text of sampled tokens, end and padding tokens left out. Other special tokens are shown: rewards must see what was said."""
+        silent = self.end_ids | {self.tokenizer.pad_token_id}
+        return str(self.tokenizer.decode([token for token in token_ids if token not in silent], skip_special_tokens=False))
 
     def prefilled(self, prompt_text: str) -> str:
         """The opening tag that the rendered prompt already ends with, or an empty string."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,7 @@ def assemble(
         policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
     estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
     optimizer = make_optimizer(policy.trainable(), config.train)
-    manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source}
+    manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source, "data_fingerprint": _fingerprint(dataset)}
     run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
     return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners, estimate)
 
@@ -74,6 +75,13 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     if path is None:
         raise RunError(f"{run_dir} has no complete checkpoint to resume from. Start again with another --run-dir.")
     rubric, dataset = _rubric_and_data(config, rewards)
+    if _fingerprint(dataset) != record.manifest["data_fingerprint"]:
+        raise RunError(f"The data of {run_dir} has changed since the run began, so it would not go on with the same prompts. "
+                       "Restore it, or start a new run from the run's model.")
+    given, before = dict(zip(rubric.names, rubric.weights, strict=True)), record.manifest["rewards"]
+    if given != before:
+        raise RunError(f"{run_dir} was trained with the rewards and weights {before}, but {given} are given. Resume it with the same "
+                       "ones, or start a new run from its model.")
     state = load_state(path)
     policy = _policy_at(path, config, str(record.manifest["start_model"]))
     policy.version = state.policy_version
@@ -182,7 +190,7 @@ def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | 
 
 def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> int:
     """Tokens of the longest prompt. Every prompt and a whole completion must fit into the context."""
-    longest, prompt = max(((len(policy.render(prompt.messages)), prompt) for prompt in prompts), key=lambda pair: pair[0])
+    longest, prompt = max(((len(_tokens(prompt, policy)), prompt) for prompt in prompts), key=lambda pair: pair[0])
     if policy.context_length is not None and longest + max_completion_length > policy.context_length:
         raise DataError(
             f"The prompt {prompt.id} has {longest} tokens; with rollout.max_completion_length={max_completion_length} it exceeds the "
@@ -191,12 +199,30 @@ def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_le
     return longest
 
 
+def _tokens(prompt: Prompt, policy: Policy) -> tuple[int, ...]:
+    """The prompt's tokens; the model must know them all."""
+    ids = policy.render(prompt.messages)
+    if max(ids) >= policy.vocabulary_size:
+        raise ModelError(f"The prompt {prompt.id} holds the token {max(ids)}, but the vocabulary of {policy.source} has "
+                         f"{policy.vocabulary_size} entries. Its tokenizer belongs to another model, or has tokens that were added without "
+                         "resizing the embedding.")
+    return ids
+
+
 def _estimate(config: Config, prompt_tokens: int) -> str:
     """What the run will cost in memory, in one line; families that the planner does not know are said to be so."""
     try:
         return f"memory planned: {plan_of(config, prompt_tokens=prompt_tokens).headline}"
     except ModelError as error:
         return f"memory cannot be planned: {error}"
+
+
+def _fingerprint(dataset: data.Dataset) -> str:
+    """Changes with any row's id, conversation or reference, and with their order."""
+    digest = hashlib.sha256()
+    for prompt in (*dataset.train, *dataset.heldout):
+        digest.update(repr((prompt.id, prompt.messages, prompt.answer)).encode())
+    return digest.hexdigest()[:16]
 
 
 def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:

@@ -204,9 +204,9 @@ def test_file_opens_with_a_docstring_and_is_small(file: Path) -> None:
 
 
 def test_no_environment_variables_as_arguments() -> None:
-    """`os.environ` is read in few, known places: the user's cache folder, and a scrubbed environment for the sandbox."""
+    """`os.environ` is read in two places: for the user's cache folder, and where the doctor reports what is set."""
     readers = {str(file.relative_to(PACKAGE)) for file in FILES if re.search(r"os\.(environ|getenv)", file.read_text(encoding="utf-8"))}
-    assert readers <= {"training/warmup.py", "sandbox/python.py", "run/terminal.py", "run/text.py"}
+    assert readers <= {"training/warmup.py", "run/doctor.py"}
 
 
 def test_errors_page_draws_the_tree_that_exists() -> None:
@@ -270,7 +270,10 @@ class TestPublicSurface:
 
 def loaded_after(program: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running this."""
-    code = f"import sys, json\nsys.argv = ['heron', '--help']\n{program}\nprint('\\n' + json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    code = (
+        f"import sys, json\nsys.argv = ['heron', '--help']\n{program}\n"
+        "print('\\n' + json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -248,7 +248,7 @@ class TestLimits:
     def test_token_that_the_model_does_not_know(self, tmp_path: Path) -> None:
         """Prevents: an index error deep in the embedding, or a device assertion that ends the process."""
         policy = load_tiny(save_tiny("qwen3", tmp_path, vocab_size=260))
-        with pytest.raises(EngineError, match="token 261.*260 entries"):
+        with pytest.raises(EngineError, match=r"token 261.*260 entries"):
             NativeEngine(policy).generate([Request(prompt_ids=(1, 261), seeds=(0,))], SamplingParams(max_tokens=2))
 
     @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -14,8 +14,10 @@ from heron.types import Tags
 
 TOKENIZER = build_tokenizer(TAGS)
 ODD = [
-    "", " ", "\n", "\t\r\n", "plain", "What is 347 + 158?", "don 't stop .", "  two  spaces  ", "héllo wörld", "e\u0301 is not é", "日本語", "🦆🇩🇪👩‍👩‍👧",
-    "\u2063\u200b\ufeff", "\x00\x01\x7f", "Ａ１", "ﬁ ligature", "<", "</", "<SOLUTION", "<start_working_out", "<|en", "\U0010ffff", "a\u0300\u0316b",
+    "", " ", "\n", "\t\r\n", "plain", "What is 347 + 158?", "don 't stop .", "  two  spaces  ",
+    "héllo wörld", "e\u0301 is not é", "日本語", "🦆🇩🇪👩‍👩‍👧",
+    "\u2063\u200b\ufeff", "\x00\x01\x7f", "Ａ１", "ﬁ ligature", "<", "</", "<SOLUTION",
+    "<start_working_out", "<|en", "\U0010ffff", "a\u0300\u0316b",
 ]
 
 
@@ -35,7 +37,10 @@ def test_random_unicode_survives() -> None:
         assert TOKENIZER.decode(ids, skip_special_tokens=True) == text
 
 
-@pytest.mark.parametrize("tags", [TAGS, Tags(reasoning_start="<reasoning>", reasoning_end="</reasoning>", solution_start="<answer>", solution_end="</answer>")])
+OTHER_TAGS = Tags(reasoning_start="<reasoning>", reasoning_end="</reasoning>", solution_start="<answer>", solution_end="</answer>")
+
+
+@pytest.mark.parametrize("tags", [TAGS, OTHER_TAGS])
 def test_tags_are_single_tokens_wherever_they_stand(tags: Tags) -> None:
     """A tag of one token is sampled whole or not at all; spaces and letters around it must not change that."""
     tokenizer = build_tokenizer(tags)

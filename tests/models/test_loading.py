@@ -127,7 +127,9 @@ class TestRefusals:
             load_policy(ModelConfig(name=name, device="cpu"), TAGS)
         assert no_network == []
 
-    def test_home_folder_is_expanded(self, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str]) -> None:
+    def test_home_folder_is_expanded(
+        self, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str]
+    ) -> None:
         """Prevents: `~/models/x` that exists, is checked, and is then asked of the hub by that name."""
         shutil.copytree(tiny_folder("qwen3"), tmp_path / "model")
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -191,7 +193,8 @@ class TestRoundTrip:
         assert "heron" not in (tmp_path / "config.json").read_text()
         model = AutoModelForCausalLM.from_pretrained(tmp_path)
         tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-        inputs = tokenizer.apply_chat_template([{"role": "user", "content": "Q"}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        messages = [{"role": "user", "content": "Q"}]
+        inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         assert model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[1] > inputs["input_ids"].shape[1]
 
     def test_adapter(self, tiny_folder: Folder, tmp_path: Path) -> None:
@@ -228,7 +231,10 @@ class TestFamilies:
 
     @pytest.mark.parametrize(
         ("family", "settings"),
-        [("Cohere", {"logit_scale": 0.37}), ("Granite", {"logits_scaling": 2.5}), ("Gemma2", {"final_logit_softcapping": 3.0, "attn_logit_softcapping": None})],
+        [
+            ("Cohere", {"logit_scale": 0.37}), ("Granite", {"logits_scaling": 2.5}),
+            ("Gemma2", {"final_logit_softcapping": 3.0, "attn_logit_softcapping": None}),
+        ],
     )
     def test_scaled_and_capped_logits(self, tmp_path: Path, family: str, settings: dict[str, Any]) -> None:
         """Prevents: log-probs of a distribution that the family never samples from."""

@@ -34,7 +34,9 @@ def policy(tiny_folder: Callable[[str], Path]) -> Policy:
     return load_tiny(tiny_folder("qwen3"))
 
 
-def collector(policy: Policy, script: Callable[[tuple[int, ...], int], Sequence[int]], environment: Any = None, rubric: Any = None) -> Collector:
+def collector(
+    policy: Policy, script: Callable[[tuple[int, ...], int], Sequence[int]], environment: Any = None, rubric: Any = None
+) -> Collector:
     return Collector(
         policy=policy, engine=ScriptedEngine(script), environment=environment or SingleTurn(),
         rubric=Rubric(rubric or [length], tags=TAGS),

@@ -85,11 +85,21 @@ def test_families_equal_textbook(make_policy: Any, kind: str, method: str) -> No
     assert difference(ours, naive_gradient(policy, groups, objective)) < TOLERANCE
 
 
-def test_gradient_checkpointing_changes_nothing(tiny_folder: Callable[[str], Path]) -> None:
-    """Prevents: recomputation that loses the attention plan, or runs another path than the first forward pass."""
-    groups, objective = ragged_groups(3), ObjectiveConfig()
-    plain = load_tiny(tiny_folder("qwen3"))
-    saving = load_tiny(tiny_folder("qwen3"), gradient_checkpointing=True)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_gradient_checkpointing_changes_nothing(tiny_folder: Callable[[str], Path], method: str) -> None:
+    """Prevents: recomputation that loses the attention plan, or an adapter that is off in it because it was off for the reference."""
+    groups, objective = ragged_groups(3), ObjectiveConfig(beta=0.1)
+    policies = []
+    for saving_memory in (False, True):
+        torch.manual_seed(0)  # adapters are drawn
+        policy = load_tiny(tiny_folder("qwen3"), method=method, lora_rank=4, gradient_checkpointing=saving_memory)
+        policies.append(policy)
+        if method == "lora":
+            stir_adapter(policy, scale=0.1)
+        else:
+            policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+            nudge(policy, 0.03)
+    plain, saving = policies
     saving.model.train()
     assert any(getattr(module, "gradient_checkpointing", False) for module in saving.model.modules())
     assert difference(heron_gradient(saving, groups, objective)[0], heron_gradient(plain, groups, objective)[0]) < 1e-6

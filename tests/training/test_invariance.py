@@ -27,6 +27,7 @@ def policy(request: pytest.FixtureRequest, tiny_folder: Callable[[str], Path]) -
     made = load_tiny(tiny_folder("qwen3"), method=request.param, lora_rank=4)
     if request.param == "lora":
         stir_adapter(made, scale=0.1)
+    made.model.double()  # rounding in float32 is 1e-6 by itself, and would hide a small mistake
     return made
 
 
@@ -38,7 +39,7 @@ def test_micro_batches_do_not_matter(policy: Policy, loss_type: str) -> None:
     for budget in (1, 17, 30):
         part, stats, passes = heron_gradient(policy, GROUPS, objective, budget=budget)
         assert len(passes) > 1
-        assert difference(part, whole) < 1e-6, budget
+        assert difference(part, whole) < 1e-7, budget
         assert stats.loss == pytest.approx(whole_stats.loss, abs=1e-6)
         assert stats.tokens == whole_stats.tokens
 
@@ -50,7 +51,7 @@ def test_order_of_groups_and_siblings_does_not_matter(policy: Policy, loss_type:
     whole, _, _ = heron_gradient(policy, GROUPS, objective)
     for order in ((3, 2, 1, 0), (1, 3, 0, 2)):
         shuffled = [replace(GROUPS[number], rollouts=GROUPS[number].rollouts[::-1]) for number in order]
-        assert difference(heron_gradient(policy, shuffled, objective)[0], whole) < 1e-6, order
+        assert difference(heron_gradient(policy, shuffled, objective)[0], whole) < 1e-7, order
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -60,7 +61,7 @@ def test_rows_without_advantage_may_be_left_out(policy: Policy, loss_type: str) 
     lean, lean_stats, _ = heron_gradient(policy, GROUPS, objective, keep_all=False)
     full, full_stats, _ = heron_gradient(policy, GROUPS, objective, keep_all=True)
     assert lean_stats.tokens < full_stats.tokens, "the test needs rows without advantage"
-    assert difference(lean, full) < 1e-6
+    assert difference(lean, full) < 1e-7
 
 
 def test_rows_without_advantage_are_kept_for_the_kl(policy: Policy) -> None:
@@ -75,7 +76,7 @@ def test_prompt_shared_by_siblings_equals_prompt_repeated(policy: Policy) -> Non
     shared, _, _ = heron_gradient(policy, GROUPS, objective, budget=1 << 20)
     alone, _, passes = heron_gradient(policy, GROUPS, objective, budget=1)
     assert len(passes) == sum(bool(rollout.advantage) for group in GROUPS for rollout in group.rollouts)
-    assert difference(shared, alone) < 1e-6
+    assert difference(shared, alone) < 1e-7
 
 
 def test_padding_of_grids_does_not_leak(policy: Policy) -> None:
@@ -85,7 +86,7 @@ def test_padding_of_grids_does_not_leak(policy: Policy) -> None:
     objective = ObjectiveConfig(loss_type="dr_grpo")
     together, _, _ = heron_gradient(policy, mixed, objective, budget=1 << 20)
     apart, _, _ = heron_gradient(policy, mixed, objective, budget=1)
-    assert difference(together, apart) < 1e-6
+    assert difference(together, apart) < 1e-7
 
 
 class TestPacking:

@@ -143,6 +143,16 @@ class TestDeterminism:
         ]
         assert stable(runs[0]) != stable(runs[1])
 
+    def test_every_step_draws_anew(self, settings: Callable[..., Config], tmp_path: Path) -> None:
+        """Prevents: the same random numbers in every step, so that a question met again gets the same answers again."""
+        config = settings(
+            data={"limit": 2, "shuffle": False}, train={"max_steps": 2, "learning_rate": 1e-12}, evaluation={"size": 0}
+        )
+        run = uninterrupted(config, tmp_path / "run")
+        first, second = run.rollouts(1), run.rollouts(2)
+        assert [row["prompt"] for row in first] == [row["prompt"] for row in second]
+        assert all(a["text"] != b["text"] for a, b in zip(first, second, strict=True))
+
     def test_training_moves_the_weights_and_is_logged(self, whole: Whole, tiny_folder: Any) -> None:
         """Guards the tests above: equal files must not be equal because nothing happened."""
         run = whole("full with KL")
@@ -161,6 +171,32 @@ class TestDeterminism:
         records = whole("lora with KL, two iterations").metrics()
         assert all(record["ratio/max"] > 1.0 for record in records)
         assert all(record["ratio/max"] == 1.0 for record in whole("full").metrics())
+
+    def test_old_logprobs_are_those_before_the_first_iteration(
+        self, settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Prevents: a third iteration that is compared with the second, so that nothing bounds how far a batch can pull."""
+        from heron.training import trainer as module
+
+        calls: list[tuple[torch.Tensor | None, torch.Tensor]] = []
+        accumulate = module.accumulate
+
+        def watched(policy: Any, batch: Any, objective: Any, *, temperature: float, old_logprobs: torch.Tensor | None) -> Any:
+            stats, seen = accumulate(policy, batch, objective, temperature=temperature, old_logprobs=old_logprobs)
+            calls.append((old_logprobs, seen))
+            return stats, seen
+
+        monkeypatch.setattr(module, "accumulate", watched)
+        config = settings(
+            objective={"num_iterations": 3}, train={"max_steps": 1, "micro_batch_tokens": 60}, evaluation={"size": 0}
+        )
+        uninterrupted(config, tmp_path / "run")
+        batches = len(calls) // 3
+        assert batches > 1
+        assert all(old is None for old, _ in calls[:batches])
+        for number, (old, seen) in enumerate(calls[batches:]):
+            assert old is calls[number % batches][1]
+            assert not torch.equal(old, seen)
 
     def test_record_is_complete(self, whole: Whole) -> None:
         run = whole("full")
@@ -188,11 +224,15 @@ class TestInterruption:
         assert cut.status == "interrupted"
         assert cut.summary == json.loads(json.dumps(summary))
         assert "after" not in cut.evaluations()
-        reassemble(cut.path, rewards=REWARDS).train()
+        resumed = reassemble(cut.path, rewards=REWARDS)
+        assert resumed.policy.version == resumed.state.policy_version > 0
+        resumed.train()
         assert cut.status == "finished"
         assert_same(whole(variant), cut)
 
-    def test_death_in_the_middle_goes_back_to_the_last_checkpoint(self, settings: Callable[..., Config], whole: Whole, tmp_path: Path) -> None:
+    def test_death_in_the_middle_goes_back_to_the_last_checkpoint(
+        self, settings: Callable[..., Config], whole: Whole, tmp_path: Path
+    ) -> None:
         """Prevents: steps behind the checkpoint that are recorded twice, or trained twice."""
         variant = "lora with KL, two iterations"
         trainer = assemble(settings(variant), tmp_path / "cut", rewards=REWARDS, listeners=[interrupt_at(4, die)])
@@ -261,7 +301,7 @@ class TestInterruption:
         assert cut.status == "finished"
 
     def test_process_is_killed_for_real(self, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The whole program in a process of its own, struck by SIGKILL in its third step; then resumed, and compared with a run in peace."""
+        """The whole program in a process of its own, struck by SIGKILL in its third step; then resumed, and compared with another run."""
         strike = {"STRIKE": f"{int(signal.SIGKILL)}:{tmp_path}/mark", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             [sys.executable, "-m", "heron.cli.main", "train", str(recipe), "--run-dir", str(tmp_path / "cut")],
@@ -311,7 +351,8 @@ class TestFailures:
             return len(set(completion)) / 10
 
         config = settings(evaluation={"size": 0})
-        with pytest.raises(RewardError, match=r"spread raised ZeroDivisionError.*test_trainer\.py:\d+.*my bug.*row arithmetic:\d+\+\d+") as caught:
+        message = r"spread raised ZeroDivisionError.*test_trainer\.py:\d+.*my bug.*row arithmetic:\d+\+\d+"
+        with pytest.raises(RewardError, match=message) as caught:
             assemble(config, tmp_path / "run", rewards=resolve([spread])).train()
         assert repr(calls[-1])[1:20] in str(caught.value)
         cause = caught.value.__cause__
@@ -328,7 +369,8 @@ class TestFailures:
         assert_same(Run(tmp_path / "whole"), run)
 
     @pytest.mark.parametrize(
-        "value", [float("nan"), float("inf"), "1.0", True, 1j, [1.0], object()], ids=["nan", "inf", "text", "bool", "complex", "list", "object"]
+        "value", [float("nan"), float("inf"), "1.0", True, 1j, [1.0], object()],
+        ids=["nan", "inf", "text", "bool", "complex", "list", "object"],
     )
     def test_row_score_that_is_no_number(self, settings: Callable[..., Config], tmp_path: Path, value: Any) -> None:
         """Prevents: NaN in every weight, and True that is meant as something else."""
@@ -398,6 +440,7 @@ class TestFailures:
         def broken(kind: str, payload: Mapping[str, Any]) -> None:
             raise ValueError("viewer")
 
+        config = settings(train={"max_steps": 1}, evaluation={"size": 0})
         with pytest.warns(UserWarning, match="viewer"):
-            assemble(settings(train={"max_steps": 1}, evaluation={"size": 0}), tmp_path / "run", rewards=REWARDS, listeners=[broken]).train()
+            assemble(config, tmp_path / "run", rewards=REWARDS, listeners=[broken]).train()
         assert Run(tmp_path / "run").status == "finished"

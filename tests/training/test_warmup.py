@@ -24,7 +24,6 @@ SMALL = {"steps": 3, "demonstrations": 24, "batch_size": 6}
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Prevents: tests that find, or leave, a model in the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
     return tmp_path / "cache"
 
 

@@ -93,7 +93,7 @@ class DecodePlan:
         batch, heads, _, width = query.shape
         folded = query.view(batch, keys.shape[1], heads // keys.shape[1], width)  # siblings of a key head become its queries
         output = scaled_dot_product_attention(folded, keys, values, attn_mask=visible, scale=scaling)
-        return output.view(batch, heads, 1, width)
+        return output.reshape(batch, heads, 1, -1)  # a value may be narrower than a key
 
 
 def prompt_layout(lengths: Sequence[int], copies: Sequence[int], width: int) -> tuple[list[int], list[int], list[int], list[int]]:
