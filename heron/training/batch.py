@@ -1,9 +1,9 @@
 """From groups to packed micro-batches.
 
-The one hard idea: a group is packed as its prompt, once, followed by the siblings' completions; positions and the attention
-plan make every sibling read as if it stood alone behind the prompt. Weights are made for the whole optimizer step before
-anything is cut, so the cut does not matter. Rollouts that cannot move the weights are left out of the forward pass but not out
-of the counts.
+The one hard idea: a group is packed as a tree. The prompt stands there once, and so does everything that several siblings began
+with; positions and the attention plan make every sibling read as if it stood alone behind the prompt. Weights are made for the
+whole optimizer step before anything is cut, so the cut does not matter. Rollouts that cannot move the weights are left out of the
+forward pass but not out of the counts.
 """
 
 from __future__ import annotations
@@ -135,19 +135,15 @@ def _microbatch(groups: Sequence[Sequence[Sample]], device: torch.device) -> Mic
     targets: list[int] = []
     per_token: list[tuple[float, float, float]] = []  # weight, advantage, sampler's log-prob
     for group in groups:
-        prompt = range(len(token_ids), len(token_ids) + len(group[0].prompt_ids))
+        prompt = list(range(len(token_ids), len(token_ids) + len(group[0].prompt_ids)))
         token_ids += group[0].prompt_ids
         positions += range(len(prompt))
-        for sample in group:
-            first = len(token_ids)
-            inputs = sample.token_ids[:-1]  # the last token predicts nothing
-            token_ids += inputs
-            positions += range(len(prompt), len(prompt) + len(inputs))
-            row = [*prompt, *range(first, first + len(inputs))]
-            rows.append(row)
-            predicting = row[len(prompt) - 1 :]
+        said: dict[tuple[int, int], int] = {}  # (packed index of a token, the token after it) to the packed index of the latter
+        paths = [_path(prompt, sample.token_ids[:-1], said, token_ids, positions) for sample in group]  # the last predicts nothing
+        rows += _longest(paths)
+        for sample, path in zip(group, paths, strict=True):
             logprobs = iter(sample.sampler_logprobs)
-            for index, token, trained in zip(predicting, sample.token_ids, sample.is_trained, strict=True):
+            for index, token, trained in zip(path[len(prompt) - 1 :], sample.token_ids, sample.is_trained, strict=True):
                 if trained:
                     where.append(index)
                     targets.append(token)
@@ -158,3 +154,24 @@ def _microbatch(groups: Sequence[Sequence[Sample]], device: torch.device) -> Mic
         plan=packed_plan(rows, device=device), where=torch.tensor(where, device=device),
         targets=torch.tensor(targets, device=device), weights=weights, advantages=advantages, sampler_logprobs=sampled,
     )
+
+
+def _path(
+    prompt: Sequence[int], inputs: Sequence[int], said: dict[tuple[int, int], int], token_ids: list[int], positions: list[int]
+) -> list[int]:
+    """Packed indices of one sibling from the prompt on; what an earlier sibling began with too is not packed again."""
+    path = list(prompt)
+    for token in inputs:
+        branch = (path[-1], token)
+        if branch not in said:
+            said[branch] = len(token_ids)
+            token_ids.append(token)
+            positions.append(len(path))
+        path.append(said[branch])
+    return path
+
+
+def _longest(paths: Sequence[list[int]]) -> list[list[int]]:
+    """Each path that is not the beginning of another one, once: together they hold every packed token."""
+    inner = {index for path in paths for index in path[:-1]}
+    return list({path[-1]: path for path in paths if path[-1] not in inner}.values())

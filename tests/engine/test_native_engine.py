@@ -151,9 +151,9 @@ class TestCrowds:
         sizes: list[int] = []
         prefill = engine._prefill
 
-        def watch(prompts: Any, copies: Sequence[int], max_tokens: int) -> Any:
-            sizes.append(sum(copies))
-            return prefill(prompts, copies, max_tokens)
+        def watch(prompts: Any, room: int, max_tokens: int) -> Any:
+            sizes.append(room)
+            return prefill(prompts, room, max_tokens)
 
         monkeypatch.setattr(engine, "_prefill", watch)
         engine.generate(requests(), SamplingParams(max_tokens=4))

@@ -40,7 +40,12 @@ class TestDtypes:
         """Prevents: 16-bit checkpoints that silently take twice the memory."""
         assert load_tiny(save_tiny("qwen3", tmp_path, dtype=torch.bfloat16)).dtype is torch.bfloat16
 
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+    def test_float16_is_refused(self, tmp_path: Path) -> None:
+        """Prevents: gradients that underflow unseen, since nothing scales the loss."""
+        with pytest.raises(ModelError, match=r"float16.*--model\.dtype=bfloat16"):
+            load_tiny(save_tiny("qwen3", tmp_path, dtype=torch.float16))
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_asked_dtype_is_loaded(self, tiny_folder: Folder, dtype: str) -> None:
         assert load_tiny(tiny_folder("qwen3"), dtype=dtype).dtype is getattr(torch, dtype)
 

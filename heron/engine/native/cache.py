@@ -2,7 +2,7 @@
 
 The one hard idea: all rows of a wave share one write position. Prompts are laid right-aligned into the cache, so the next token
 of every row goes into the same column, whatever the length of its prompt. A prompt is computed once (packed with the others)
-and its keys and values are then written to the row of every sibling.
+and has one row, which its siblings share until they say different things: then the row is forked.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ class KeyValueCache:
 
     capacity: int
     """Columns C: the longest prompt of the wave plus the most new tokens."""
+    room: int
+    """Rows that are set aside; those in use come first."""
     starts: Tensor
     """`[B]` first column of each row's prompt."""
     cursor: int
@@ -32,27 +34,35 @@ class KeyValueCache:
     values: dict[int, Tensor]
     """By layer."""
 
-    def write_prompt(self, layer: int, key: Tensor, value: Tensor, source: Tensor, rows: Tensor, columns: Tensor) -> None:
-        """Copy packed `key, value [T, K, d]` at `source [n]` to cells `rows [n], columns [n]`."""
-        batch = len(self.starts)
+    def write_prompts(self, layer: int, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """Copy packed `key, value [T, K, d]` to cells `rows [T], columns [T]`."""
         for store, packed in ((self.keys, key), (self.values, value)):
             if layer not in store:
-                store[layer] = packed.new_zeros(batch, packed.shape[1], self.capacity, packed.shape[2])
-            store[layer][rows, :, columns] = packed.index_select(0, source)
+                store[layer] = packed.new_zeros(self.room, packed.shape[1], self.capacity, packed.shape[2])
+            store[layer][rows, :, columns] = packed
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write `[B, K, 1, d]` at the cursor; returns everything up to and including it, `[B, K, t, d]`."""
-        end = self.cursor + 1
-        self.keys[layer][:, :, self.cursor : end] = key
-        self.values[layer][:, :, self.cursor : end] = value
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        end, rows = self.cursor + 1, len(self.starts)
+        self.keys[layer][:rows, :, self.cursor : end] = key
+        self.values[layer][:rows, :, self.cursor : end] = value
+        return self.keys[layer][:rows, :, :end], self.values[layer][:rows, :, :end]
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.starts = self.starts[rows]
+    def fork(self, parents: Tensor) -> None:
+        """Add a copy of each of these rows behind the others."""
+        rows, new = len(self.starts), len(self.starts) + len(parents)
+        self.starts = torch.cat([self.starts, self.starts[parents]])
+        for store in (self.keys, self.values):
+            for tensor in store.values():
+                tensor[rows:new, :, : self.cursor] = tensor[parents, :, : self.cursor]
+
+    def keep(self, rows: Tensor, *, room: int) -> None:
+        """Drop all rows but these; `room` is how many there may be from now on."""
+        self.starts, self.room = self.starts[rows], room
         for store in (self.keys, self.values):
             for layer, tensor in store.items():
-                store[layer] = tensor.index_select(0, rows)
+                store[layer] = tensor.new_zeros(room, *tensor.shape[1:])
+                store[layer][: len(rows)] = tensor.index_select(0, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +73,13 @@ class PrefillPlan:
     """Who attends to whom among the packed prompt tokens."""
     cache: KeyValueCache
     """Where keys and values go."""
-    source: Tensor
-    """`[n]` packed index of every prompt token of every completion."""
     rows: Tensor
-    """`[n]` its row in the cache."""
+    """`[T]` row in the cache of every packed token."""
     columns: Tensor
-    """`[n]` its column in the cache."""
+    """`[T]` its column in the cache."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None) -> Tensor:
-        self.cache.write_prompt(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), self.source, self.rows, self.columns)
+        self.cache.write_prompts(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), self.rows, self.columns)
         return self.packed.attend(layer, query, key, value, scaling=scaling, window=window)
 
 
@@ -96,30 +104,15 @@ class DecodePlan:
         return output.reshape(batch, heads, 1, -1)  # a value may be narrower than a key
 
 
-def prompt_layout(lengths: Sequence[int], copies: Sequence[int], width: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Where packed prompts go in a cache: `(source, rows, columns)` of every cell, and the start column of every row.
-
-    Prompts of these `lengths` lie packed one after the other; each is copied to `copies` consecutive rows, right-aligned to
-    column `width`.
-    """
-    source: list[int] = []
-    rows: list[int] = []
-    columns: list[int] = []
-    starts: list[int] = []
-    offset = 0
-    for length, count in zip(lengths, copies, strict=True):
-        for _ in range(count):
-            row = len(starts)
-            starts.append(width - length)
-            source.extend(range(offset, offset + length))
-            rows.extend([row] * length)
-            columns.extend(range(width - length, width))
-        offset += length
-    return source, rows, columns, starts
+def prompt_layout(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+    """Cache row and column of every token of prompts of these lengths, packed one after the other and right-aligned to `width`."""
+    rows = [row for row, length in enumerate(lengths) for _ in range(length)]
+    columns = [column for length in lengths for column in range(width - length, width)]
+    return rows, columns
 
 
-def empty_cache(starts: Sequence[int], *, capacity: int, cursor: int, device: torch.device) -> KeyValueCache:
+def empty_cache(starts: Sequence[int], *, room: int, capacity: int, cursor: int, device: torch.device) -> KeyValueCache:
     """A cache whose rows begin at these columns, nothing written yet."""
     return KeyValueCache(
-        capacity=capacity, starts=torch.tensor(starts, device=device), cursor=cursor, keys={}, values={}
+        capacity=capacity, room=room, starts=torch.tensor(starts, device=device), cursor=cursor, keys={}, values={}
     )

@@ -1,7 +1,9 @@
 """Sampling in waves: prefill every prompt once, then decode all completions together, dropping those that have ended.
 
-The one hard idea: the sampler *is* the trainer's model (see `kernels.attention`), so its log-probs are the trainer's and a new
-policy version needs no copy. What it leaves out: refilling the places of finished completions before the wave has ended.
+The sampler *is* the trainer's model (see `kernels.attention`), so its log-probs are the trainer's and a new policy version needs no
+copy. The one hard idea: siblings that have said the same so far share one row of the cache and are computed once; each draws from the
+row's distribution with its own random numbers, and where they differ the row is forked. What it leaves out: refilling the places of
+finished completions before the wave has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Progress = Callable[[int, int], None]
 class _Sequence:
     """One completion in the making."""
 
-    uniforms: Tensor  # [max_tokens] float64
+    uniforms: list[float]  # one for each token
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -103,48 +105,47 @@ class NativeEngine:
         self, prompts: Sequence[tuple[int, ...]], members: Sequence[Sequence[_Sequence]], params: SamplingParams
     ) -> Iterator[None]:
         """Run one wave to its end, yielding after every token."""
-        alive = [sequence for siblings in members for sequence in siblings]
-        cache, logits = self._prefill(prompts, [len(siblings) for siblings in members], params.max_tokens)
-        lengths = torch.tensor(
-            [len(prompt) for prompt, siblings in zip(prompts, members, strict=True) for _ in siblings], device=self.policy.device
-        )  # [B] position of the next token
+        rows = [list(siblings) for siblings in members]  # a row of the cache serves all sequences that have said the same so far
+        cache, logits = self._prefill(prompts, sum(map(len, rows)), params.max_tokens)
+        positions = torch.tensor([len(prompt) for prompt in prompts], device=self.policy.device)  # [B] of the next token
         padded = bool((cache.starts > 0).any())
         for column in range(params.max_tokens):
-            tokens = self._choose(logits, alive, column, params)  # [B]
-            self._record(alive, column, params.max_tokens)
+            self._choose(logits, rows, column, params)
+            self._record(rows, column, params.max_tokens)
             yield
-            open_rows = [row for row, sequence in enumerate(alive) if sequence.finish_reason is None]
-            if not open_rows:
+            rows, forks = _branches(rows)
+            if not any(rows):
                 return
-            if len(open_rows) < COMPACT_BELOW * len(alive):
-                rows = torch.tensor(open_rows, device=self.policy.device)
-                cache.keep(rows)
-                alive = [alive[row] for row in open_rows]
-                tokens, lengths = tokens[rows], lengths[rows]
-            logits = self._step(cache, tokens, lengths, padded)
-            lengths = lengths + 1
+            if forks:
+                parents = torch.tensor(forks, device=self.policy.device)
+                cache.fork(parents)
+                positions = torch.cat([positions, positions[parents]])
+            if sum(map(bool, rows)) < COMPACT_BELOW * len(rows):
+                kept = torch.tensor([number for number, row in enumerate(rows) if row], device=self.policy.device)
+                rows = [row for row in rows if row]
+                cache.keep(kept, room=sum(map(len, rows)))
+                positions = positions[kept]
+            tokens = torch.tensor([row[0].token_ids[-1] if row else 0 for row in rows], device=self.policy.device)  # [B]
+            logits = self._step(cache, tokens, positions, padded)
+            positions = positions + 1
 
-    def _prefill(
-        self, prompts: Sequence[tuple[int, ...]], copies: Sequence[int], max_tokens: int
-    ) -> tuple[KeyValueCache, Tensor]:
-        """Compute every prompt once; returns the filled cache and the logits `[B, V]` of every completion's first token."""
+    def _prefill(self, prompts: Sequence[tuple[int, ...]], room: int, max_tokens: int) -> tuple[KeyValueCache, Tensor]:
+        """Compute every prompt once; returns the filled cache, with room for so many rows, and the logits `[B, V]` of the first tokens."""
         device = self.policy.device
         lengths = [len(prompt) for prompt in prompts]
         width = max(lengths)
-        source, rows, columns, starts = prompt_layout(lengths, copies, width)
-        cache = empty_cache(starts, capacity=width + max_tokens, cursor=width, device=device)
+        rows, columns = prompt_layout(lengths, width)
+        cache = empty_cache([width - length for length in lengths], room=room, capacity=width + max_tokens, cursor=width, device=device)
         offsets = [sum(lengths[:index]) for index in range(len(lengths))]
         plan = PrefillPlan(
             packed=packed_plan([range(start, start + n) for start, n in zip(offsets, lengths, strict=True)], device=device),
-            cache=cache, source=torch.tensor(source, device=device),
-            rows=torch.tensor(rows, device=device), columns=torch.tensor(columns, device=device),
+            cache=cache, rows=torch.tensor(rows, device=device), columns=torch.tensor(columns, device=device),
         )
         token_ids = torch.tensor([[token for prompt in prompts for token in prompt]], device=device)  # [1, T]
         positions = torch.tensor([[position for n in lengths for position in range(n)]], device=device)  # [1, T]
         hidden = self.policy.hidden(token_ids, positions, plan)  # [1, T, D]
         last = torch.tensor([start + n - 1 for start, n in zip(offsets, lengths, strict=True)], device=device)
-        logits = self.policy.logits(hidden[0, last])  # [prompts, V]
-        return cache, logits.repeat_interleave(torch.tensor(copies, device=device), dim=0)
+        return cache, self.policy.logits(hidden[0, last])
 
     def _step(self, cache: KeyValueCache, tokens: Tensor, positions: Tensor, padded: bool) -> Tensor:
         """Feed one token per row; returns the logits `[B, V]` of the next ones."""
@@ -157,33 +158,33 @@ class NativeEngine:
         return self.policy.logits(hidden[:, 0])
 
     @staticmethod
-    def _choose(logits: Tensor, alive: Sequence[_Sequence], column: int, params: SamplingParams) -> Tensor:
-        """Draw the next token of every row that is still open; ended rows that wait to be dropped are drawn and ignored."""
+    def _choose(logits: Tensor, rows: Sequence[Sequence[_Sequence]], column: int, params: SamplingParams) -> None:
+        """Draw the next token of every sequence from the logits of its row."""
+        sequences = [sequence for row in rows for sequence in row]
+        sources = torch.tensor([number for number, row in enumerate(rows) for _ in row], device=logits.device)
+        logits = logits.index_select(0, sources)  # [sequences, V]
         if params.temperature == 0:
             logprobs = logits.log_softmax(-1)
             tokens = logprobs.argmax(-1)
             chosen, entropy = logprobs.gather(-1, tokens[:, None]).squeeze(-1), torch.zeros_like(logprobs[:, 0])
         else:
-            uniforms = torch.stack([sequence.uniforms[column] for sequence in alive]).to(logits.device)  # [B]
+            uniforms = torch.tensor([sequence.uniforms[column] for sequence in sequences], dtype=torch.float64, device=logits.device)
             tokens, chosen, entropy = sample(logits / params.temperature, uniforms)
-        for sequence, token, logprob, nats in zip(alive, tokens.tolist(), chosen.tolist(), entropy.tolist(), strict=True):
-            if sequence.finish_reason is None:
-                if not math.isfinite(logprob):
-                    raise GuardStop(f"The model's log-probs are not finite ({logprob}): its weights are broken. Go back to an earlier "
-                                    "checkpoint, and lower train.learning_rate.")
-                sequence.token_ids.append(token)
-                sequence.logprobs.append(logprob)
-                sequence.entropies.append(nats)
-        return tokens
+        for sequence, token, logprob, nats in zip(sequences, tokens.tolist(), chosen.tolist(), entropy.tolist(), strict=True):
+            if not math.isfinite(logprob):
+                raise GuardStop(f"The model's log-probs are not finite ({logprob}): its weights are broken. Go back to an earlier "
+                                "checkpoint, and lower train.learning_rate.")
+            sequence.token_ids.append(token)
+            sequence.logprobs.append(logprob)
+            sequence.entropies.append(nats)
 
-    def _record(self, alive: Sequence[_Sequence], column: int, max_tokens: int) -> None:
+    def _record(self, rows: Sequence[Sequence[_Sequence]], column: int, max_tokens: int) -> None:
         """Close the sequences that have just ended."""
-        for sequence in alive:
-            if sequence.finish_reason is None:
-                if sequence.token_ids[-1] in self.policy.end_ids:
-                    sequence.finish_reason = FinishReason.STOP
-                elif column + 1 == max_tokens:
-                    sequence.finish_reason = FinishReason.LENGTH
+        for sequence in (sequence for row in rows for sequence in row):
+            if sequence.token_ids[-1] in self.policy.end_ids:
+                sequence.finish_reason = FinishReason.STOP
+            elif column + 1 == max_tokens:
+                sequence.finish_reason = FinishReason.LENGTH
 
     def _completion(self, sequence: _Sequence) -> Completion:
         assert sequence.finish_reason is not None, "a wave ended with an open sequence"
@@ -193,6 +194,26 @@ class NativeEngine:
         )
 
 
-def _uniforms(seed: int, params: SamplingParams) -> Tensor:
-    """The random numbers of one completion, `[max_tokens]` float64 on the CPU."""
-    return torch.rand(params.max_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def _branches(rows: Sequence[Sequence[_Sequence]]) -> tuple[list[list[_Sequence]], list[int]]:
+    """The open sequences of every row by what they have just said: one branch stays (or the row is empty), others are new rows.
+
+    Returns all rows, new ones last, and for each new row the one that it forks from.
+    """
+    stay: list[list[_Sequence]] = []
+    new: list[list[_Sequence]] = []
+    forks: list[int] = []
+    for number, row in enumerate(rows):
+        branches: dict[int, list[_Sequence]] = {}
+        for sequence in row:
+            if sequence.finish_reason is None:
+                branches.setdefault(sequence.token_ids[-1], []).append(sequence)
+        first, *others = branches.values() or ([],)
+        stay.append(first)
+        new += others
+        forks += [number] * len(others)
+    return [*stay, *new], forks
+
+
+def _uniforms(seed: int, params: SamplingParams) -> list[float]:
+    """The random numbers of one completion, `max_tokens` of them, float64."""
+    return torch.rand(params.max_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
