@@ -240,7 +240,7 @@ class EvaluationConfig:
 class WarmupConfig:
     """Supervised start of the embedded model on few and partly wrong demonstrations (cached; see `training.warmup`)."""
 
-    steps: int = 650
+    steps: int = 750
     """Optimizer steps."""
     demonstrations: int = 6000
     """Distinct demonstrations."""
@@ -248,7 +248,7 @@ class WarmupConfig:
     """Demonstrations per step."""
     learning_rate: float = 1.2e-3
     """Peak step size; falls almost to 0 along a cosine."""
-    forget_carry: float = 0.57
+    forget_carry: float = 0.68
     """Probability that a demonstration forgets every carry."""
     skip_working: float = 0.1
     """Probability that a demonstration guesses without working out."""

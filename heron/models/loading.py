@@ -70,9 +70,6 @@ def _load_model(name: str, config: ModelConfig) -> Any:
         )
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
         raise ModelError(f"No causal language model could be loaded from {name!r}: {error}") from error
-    if model.dtype is torch.float16:
-        raise ModelError(f"{name} is stored in float16, which needs loss scaling to train, and that is not done. "
-                         "Use --model.dtype=bfloat16 (or float32).")
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     _use_heron_attention(model, name)

@@ -54,7 +54,7 @@ def assemble(
     if config.objective.beta > 0 and config.model.method == "full":
         policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
     estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
-    optimizer = make_optimizer(policy.trainable(), config.train)
+    optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
     manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source, "data_fingerprint": _fingerprint(dataset)}
     run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
     return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners, estimate)
@@ -85,7 +85,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     state = load_state(path)
     policy = _policy_at(path, config, str(record.manifest["start_model"]))
     policy.version = state.policy_version
-    optimizer = make_optimizer(policy.trainable(), config.train)
+    optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
     restore_optimizer(path, optimizer, policy.device)
     evaluations = _past_evaluations(record, state.step)
     run = RunWriter.reopen(run_dir, last_step=state.step)

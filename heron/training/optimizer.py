@@ -11,8 +11,13 @@ from heron.config.schema import TrainConfig
 from heron.errors import ConfigError
 
 
-def make_optimizer(weights: list[tuple[str, nn.Parameter]], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; matrices decay, vectors (norms, biases) don't."""
+def make_optimizer(
+    weights: list[tuple[str, nn.Parameter]], config: TrainConfig, *, activations: torch.dtype = torch.float32
+) -> torch.optim.AdamW:
+    """AdamW; matrices decay, vectors (norms, biases) don't. Refuses dtypes in which training would go wrong unseen."""
+    if activations is torch.float16:
+        raise ConfigError("The model is stored in float16, whose gradients underflow unless the loss is scaled, and that is not done. "
+                          "Use --model.dtype=bfloat16 (or float32).")
     for name, weight in weights:
         if weight.dtype is not torch.float32:
             raise ConfigError(f"The trainable weight {name} is {weight.dtype}, which cannot hold updates of the size of "

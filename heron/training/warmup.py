@@ -76,8 +76,8 @@ def fit(policy: Policy, lessons: Sequence[Demonstration], config: WarmupConfig, 
     )
     policy.model.train()
     for step, batch in enumerate(_batches(samples, config), start=1):
-        tokens = sum(len(sample.token_ids) for sample in batch)
-        for micro in pack([[sample] for sample in batch], budget=1 << 30, device=policy.device):
+        tokens = sum(sum(sample.is_trained) for sample in batch)
+        for micro in pack([batch], budget=1 << 30, device=policy.device):
             hidden = policy.hidden(micro.token_ids, micro.positions, micro.plan)
             logprobs, _ = policy.logprobs(hidden[0].index_select(0, micro.where), micro.targets, temperature=1.0)
             (-logprobs.sum() / tokens).backward()
@@ -90,10 +90,12 @@ def fit(policy: Policy, lessons: Sequence[Demonstration], config: WarmupConfig, 
 
 
 def _sample(policy: Policy, lesson: Demonstration) -> Sample:
-    tokens = (*policy.encode(lesson.completion), policy.tokenizer.eos_token_id)
+    """A demonstration, split behind its first token, so that a batch is one group and what all questions begin with is packed once."""
+    prompt = policy.render(lesson.prompt.messages)
+    answer = (*policy.encode(lesson.completion), policy.tokenizer.eos_token_id)
     return Sample(
-        prompt_ids=policy.render(lesson.prompt.messages), token_ids=tokens, is_trained=(True,) * len(tokens),
-        sampler_logprobs=(0.0,) * len(tokens), advantage=1.0, weight=1.0,
+        prompt_ids=prompt[:1], token_ids=(*prompt[1:], *answer), is_trained=(False,) * (len(prompt) - 1) + (True,) * len(answer),
+        sampler_logprobs=(0.0,) * len(answer), advantage=1.0, weight=1.0,
     )
 
 
