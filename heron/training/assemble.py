@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-import heron
 from heron import data
 from heron.config import Config, load_config, to_toml
 from heron.config.schema import EMBEDDED
@@ -36,6 +35,7 @@ from heron.training.optimizer import make_optimizer
 from heron.training.trainer import Trainer
 from heron.training.warmup import warm_start
 from heron.types import Prompt
+from heron.version import VERSION
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 RewardFunctions = Sequence[Any]
@@ -240,7 +240,7 @@ def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -
         "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
         "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
         "versions": {
-            "heron": heron.__version__, "python": platform.python_version(), "torch": torch.__version__,
+            "heron": VERSION, "python": platform.python_version(), "torch": torch.__version__,
             "transformers": transformers.__version__, "peft": peft.__version__,
         },
         "machine": f"{platform.machine()} {platform.system()}",

@@ -8,11 +8,14 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from heron.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "heron"
@@ -265,7 +268,9 @@ class TestPublicSurface:
     def test_version_is_the_packages(self) -> None:
         import heron
 
-        assert f'version = "{heron.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "heron.version.VERSION"}
+        assert heron.__version__ == VERSION
 
 
 def loaded_after(program: str) -> set[str]:
