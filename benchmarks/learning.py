@@ -5,9 +5,8 @@
 Every run starts from the same warmed-up model and measures the same held-out problems before and after: greedy accuracy, and pass@1
 over samples, both with 95 % intervals. The control trains on rewards shuffled between siblings (`benchmarks.control`) and is evaluated
 like the others. The bar: the first seed ends at 90 % or more (greedy), from 40 % or less; every seed ends at 85 % or more; and the
-control's pass@1 afterwards does not lie above that before, intervals considered. The control is judged by pass@1 because noise alone
-may tip two answers that were almost equally likely, which greedy decoding shows as a jump although nothing was learnt; the table shows
-both. `--quick` is one seed and its control. The warm-up, which is cached, is timed apart.
+control has not improved, neither greedily nor in pass@1, intervals considered. `--quick` is one seed and its control. The warm-up,
+which is cached, is timed apart.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class Outcome:
 
     @property
     def has_improved(self) -> bool:
-        """True if the 95 % interval of pass@1 after lies above the one before."""
-        return self.after["pass_at_1_low"] > self.before["pass_at_1_high"]
+        """True if the 95 % interval of either measure lies higher after than before."""
+        return any(self.after[f"{name}_low"] > self.before[f"{name}_high"] for name in ("accuracy", "pass_at_1"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,9 +116,9 @@ def bar(outcomes: Sequence[Outcome]) -> Bar:
         and not any(control.has_improved for control in controls)
     )
     figure = f"{start:.1%} to {' / '.join(f'{end:.1%}' for end in ends)}" + "".join(
-        f", control's pass@1 {control.before['pass_at_1']:.1%} to {control.after['pass_at_1']:.1%}" for control in controls
+        f", control {control.before['accuracy']:.1%} to {control.after['accuracy']:.1%}" for control in controls
     )
-    goal = f"<= {START_AT_MOST:.0%} to >= {FIRST_AT_LEAST:.0%}, every seed >= {EVERY_AT_LEAST:.0%}, control's pass@1 not above its start"
+    goal = f"<= {START_AT_MOST:.0%} to >= {FIRST_AT_LEAST:.0%}, every seed >= {EVERY_AT_LEAST:.0%}, control not above its start"
     return Bar(name=NAME, met=met, figure=figure, goal=goal)
 
 
