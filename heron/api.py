@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heron.config import Config, load_config
-from heron.errors import HeronError
+from heron.errors import ConfigError, HeronError, did_you_mean
 from heron.rewards import resolve
 from heron.run import Run
 
@@ -48,7 +48,7 @@ def train(
     overrides = _overrides(model, data, seed, sections)
     config = load_config(recipe, overrides, _named_rewards(rewards))
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
-    functions = None if rewards is None or _all_names(rewards) else resolve(rewards)
+    functions = None if rewards is None or _all_names(rewards) else resolve(_pairs(rewards))
     return train_config(config, path, rewards=functions, quiet=quiet)
 
 
@@ -56,14 +56,14 @@ def resume(run_dir: str | Path, *, rewards: Sequence[Reward] | None = None, quie
     """Go on with an interrupted run from its last complete checkpoint; `rewards` only if it was started with Python functions."""
     path = Path(run_dir)
     config = load_config(Run(path).path / "config.toml")
-    return _run(config, path, None if rewards is None else resolve(rewards), quiet=quiet, resumed=True)
+    return _run(config, path, None if rewards is None else resolve(_pairs(rewards)), quiet=quiet, resumed=True)
 
 
 def evaluate(
     run_dir: str | Path, *, start: bool = False, size: int | None = None, samples: int | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Measure a run's model (or its start) on held-out problems; returns a row per problem, and the totals."""
-    from heron.training.assemble import evaluator_of_run
+    from heron.training.held_out import evaluator_of_run
 
     return evaluator_of_run(Run(Path(run_dir)), start=start, size=size, samples=samples).measure()
 
@@ -112,6 +112,10 @@ def _overrides(
     sections: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The keyword arguments of `train` as one nested mapping."""
+    for name, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"heron.train has no argument {name!r}, and a section of settings must be a mapping, not {values!r}."
+                              f"{did_you_mean(name, ('recipe', 'model', 'data', 'rewards', 'run_dir', 'seed', 'quiet'))}")
     merged: dict[str, Any] = {name: dict(values) for name, values in sections.items()}
     if model is not None:
         merged["model"] = {"name": str(model)} if isinstance(model, str | Path) else dict(model)
@@ -123,7 +127,13 @@ def _overrides(
 
 
 def _pairs(rewards: Sequence[Reward]) -> list[tuple[Any, float]]:
-    return [reward if isinstance(reward, tuple) else (reward, 1.0) for reward in rewards]
+    if isinstance(rewards, str) or not isinstance(rewards, Sequence):
+        raise ConfigError(f"rewards must be a list, but it is {rewards!r}. Write rewards=[...], also for a single one.")
+    pairs = [reward if isinstance(reward, tuple) else (reward, 1.0) for reward in rewards]
+    for pair in pairs:
+        if len(pair) != 2 or not (callable(pair[0]) or isinstance(pair[0], str)):
+            raise ConfigError(f"{pair!r} is not a reward. Give a function, the name of a built-in one, or a pair of either and a weight.")
+    return pairs
 
 
 def _all_names(rewards: Sequence[Reward]) -> bool:

@@ -40,9 +40,14 @@ def curve(
     out: Annotated[Path, typer.Argument(help="The SVG file to write.")],
 ) -> None:
     """Draw a run's reward curve as a picture."""
+    from heron.errors import ConfigError
     from heron.run import Run, reward_curve_svg
 
-    out.write_text(reward_curve_svg(Run(run_dir)), encoding="utf-8")
+    picture = reward_curve_svg(Run(run_dir))
+    try:
+        out.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
     typer.echo(f"wrote {out}")
 
 

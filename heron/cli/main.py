@@ -12,14 +12,30 @@ Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from heron.cli import inspect, run, use
 from heron.errors import HeronError
 
+
+class Verbs(TyperGroup):
+    """The verbs. Ctrl-C in one that says nothing about it itself still ends with a word; typer alone would end in silence."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the verb that was asked for."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
-    name="heron", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    name="heron", cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="Train a language model to reason, by reinforcement learning with verifiable rewards.",
 )
 
@@ -42,16 +58,13 @@ app.command()(inspect.doctor)
 
 def main() -> None:
     """Entry point: runs the command and turns our errors into a message and an exit code."""
-    from heron.api import print_error
-
     try:
         app()
     except HeronError as error:
+        from heron.api import print_error
+
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("heron: interrupted.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

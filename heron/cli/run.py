@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +25,10 @@ def train(
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
 
-    config = _config(recipe, context.args, {} if seed is None else {"train": {"seed": seed}})
-    finished = api.train_config(config, run_dir or api.default_run_dir(config))
+    config = _config(context, recipe, {} if seed is None else {"train": {"seed": seed}})
+    path = run_dir or api.default_run_dir(config)
+    with _last_words(path):
+        finished = api.train_config(config, path)
     if finished.status == "interrupted":
         raise typer.Exit(130)
 
@@ -33,7 +37,9 @@ def resume(run_dir: RunDir) -> None:
     """Go on with an interrupted run from its last checkpoint."""
     from heron import api
 
-    if api.resume(run_dir).status == "interrupted":
+    with _last_words(run_dir):
+        finished = api.resume(run_dir)
+    if finished.status == "interrupted":
         raise typer.Exit(130)
 
 
@@ -45,23 +51,58 @@ def plan(
     from heron.cli.show import print_plan
     from heron.training.cost import plan_of
 
-    print_plan(plan_of(_config(recipe, context.args, {})))
+    print_plan(plan_of(_config(context, recipe, {})))
 
 
-def _config(recipe: str | None, words: Sequence[str], last: Mapping[str, Any]) -> Config:
+@contextlib.contextmanager
+def _last_words(run_dir: Path) -> Iterator[None]:
+    """Ctrl-C while loading, or a second one while training, ends with one line on what there is to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(_what_is_left(run_dir), err=True)
+        raise typer.Exit(130) from None
+
+
+def _what_is_left(run_dir: Path) -> str:
+    from heron.run import Run
+
+    run = Run(run_dir) if (run_dir / "run.json").is_file() else None
+    if run is not None and run.has_checkpoint:
+        return f"Interrupted. Go on with: {run.command('resume')}"
+    if run is None or not run.metrics():
+        return "Interrupted; nothing was trained yet."
+    return f"Interrupted before the first checkpoint, so this run cannot be resumed; {run_dir} keeps its record."
+
+
+def _config(context: typer.Context, recipe: str | None, last: Mapping[str, Any]) -> Config:
     """The config that a command line asks for: one recipe or file anywhere among `--section.key=value` and `--section.key value`."""
     from heron.config import load_config, parse_overrides
     from heron.errors import ConfigError
 
-    queue = [*([] if recipe is None else [recipe]), *words]
+    queue = [*([] if recipe is None else [recipe]), *context.args]
     names: list[str] = []
     settings: list[str] = []
     while queue:
         word = queue.pop(0)
-        if not word.startswith("--"):
+        if not word.startswith("-"):
             names.append(word)
+        elif "." not in word.partition("=")[0]:
+            raise ConfigError(_unknown_option(word.partition("=")[0], context))
         else:
             settings += [word] if "=" in word or not queue else [word, queue.pop(0)]
     if len(names) > 1:
         raise ConfigError(f"Give one recipe or file, not {len(names)}: {', '.join(names)}. Files lie on a recipe by `recipe = ...` inside.")
     return load_config(names[0] if names else None, parse_overrides(settings), last)
+
+
+def _unknown_option(given: str, context: typer.Context) -> str:
+    """What to say of an option that there is not: the nearest option of the command, or the setting of that name."""
+    from heron.config.layer import field_types, section_types
+
+    sections = reversed(section_types())  # where two have the same key, the first one is meant
+    meant = {f"--{key}": f"--{section}.{key}=VALUE" for section in sections for key in field_types(section)}
+    meant |= {name: name for parameter in context.command.params for name in parameter.opts if name.startswith("--")}
+    near = difflib.get_close_matches(given, meant, n=1, cutoff=0.6)
+    hint = f"Did you mean {meant[near[0]]}?" if near else "Settings are given as --section.key=value; -h lists the options."
+    return f"There is no option {given}. {hint}"

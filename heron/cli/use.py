@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,22 +48,38 @@ def chat(
 
     if compare not in (None, "start"):
         raise ConfigError(f"--compare must be `start`, but it is {compare!r}.{did_you_mean(compare or '', ['start'])}")
+    if question is not None:
+        _check_readable(question)
     run = Run(run_dir)
     names = ["start", "trained"] if compare else ["trained"]
     models = {
         name: Conversation.of_run(run, start=name == "start", temperature=temperature, max_tokens=max_tokens) for name in names
     }
     for asked in [question] if question is not None else _questions():
+        _check_readable(asked)
         for name, model in models.items():
             print_answer(name, model.ask(asked))
 
 
 def _questions() -> Iterable[str]:
-    """Questions typed at a prompt, or piped in line by line."""
+    """Questions typed at a prompt, or piped in line by line. Bytes that are no text come through, for `_check_readable` to find."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stdin.isatty():
         typer.echo("Ask something; an empty line ends.")
         return iter(lambda: typer.prompt("you", default="", show_default=False), "")
     return (line.strip() for line in sys.stdin if line.strip())
+
+
+def _check_readable(question: str) -> None:
+    """ConfigError if there is nothing to answer, or if it is not text."""
+    from heron.errors import ConfigError
+
+    if not question.strip():
+        raise ConfigError("The question is empty. Give one in quotes, or leave it out to type questions line by line.")
+    if any("\udc80" <= character <= "\udcff" for character in question):
+        shown = question.encode("utf-8", "surrogateescape")
+        raise ConfigError(f"The question is not UTF-8 text: {shown[:80]!r}. Save or pipe it as UTF-8.")
 
 
 def export(

@@ -1,8 +1,9 @@
 """Recipe < file < overrides: makes the one `Config` of a run, and writes it down again.
 
 The idea: every source is a `Layer`, read against the schema by itself, so that an error can still say which file and
-line it stands in. Merging is then plain: later layers win, tables are merged, lists are replaced. A config that Heron
-has written says `resolved = true`: it is complete, so nothing is laid beneath it, whatever became of its recipe.
+line it stands in. Merging is then plain: later layers win, tables are merged, lists are replaced; only a subset leaves
+with the dataset that it was named for. A config that Heron has written says `resolved = true`: it is complete, so
+nothing is laid beneath it, whatever became of its recipe.
 """
 
 from __future__ import annotations
@@ -79,11 +80,20 @@ def _layers_of_file(path: Path, name: str) -> tuple[str, list[Layer]]:
 def _build(name: str, layers: Sequence[Layer]) -> Config:
     types = section_types()
     merged: dict[str, dict[str, Any]] = {section: {} for section in types}
+    named = [layer["data"]["dataset"] for layer in layers if "dataset" in layer.get("data", {})]
     for layer in layers:
-        for section, values in layer.items():
+        for section, values in _without_replaced_subset(layer, named[-1] if named else None).items():
             merged[section] |= values
     _check_tags(merged["tags"])
     return Config(recipe=name, **{section: make(**merged[section]) for section, make in types.items()})
+
+
+def _without_replaced_subset(layer: Layer, dataset: str | None) -> Layer:
+    """The layer. If it names a dataset with a subset, and `dataset` is used in its place, the subset goes with it."""
+    values = layer.get("data", {})
+    if values.get("dataset", dataset) == dataset:
+        return layer
+    return layer | {"data": {key: value for key, value in values.items() if key != "subset"}}
 
 
 def _check_tags(given: Mapping[str, str]) -> None:

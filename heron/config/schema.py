@@ -6,8 +6,9 @@ own ranges when it is made, so a config that exists is a config that can be run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from heron.errors import ConfigError, did_you_mean
@@ -18,6 +19,8 @@ EMBEDDED = "embedded"
 
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DTYPES = ("auto", "float32", "bfloat16")
+MOST_SEED = 2**31 - 1
+"""Seeds of steps are made from the run's by a multiplication, whose product must fit into the generators' 63 bits."""
 
 
 def _require(claim: bool, what: str, given: object, fix: str) -> None:
@@ -28,6 +31,19 @@ def _require(claim: bool, what: str, given: object, fix: str) -> None:
 def _one_of(name: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, but it is {given!r}.{did_you_mean(given, choices)}")
+
+
+def _check_finite(name: str, section: Any) -> None:
+    """No setting of the section is infinite or NaN: such a value passes comparisons, or spoils a run without a word."""
+    for setting in fields(section):
+        value = getattr(section, setting.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            is_finite = not isinstance(number, float) or math.isfinite(number)
+            _require(is_finite, f"{name}.{setting.name} must be finite", number, "Give an ordinary number.")
+
+
+def _check_seed(name: str, seed: int) -> None:
+    _require(0 <= seed <= MOST_SEED, f"{name} must lie between 0 and {MOST_SEED}", seed, "Any seed is as good as another.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +74,12 @@ class ModelConfig:
     """Recompute activations in the backward pass: about 30 % slower, far less memory."""
 
     def __post_init__(self) -> None:
+        _check_finite("model", self)
         _one_of("model.method", self.method, ("full", "lora"))
         _one_of("model.dtype", self.dtype, DTYPES)
         _require(self.lora_rank >= 1, "model.lora_rank must be at least 1", self.lora_rank, "16 is a common choice.")
+        _require(self.lora_alpha >= 1, "model.lora_alpha must be at least 1", self.lora_alpha,
+                 "At 0 the adapter does nothing; lora_rank or twice lora_rank is common.")
         _require(self.lora_dropout == 0.0, "model.lora_dropout must be 0", self.lora_dropout,
                  "With dropout the trainer's log-probs differ from the sampler's, so the ratio would not start at 1.")
 
@@ -72,13 +91,14 @@ class DataConfig:
     dataset: str = "arithmetic"
     """`arithmetic` (generated), a file (.jsonl, .json, .csv, .parquet), a folder saved by `datasets`, or a hub id."""
     subset: str | None = None
-    """Configuration name of a hub dataset, such as `main`."""
+    """Configuration name of a hub dataset, such as `main`; of a local folder, the folder in it whose files are read. It goes with the
+    dataset that it is named beside: where another dataset is laid over a recipe's, the recipe's subset goes too."""
     split: str = "train"
-    """Split to train on. In a folder of files it names the file: `train` finds `train.jsonl`."""
+    """Split to train on. In a folder of files it names the file: `train` finds `train.jsonl`. A single file has no splits."""
     eval_dataset: str | None = None
     """Held-out rows. None: the split `eval_split` if the dataset has it, else rows set aside from the training split."""
     eval_split: str = "test"
-    """Split to evaluate on."""
+    """Split to evaluate on. If it is the training split, and if there is no `test`, rows are set aside; another one must be there."""
     system_prompt: str | None = None
     """Put before every question. `{reasoning_start}` and the other tags are filled in."""
     prompt_column: str | None = None
@@ -90,9 +110,10 @@ class DataConfig:
     shuffle: bool = True
     """Draw the prompts of every epoch in a new order (decided by the seed alone)."""
     digits: int = 3
-    """Generated arithmetic: digits of each number."""
+    """Generated arithmetic: digits of each number. Like the other settings of this section, an error where it could do nothing."""
 
     def __post_init__(self) -> None:
+        _check_finite("data", self)
         _require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
         _require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
 
@@ -107,6 +128,7 @@ class RewardsConfig:
     """One weight per function. Empty: all 1. Weight 0 logs a function without training on it."""
 
     def __post_init__(self) -> None:
+        _check_finite("rewards", self)
         if self.weights and len(self.weights) != len(self.functions):
             raise ConfigError(
                 f"rewards.weights has {len(self.weights)} values for {len(self.functions)} rewards.functions. "
@@ -130,6 +152,7 @@ class RolloutConfig:
     """Most completions that are sampled at once."""
 
     def __post_init__(self) -> None:
+        _check_finite("rollout", self)
         _require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
                  "An answer alone has no group to be better than; 8 is a common choice.")
         _require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
@@ -162,6 +185,7 @@ class ObjectiveConfig:
     """Optimizer steps on one batch of rollouts."""
 
     def __post_init__(self) -> None:
+        _check_finite("objective", self)
         _one_of("objective.loss_type", self.loss_type, LOSS_TYPES)
         _one_of("objective.scale_rewards", self.scale_rewards, ("group", "batch", "none"))
         _require(0 < self.epsilon < 1, "objective.epsilon must lie between 0 and 1", self.epsilon, "0.2 is the default.")
@@ -205,15 +229,17 @@ class TrainConfig:
     """Decides everything that is drawn: prompts, samples, new weights."""
 
     def __post_init__(self) -> None:
+        _check_finite("train", self)
         _one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
             _require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
-        for name in ("warmup_steps", "weight_decay", "save_steps", "seed"):
+        for name in ("warmup_steps", "weight_decay", "save_steps"):
             _require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")
         for name in ("adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")
+        _check_seed("train.seed", self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +258,7 @@ class EvaluationConfig:
     """Questions shown side by side, before and after."""
 
     def __post_init__(self) -> None:
+        _check_finite("evaluation", self)
         for name in ("size", "samples", "steps", "show"):
             _require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative", getattr(self, name), "")
 
@@ -258,10 +285,13 @@ class WarmupConfig:
     """Decides the weights that it begins with and the demonstrations."""
 
     def __post_init__(self) -> None:
+        _check_finite("warmup", self)
         for name in ("steps", "demonstrations", "batch_size"):
             _require(getattr(self, name) >= 1, f"warmup.{name} must be at least 1", getattr(self, name), "")
         for name in ("forget_carry", "skip_working", "break_format"):
             _require(0 <= getattr(self, name) <= 1, f"warmup.{name} must be a probability", getattr(self, name), "")
+        _require(self.learning_rate > 0, "warmup.learning_rate must be above 0", self.learning_rate, "1.2e-3 is the default.")
+        _check_seed("warmup.seed", self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

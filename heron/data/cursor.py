@@ -2,14 +2,13 @@
 
 The idea: batches are windows on one endless sequence of rows, in which every epoch is a permutation of its own. So the
 batch of a step is a function of the seed and the step alone, there is no state to save, and no row is left over at the
-end of an epoch.
+end of an epoch. What a cursor keeps, the order of the epoch that it was last asked for, only saves drawing it again.
 """
 
 from __future__ import annotations
 
-import functools
 import random
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 from heron.errors import DataError
 
@@ -27,6 +26,8 @@ class PromptCursor:
     """Decides the order of every epoch."""
     shuffle: bool
     """False: every epoch is in the dataset's order."""
+    _drawn: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The order of the last epoch, by its number."""
 
     def __post_init__(self) -> None:
         if self.num_rows < 1 or self.batch_size < 1:
@@ -43,11 +44,12 @@ class PromptCursor:
 
     def _row(self, position: int) -> int:
         epoch, index = divmod(position, self.num_rows)
-        return _permutation(self.num_rows, self.seed, epoch)[index] if self.shuffle else index
+        return self._order(epoch)[index] if self.shuffle else index
 
-
-@functools.lru_cache(maxsize=4)
-def _permutation(num_rows: int, seed: int, epoch: int) -> tuple[int, ...]:
-    rows = list(range(num_rows))
-    random.Random(f"epoch {epoch} of seed {seed}").shuffle(rows)
-    return tuple(rows)
+    def _order(self, epoch: int) -> list[int]:
+        if epoch not in self._drawn:
+            rows = list(range(self.num_rows))
+            random.Random(f"epoch {epoch} of seed {self.seed}").shuffle(rows)
+            self._drawn.clear()
+            self._drawn[epoch] = rows
+        return self._drawn[epoch]

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 from heron.config.schema import DataConfig
 from heron.data.arithmetic import generate
+from heron.data.idle import refuse_idle_eval_split, refuse_idle_settings, refuse_idle_split
 from heron.data.rows import fill_tags, to_prompt, with_system_prompt
-from heron.data.sources import Source, open_source
+from heron.data.sources import GENERATED, Source, open_source
 from heron.errors import DataError
 from heron.types import Prompt, Tags
-
-GENERATED = "arithmetic"
-"""The dataset that is generated."""
 
 GENERATED_ROWS = 4096
 """Generated problems to train on, unless `data.limit` says another number."""
@@ -44,7 +42,8 @@ class Dataset:
 
 def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int) -> Dataset:
     """The prompts of a run, at most `eval_size` of them held out; a `DataError` if there is nothing to train on."""
-    source = None if config.dataset == GENERATED else open_source(config.dataset, config.subset)
+    refuse_idle_settings(config)
+    source = _open(config.dataset, config.subset)
     train = _train(source, config, seed)
     heldout = _heldout(source, config, eval_size)
     if heldout is None:
@@ -52,9 +51,15 @@ def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int) -> Datase
     return _with_system_prompts(_without_heldout(train, heldout), config, tags)
 
 
+def _open(name: str, subset: str | None) -> Source | None:
+    """None for generated problems."""
+    return None if name == GENERATED else open_source(name, subset)
+
+
 def _train(source: Source | None, config: DataConfig, seed: int) -> tuple[Prompt, ...]:
     if source is None:
         return tuple(generate(config.limit or GENERATED_ROWS, seed=seed, digits=config.digits))
+    refuse_idle_split(config, source)
     return _read(source, config, config.split, config.limit)
 
 
@@ -62,13 +67,13 @@ def _heldout(source: Source | None, config: DataConfig, size: int) -> tuple[Prom
     """The held-out rows that the config or the dataset provides; None if they must be set aside."""
     if size == 0:
         return ()
-    if (config.eval_dataset or config.dataset) == GENERATED:
+    given = source if config.eval_dataset is None else _open(config.eval_dataset, None)
+    refuse_idle_eval_split(config, given)
+    if given is None:
         return tuple(generate(size, seed=HELDOUT_SEED, digits=config.digits, heldout=True))
-    if config.eval_dataset is not None:
-        return _spread(_read(open_source(config.eval_dataset, None), config, config.eval_split), size)
-    if source is not None and source.has(config.eval_split) and config.eval_split != config.split:
-        return _spread(_read(source, config, config.eval_split), size)
-    return None
+    if given is source and (config.eval_split == config.split or not given.has(config.eval_split)):
+        return None
+    return _spread(_read(given, config, config.eval_split), size)
 
 
 def _read(source: Source, config: DataConfig, split: str, limit: int | None = None) -> tuple[Prompt, ...]:

@@ -15,7 +15,10 @@ from pathlib import Path
 from heron.data.files import READERS, read_file
 from heron.data.hub import Splits, hub_splits, saved_splits
 from heron.data.rows import Row
-from heron.errors import DataError, did_you_mean
+from heron.errors import ConfigError, DataError, did_you_mean
+
+GENERATED = "arithmetic"
+"""The dataset that is generated, and so is no source."""
 
 WHOLE = ""
 """The split of a source that is not divided."""
@@ -30,6 +33,11 @@ class Source:
     splits: Splits
     """Readers by split; `WHOLE` alone if the source is not divided."""
 
+    @property
+    def is_divided(self) -> bool:
+        """False if all rows are one split, which has no name."""
+        return WHOLE not in self.splits
+
     def has(self, split: str) -> bool:
         """True if the source is divided and this is one of its parts."""
         return split != WHOLE and split in self.splits
@@ -42,7 +50,7 @@ class Source:
             raise DataError(f'The dataset {self.name} has no split "{split}".{hint}')
         rows = list(islice(read(), limit))
         if not rows:
-            where = "" if WHOLE in self.splits else f' in its split "{split}"'
+            where = f' in its split "{split}"' if self.is_divided else ""
             raise DataError(f"The dataset {self.name} is empty: there is no row{where}.")
         return rows
 
@@ -51,6 +59,7 @@ def open_source(name: str, subset: str | None) -> Source:
     """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched."""
     path = Path(name).expanduser()
     if path.is_file():
+        _refuse_subset(subset, f"{path} is a single file")
         return Source(name=name, splits={WHOLE: partial(read_file, path)})
     if name and path.is_dir():
         return Source(name=name, splits=_folder_splits(path, subset))
@@ -66,20 +75,34 @@ def _is_hub_id(name: str) -> bool:
 
 def _hint(path: Path) -> str:
     beside = (other.name for other in path.parent.iterdir()) if path.parent.is_dir() else ()
-    near = did_you_mean(path.name, ["arithmetic", *beside])
-    return near or ' Generated problems are called "arithmetic"; a hub id has the form owner/name.'
+    near = did_you_mean(path.name, [GENERATED, *beside])
+    return near or f' Generated problems are called "{GENERATED}"; a hub id has the form owner/name.'
+
+
+def _refuse_subset(subset: str | None, what: str) -> None:
+    if subset is not None:
+        raise ConfigError(f"data.subset is {subset!r}, but {what}, which has no subsets. Leave it out, or say data.subset = \"none\".")
 
 
 def _folder_splits(path: Path, subset: str | None) -> Splits:
-    """A subset is a folder in the folder, where there is one of that name."""
+    """A subset is a folder in the folder."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        _refuse_subset(subset, f"{path} is a saved dataset")
         return saved_splits(path)
-    inner = [path / subset] if subset else []
-    for folder in (*inner, path, path / "data"):
-        files = sorted(file for file in folder.glob("*") if file.is_file() and file.suffix.lower() in READERS)
-        if files:
+    for folder in (path, path / "data") if subset is None else (path / subset,):
+        if files := _files(folder):
             return _splits_of_files(files)
-    raise DataError(f"The folder {path} has no file that can be read. The kinds are {', '.join(READERS)}.")
+    subsets = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _files(folder))
+    listed = f" Its subsets are {', '.join(subsets)} (data.subset)." if subsets else ""
+    if subset is None:
+        raise DataError(f"The folder {path} has no file that can be read. The kinds are {', '.join(READERS)}.{listed}")
+    near = did_you_mean(subset, subsets) or listed or ' Its own files are read with data.subset = "none".'
+    raise DataError(f'The folder {path} has no subset "{subset}": no folder of that name with files that can be read.{near}')
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those that can be read; none if there is no such folder."""
+    return sorted(file for file in folder.glob("*") if file.is_file() and file.suffix.lower() in READERS)
 
 
 def _splits_of_files(files: Sequence[Path]) -> Splits:

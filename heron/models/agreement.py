@@ -27,12 +27,14 @@ def adopt_attention(model: Any, name: str) -> None:
     if kinds:
         raise ModelError(f"{name} is a {type(model).__name__} with layers of the kind {', '.join(sorted(kinds))}, which is not supported "
                          "yet. Choose a model whose layers are full or sliding-window attention.")
-    row = torch.arange(1, ROW + 1, device=model.device)  # [ROW]
+    size = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.arange(1, BEFORE + ROW + 1, device=model.device) % size  # [BEFORE + ROW]; a small vocabulary repeats itself
+    row = tokens[BEFORE:]
     with torch.no_grad():
         own = _hidden(model, row, torch.arange(ROW, device=model.device))
         try:
             model.set_attn_implementation(attention.NAME)
-            ours = _packed_behind_another(model, row)
+            ours = _packed_behind_another(model, tokens)
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
     gap = float(((ours - own).norm(dim=-1) / own.norm(dim=-1)).max())
@@ -41,11 +43,11 @@ def adopt_attention(model: Any, name: str) -> None:
                          f"by {gap:.0%}, so another model than this would be trained. Choose a model of another family.")
 
 
-def _packed_behind_another(model: Any, row: Tensor) -> Tensor:
-    """Hidden states `[ROW, D]` of the row, packed behind one with other tokens."""
-    plan = attention.packed_plan([range(BEFORE), range(BEFORE, BEFORE + ROW)], device=row.device)
-    positions = torch.cat([torch.arange(BEFORE, device=row.device), torch.arange(ROW, device=row.device)])
-    return _hidden(model, torch.cat([row[:BEFORE] + ROW, row]), positions, plan=plan)[BEFORE:]
+def _packed_behind_another(model: Any, tokens: Tensor) -> Tensor:
+    """Hidden states `[ROW, D]` of the last ROW tokens, packed behind a row of the others."""
+    plan = attention.packed_plan([range(BEFORE), range(BEFORE, BEFORE + ROW)], device=tokens.device)
+    positions = torch.cat([torch.arange(BEFORE, device=tokens.device), torch.arange(ROW, device=tokens.device)])
+    return _hidden(model, tokens, positions, plan=plan)[BEFORE:]
 
 
 def _hidden(model: Any, token_ids: Tensor, positions: Tensor, **keywords: Any) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from heron.config import load_config
 from heron.errors import RunError
 from heron.models.loading import load_policy
@@ -15,9 +17,17 @@ def policy_of_run(run: Run, *, start: bool = False) -> Policy:
     source = run.manifest["start_model"]
     if start:
         return load_policy(config.model, config.tags, source=source, without_adapter=True)
-    if not run.model_dir.is_dir():
-        raise RunError(f"{run.path} has no trained model yet: its status is {run.status}. Wait for it, or continue it with: "
-                       f"heron resume {run.path}")
+    trained = newest_model(run)
     if config.model.method == "lora":
-        return load_policy(config.model, config.tags, source=source, adapter=run.model_dir)
-    return load_policy(config.model, config.tags, source=run.model_dir)
+        return load_policy(config.model, config.tags, source=source, adapter=trained)
+    return load_policy(config.model, config.tags, source=trained)
+
+
+def newest_model(run: Run) -> Path:
+    """The trained model of a run that has ended, or of the newest checkpoint of one that is under way or was killed."""
+    checkpoints = sorted(run.path.glob("checkpoints/step-*/MANIFEST.json"))  # a checkpoint with a manifest was finished
+    if (run.path / "model").is_dir():
+        return run.path / "model"
+    if not checkpoints:
+        raise RunError(f"{run.path} has no trained model and no checkpoint yet; it is {run.status}.")
+    return checkpoints[-1].parent / "model"

@@ -6,17 +6,13 @@ as likely a forgotten comparison as a score; both are errors that name the funct
 
 from __future__ import annotations
 
+import math
 import numbers
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from heron.errors import RewardError
 from heron.types import Rollout
-
-MOST = sys.float_info.max
-"""A score must fit into a float."""
-
 
 def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[float | None]:
     """The scores as floats. Arrays and tensors are taken as lists. Raises RewardError for anything that is no score."""
@@ -37,6 +33,7 @@ def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> lis
 
 
 def _checked(value: Any, name: str, rollout: Rollout) -> float | None:
+    value = _plain(value)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -47,9 +44,17 @@ def _checked(value: Any, name: str, rollout: Rollout) -> float | None:
     return float(value)
 
 
-def _is_finite(value: Any) -> bool:
-    """False for NaN, the infinities, and integers beyond every float."""
-    return bool(-MOST <= value <= MOST)
+def _plain(value: Any) -> Any:
+    """A number of NumPy's, or an array or tensor without dimensions, as Python's own; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _is_finite(value: numbers.Real) -> bool:
+    """False for NaN, the infinities, and what is beyond every float."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _returned(value: Any, name: str, rollout: Rollout) -> str:

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from heron.run.alerts import Alert, History, examine
 from heron.run.reader import Run
+from heron.run.text import one_line
 
 PACKAGES = ("heron-rl", "torch", "transformers", "safetensors", "peft", "datasets", "pyarrow", "rich")
 SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES", "NO_COLOR", "CI")
 
 
 def diagnose(run: Run) -> tuple[Alert, ...]:
-    """Every alert that the run's record gives reason for, the gravest first."""
-    return examine(History(metrics=run.metrics(), evaluations=run.evaluations()))
+    """Why the run ended early, if it did; then every alert that its record gives reason for, the gravest first."""
+    return (*_ended_early(run), *examine(History(metrics=run.metrics(), evaluations=run.evaluations())))
 
 
 def machine_report(folder: str | Path = ".") -> dict[str, str]:
@@ -37,6 +38,23 @@ def machine_report(folder: str | Path = ".") -> dict[str, str]:
         **{name: _version(name) for name in PACKAGES},
         "set in the environment": ", ".join(name for name in SWITCHES if name in os.environ) or "none of " + ", ".join(SWITCHES),
     }
+
+
+def _ended_early(run: Run) -> tuple[Alert, ...]:
+    """A run that failed or was interrupted, and how to go on with it."""
+    status = run.status
+    if status not in ("failed", "interrupted"):
+        return ()
+    steps = len(run.metrics())
+    cause = f": {one_line(run.error, 400)}" if run.error else ", with no error recorded"
+    resume = f"Go on with: {run.command('resume')}"
+    restart = "It has no checkpoint, so it cannot be resumed: start it again in another --run-dir."
+    return (Alert(
+        id=status,
+        title=f"The run {'failed' if status == 'failed' else 'was interrupted'}",
+        evidence=f"it ended after {steps} {'step' if steps == 1 else 'steps'}{cause}",
+        advice=("Mend the cause. " if status == "failed" else "") + (resume if run.has_checkpoint else restart),
+    ),)
 
 
 def _cores() -> int:

@@ -10,6 +10,7 @@ Files: `run.json` (manifest), `config.toml` (resolved), `metrics.jsonl` (a line 
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +71,21 @@ class Run:
         """What the run came to, or None while it has not ended."""
         path = self.path / "summary.json"
         return _read_json(path) if path.exists() else None
+
+    @property
+    def error(self) -> str | None:
+        """What ended the run early, as it was recorded; None if nothing did, or if it was killed before it could say so."""
+        error = (self.summary or {}).get("error")
+        return None if error is None else str(error).rstrip(": ")
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume from."""
+        return any(self.path.glob("checkpoints/step-*"))
+
+    def command(self, verb: str, *options: str) -> str:
+        """`heron VERB` on this run, to be pasted into a shell."""
+        return shlex.join(["heron", verb, str(self.path), *options])
 
     @property
     def model_dir(self) -> Path:
@@ -152,9 +168,16 @@ def _read_json(path: Path) -> Record:
 
 
 def _advice(path: Path) -> str:
-    if not path.exists():
-        return f"There is no run at {path}. Check the path; `heron runs` lists the runs you have."
-    inside = sorted(child.name for child in path.iterdir() if (child / "run.json").is_file()) if path.is_dir() else []
+    inside = list_runs(path) if path.is_dir() else ()
     if inside:
-        return f"{path} is not a run but holds {len(inside)}: name one, such as {path / inside[-1]}."
-    return f"{path} is not a run directory (it has no run.json). Name a folder that `heron train` wrote."
+        return f"{path} is not a run but holds {len(inside)}: name one, such as {inside[0].path}, the newest."
+    if not path.exists():
+        return f"There is no run at {path}. {_newest_here() or 'Check the path; `heron runs` lists the runs you have.'}"
+    return f"{path} is not a run directory (it has no run.json). {_newest_here() or 'Name a folder that `heron train` wrote.'}"
+
+
+def _newest_here() -> str:
+    """The run that was probably meant, as a sentence; empty where there is none."""
+    folder = Path("runs")
+    runs = list_runs(folder) if folder.is_dir() else ()
+    return f"The newest run here is {runs[0].path}." if runs else ""

@@ -1,4 +1,4 @@
-"""What a run came to: the table before and after, and questions with both answers side by side.
+"""What a run came to: the table before and after, questions with both answers side by side, and what to do next.
 
 The one hard idea: to show is to choose, so the choice is told. Questions that turned from wrong to right come first, since they
 show what was learnt, and the caption says how many there are and how many went the other way.
@@ -8,6 +8,7 @@ Left out: any statistics; the intervals are those that the evaluation recorded.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from heron.run.reader import Evaluation, Run
 from heron.run.records import Record
-from heron.run.text import clean, count, number, share, share_with_interval
+from heron.run.text import clean, count, number, one_line, share, share_with_interval
 
 MOST_TEXT = 1200
 """Characters of an answer that are shown."""
@@ -28,12 +29,37 @@ Pair = tuple[Record, Record]
 
 
 def print_report(run: Run, console: Console | None = None, *, show: int = 3) -> None:
-    """Print `report` on the console."""
-    (console or Console()).print(report(run, show=show))
+    """Print `report` on the console, then where the run lies and what to do next."""
+    console = console or Console()
+    console.print(report(run, show=show))
+    for line in next_steps(run):
+        console.print(Text(clean(line)), soft_wrap=True)
 
 
 def report(run: Run, *, show: int = 3) -> RenderableType:
-    """The table before and after, and `show` questions side by side; says so where an evaluation is missing."""
+    """How the run ended if it did not finish, the table before and after, and `show` questions side by side."""
+    held_out = _held_out(run, show)
+    return held_out if run.status == "finished" else Group(_status(run), held_out)
+
+
+def next_steps(run: Run) -> list[str]:
+    """The run directory, and the commands that one most likely wants now."""
+    commands = {
+        "finished": [run.command("chat", "--compare", "start"), shlex.join(["heron", "ui", str(run.path.parent)])],
+        "running": [run.command("watch")],
+    }.get(run.status, [run.command("resume")] if run.has_checkpoint else [run.command("doctor")])
+    return [f"The run is in {run.path}. Next:", *(f"  {command}" for command in commands)]
+
+
+def _status(run: Run) -> Text:
+    """`failed after 12 steps: RewardError: ...`."""
+    steps = len(run.metrics())
+    words = Text(f"{run.status} after {steps} {'step' if steps == 1 else 'steps'}", style="bold yellow")
+    return words.append(f": {one_line(run.error, MOST_TEXT)}") if run.error else words
+
+
+def _held_out(run: Run, show: int) -> RenderableType:
+    """The comparison on held-out problems; says so where an evaluation is missing."""
     known = run.evaluations()
     if "before" not in known and "after" not in known:
         return Text("Held-out problems were not evaluated in this run (evaluation.size is 0, or it was stopped before).")

@@ -36,7 +36,7 @@ class TerminalView:
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._view = View(began=clock())
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a listener, or a signal handler, may speak while one is being heard
         console = console or Console()
         self._out: _Live | _Plain = _Live(self, console) if _can_redraw(console) else _Plain(self, console)
 
@@ -87,8 +87,9 @@ class _Live:
             self._owner.view.alerts = _alerts(self._owner.view)
         elif kind == "message":
             self._live.console.print(Text(clean(payload["text"])))
-        elif kind == "start" and payload.get("estimate"):
-            self._live.console.print(Text(clean(payload["estimate"]), style="dim"))
+        elif kind == "start":
+            for line in start_lines(payload):
+                self._live.console.print(Text(line, style="dim"), soft_wrap=True)
 
     def close(self) -> None:
         if self._live.is_started:

@@ -6,10 +6,12 @@ Order of checks: rewards, data, rewards against data, run directory, model, prom
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
+import importlib.metadata
+import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,13 @@ from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.models import Policy, load_policy
 from heron.models.loading import locate
-from heron.models.of_run import policy_of_run
-from heron.rewards import Rubric, check_reference, resolve, resolve_verifier
+from heron.rewards import Rubric, Verifier, check_reference, resolve, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
+from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.cost import plan_of
-from heron.training.evaluation import Evaluator
+from heron.training.held_out import make_evaluator
 from heron.training.optimizer import make_optimizer
 from heron.training.trainer import Trainer
 from heron.training.warmup import warm_start
@@ -48,11 +50,9 @@ def assemble(
     if config.model.name != EMBEDDED:
         locate(config.model.name)
     _refuse_used_folder(run_dir)
+    config = anchored(config)
     rubric, dataset = _rubric_and_data(config, rewards)
-    torch.manual_seed(config.train.seed)
-    policy = load_policy(config.model, config.tags, source=_start(config, listeners))
-    if config.objective.beta > 0 and config.model.method == "full":
-        policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+    policy = _policy_at_start(config, _start(config, listeners))
     estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
     manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source, "data_fingerprint": _fingerprint(dataset)}
@@ -61,7 +61,7 @@ def assemble(
 
 
 def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()) -> Trainer:
-    """The trainer of an interrupted run, as it was at its last complete checkpoint."""
+    """The trainer of an interrupted run, as it was at its last complete checkpoint; at its start if it has none yet."""
     record = Run(run_dir)
     if record.status == "finished":
         raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
@@ -72,8 +72,6 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
                        "Resume it with heron.resume(run_dir, rewards=[...]).")
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=config.train.save_total_limit)
     path = checkpoints.latest()
-    if path is None:
-        raise RunError(f"{run_dir} has no complete checkpoint to resume from. Start again with another --run-dir.")
     rubric, dataset = _rubric_and_data(config, rewards)
     if _fingerprint(dataset) != record.manifest["data_fingerprint"]:
         raise RunError(f"The data of {run_dir} has changed since the run began, so it would not go on with the same prompts. "
@@ -82,14 +80,27 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     if given != before:
         raise RunError(f"{run_dir} was trained with the rewards and weights {before}, but {given} are given. Resume it with the same "
                        "ones, or start a new run from its model.")
-    state = load_state(path)
-    policy = _policy_at(path, config, str(record.manifest["start_model"]))
+    start = str(record.manifest["start_model"])
+    state = TrainState() if path is None else load_state(path)
+    policy = _policy_at_start(config, start) if path is None else _policy_at(path, config, start)
     policy.version = state.policy_version
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
-    restore_optimizer(path, optimizer, policy.device)
+    if path is not None:
+        restore_optimizer(path, optimizer, policy.device)
     evaluations = _past_evaluations(record, state.step)
     run = RunWriter.reopen(run_dir, last_step=state.step)
-    return _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
+    trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
+    trainer.saved_step = None if path is None else state.step
+    return trainer
+
+
+def _policy_at_start(config: Config, source: str) -> Policy:
+    """The policy as a new run begins with it, a new adapter drawn from the seed."""
+    torch.manual_seed(config.train.seed)
+    policy = load_policy(config.model, config.tags, source=source)
+    if config.objective.beta > 0 and config.model.method == "full":
+        policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+    return policy
 
 
 def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
@@ -115,8 +126,16 @@ def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[R
     verifier = resolve_verifier(config.evaluation.verifier)
     for prompt in dataset.heldout:
         if prompt.answer is not None:
-            check_reference(verifier, prompt)
+            _check_held_out(verifier, config, prompt)
     return rubric, dataset
+
+
+def _check_held_out(verifier: Verifier, config: Config, prompt: Prompt) -> None:
+    try:
+        check_reference(verifier, prompt)
+    except DataError as error:
+        raise DataError(f"{error} The held-out problems are judged by evaluation.verifier={config.evaluation.verifier!r}: choose another "
+                        "one, such as exact, or evaluation.size=0 for none.") from error
 
 
 def _start(config: Config, listeners: Sequence[Listener]) -> str:
@@ -132,7 +151,15 @@ def _start(config: Config, listeners: Sequence[Listener]) -> str:
 
 
 def _refuse_used_folder(run_dir: Path) -> None:
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    """A run begins in a folder of its own, which can be made and written to."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"{run_dir} is a file. Choose another --run-dir.")
+    existing = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=existing))
+    except OSError as error:
+        raise RunError(f"Nothing can be written in {existing}: {error}. Choose another --run-dir.") from error
+    if run_dir.exists() and any(run_dir.iterdir()):
         raise RunError(f"{run_dir} is not empty. Choose another --run-dir, or go on with an interrupted run: heron resume {run_dir}")
 
 
@@ -150,7 +177,8 @@ def _trainer(
         "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
         model=config.model.name, method=config.model.method, parameters=policy.num_parameters(),
         trainable_parameters=policy.num_parameters(trainable=True), run_dir=str(run.path), prompts=len(dataset.train),
-        heldout=len(dataset.heldout), estimate=estimate, rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
+        heldout=len(dataset.heldout), dropped=dataset.dropped, estimate=estimate,
+        rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
     return Trainer(
         config=config, prompts=dataset.train, policy=policy, collector=collector,
@@ -159,33 +187,6 @@ def _trainer(
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
         evaluations=evaluations,
     )
-
-
-def make_evaluator(config: Config, collector: Collector, prompts: Sequence[Prompt]) -> Evaluator:
-    """Held-out measurement as the config asks for it."""
-    return Evaluator(
-        collector=collector, prompts=tuple(prompts), verifier=resolve_verifier(config.evaluation.verifier), tags=config.tags,
-        samples=config.evaluation.samples, temperature=config.rollout.temperature,
-        max_tokens=config.rollout.max_completion_length, seed=config.train.seed,
-    )
-
-
-def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | None) -> Evaluator:
-    """Held-out measurement of a run's trained model, or of its start, with other numbers of problems and samples if given."""
-    config = load_config(run.path / "config.toml")
-    asked = config.evaluation
-    asked = asked if size is None else dataclasses.replace(asked, size=size)
-    asked = asked if samples is None else dataclasses.replace(asked, samples=samples)
-    config = dataclasses.replace(config, evaluation=asked)
-    dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
-    if not dataset.heldout:
-        raise DataError(f"{run.path} has no held-out problems (evaluation.size is {config.evaluation.size}). Give --size.")
-    functions = resolve(config.rewards.functions, config.rewards.weights)
-    rubric = Rubric(functions, tags=config.tags) if functions else None  # a run cannot store functions that came from Python
-    policy = policy_of_run(run, start=start)
-    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
-    collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
-    return make_evaluator(config, collector, dataset.heldout)
 
 
 def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> int:
@@ -218,10 +219,10 @@ def _estimate(config: Config, prompt_tokens: int) -> str:
 
 
 def _fingerprint(dataset: data.Dataset) -> str:
-    """Changes with any row's id, conversation or reference, and with their order."""
+    """Changes with any row's id, conversation or columns, and with their order."""
     digest = hashlib.sha256()
     for prompt in (*dataset.train, *dataset.heldout):
-        digest.update(repr((prompt.id, prompt.messages, prompt.answer)).encode())
+        digest.update(repr((prompt.id, prompt.messages, sorted(prompt.columns.items(), key=lambda item: item[0]))).encode())
     return digest.hexdigest()[:16]
 
 
@@ -232,16 +233,13 @@ def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:
 
 
 def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -> dict[str, Any]:
-    import peft
-    import transformers
-
     return {
         "recipe": config.recipe, "model": config.model.name, "method": config.model.method, "argv": sys.argv,
         "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
         "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
         "versions": {
             "heron": VERSION, "python": platform.python_version(), "torch": torch.__version__,
-            "transformers": transformers.__version__, "peft": peft.__version__,
+            **{name: importlib.metadata.version(name) for name in ("transformers", "peft")},
         },
         "machine": f"{platform.machine()} {platform.system()}",
     }

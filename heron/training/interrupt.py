@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody asked the loop to end after this step."""
+    """Whether somebody asked the loop to end after this step. The signal only sets it: a handler that did more could meet a lock."""
 
     def __init__(self) -> None:
         self.is_set = False
+        self.is_announced = False
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(announce: Callable[[str], None]) -> Iterator[StopRequest]:
+def stop_on_interrupt() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request to stop; the second raises KeyboardInterrupt.
 
     Outside the main thread Python delivers no signals, so nothing is installed there.
@@ -31,7 +32,6 @@ def stop_on_interrupt(announce: Callable[[str], None]) -> Iterator[StopRequest]:
         if request.is_set:
             raise KeyboardInterrupt
         request.is_set = True
-        announce("Stopping after this step; the run will be saved. Press Ctrl-C again to stop at once.")
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

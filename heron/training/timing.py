@@ -32,7 +32,7 @@ class StepClock:
         total = time.perf_counter() - self.started
         values = {f"time/{name}": seconds for name, seconds in self.seconds.items()}
         values |= {"time/step": total, "time/unaccounted": total - sum(self.seconds.values())}
-        for phase, tokens in (("sample", sampled_tokens), ("train", trained_tokens)):
+        for phase, tokens in (("sample", sampled_tokens), ("score", sampled_tokens), ("train", trained_tokens)):
             if self.seconds.get(phase):
                 values[f"throughput/{phase}_tokens_per_second"] = tokens / self.seconds[phase]
         return values

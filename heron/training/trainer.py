@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from heron.run import RunWriter
 from heron.training.batch import Microbatch, make_samples, pack
 from heron.training.checkpoint import Checkpoints, TrainState
 from heron.training.evaluation import Evaluator
-from heron.training.interrupt import stop_on_interrupt
+from heron.training.interrupt import StopRequest, stop_on_interrupt
 from heron.training.optimizer import learning_rate, set_learning_rate
 from heron.training.statistics import rollout_metrics
 from heron.training.timing import StepClock, peak_gib
@@ -58,14 +57,16 @@ class Trainer:
     """Totals by name: `before`, `after`, `step-000020`."""
     saved_step: int | None = None
     """Step of the newest checkpoint."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Set by Ctrl-C."""
 
     def train(self) -> dict[str, Any]:
         """Run to the end, or to the first Ctrl-C; returns the summary. Whatever ends it early is recorded before it is raised."""
         began = time.perf_counter() - self.state.seconds
         try:
-            with stop_on_interrupt(lambda text: self.run.event("message", text=text)) as stop:
+            with stop_on_interrupt() as self.stop:
                 self._evaluate("before")
-                while self.state.step < self.config.train.max_steps and not stop.is_set:
+                while self.state.step < self.config.train.max_steps and not self.stop.is_set:
                     self.step()
                     self._evaluate_if_due()
                     self._save_if_due()
@@ -110,6 +111,7 @@ class Trainer:
     def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
         """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
         objective, train = self.config.objective, self.config.train
+        rollouts = sum(len(group.rollouts) for group in groups)
         samples = make_samples(
             groups, loss_type=objective.loss_type, max_completion_length=self.config.rollout.max_completion_length,
             mask_truncated=objective.mask_truncated_completions, keep_all=objective.beta > 0,
@@ -119,7 +121,8 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         stats = self._iterate(batches) if batches else UpdateStats()
         tokens = sum(batch.num_tokens for batch in batches) * objective.num_iterations
-        return tokens, stats.metrics(with_kl=objective.beta > 0) | {"learning_rate": rate}
+        trained = {"frac_rollouts_trained": sum(map(len, samples)) / rollouts, "learning_rate": rate}
+        return tokens, stats.metrics(with_kl=objective.beta > 0) | trained
 
     def _iterate(self, batches: Sequence[Microbatch]) -> UpdateStats:
         """`num_iterations` optimizer steps on one batch of rollouts."""
@@ -189,6 +192,7 @@ class Trainer:
         if isinstance(error, RewardError):
             self._save()
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.run.event("message", text=f"Stopped in step {self.state.step + 1}; resuming goes on after step {self.saved_step or 0}.")
         self.run.finish(status, self._summary(status, began) | {"error": f"{type(error).__name__}: {error}"})
 
     def _summary(self, status: str, began: float) -> dict[str, Any]:
@@ -199,7 +203,18 @@ class Trainer:
         }
 
     def _progress(self, phase: str) -> Callable[[int, int], None]:
-        return partial(self.run.progress, phase)
+        def report(done: int, total: int) -> None:
+            self._announce_stop()
+            self.run.progress(phase, done, total)
+
+        return report
+
+    def _announce_stop(self) -> None:
+        """Say once that Ctrl-C was heard."""
+        if self.stop.is_set and not self.stop.is_announced:
+            self.stop.is_announced = True
+            self.run.event("message", text="Stopping after this step, which is then saved. Ctrl-C again stops at once and goes back to "
+                                           f"step {self.saved_step or 0} when the run is resumed.")
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -108,7 +108,7 @@ def clip_and_step(optimizer: torch.optim.Optimizer, *, max_grad_norm: float) -> 
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(weights, max_grad_norm))
     if not torch.isfinite(torch.tensor(norm)):
-        raise GuardStop(f"The gradient's norm is {norm}: the step was not taken and the weights are as before. "
+        raise GuardStop(f"The gradient's norm is {norm}: this optimizer step was not taken. "
                         "Lower train.learning_rate, or look at the last rollouts for what made it.")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -131,3 +131,28 @@ def test_the_machine_report_never_shows_a_secret(tmp_path: Path, monkeypatch: py
     report = machine_report(tmp_path / "not" / "made" / "yet")
     assert "hf_verysecret" not in str(report) and "HF_TOKEN" in report["set in the environment"]
     assert report["rich"][0].isdigit() and "GiB free" in report["disk"]
+
+
+@pytest.mark.parametrize(
+    ("status", "saved", "words"), [("failed", True, "heron resume"), ("failed", False, "--run-dir"), ("interrupted", True, "heron resume")]
+)
+def test_a_run_that_ended_early_does_not_look_well(tmp_path: Path, status: str, saved: bool, words: str) -> None:
+    """The doctor found nothing wrong with a run that had crashed."""
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+    writer.log(1, {"reward": 1.0, "loss": None})
+    if saved:
+        (tmp_path / "run" / "checkpoints" / "step-000001").mkdir()
+    writer.finish(status, {"error": "RewardError: \x1b[2J" + "x" * 5000} if status == "failed" else {"error": "KeyboardInterrupt: "})
+    first, *others = diagnose(Run(tmp_path / "run"))
+    assert first.id == status and words in first.advice and "after 1 step:" in first.evidence
+    assert ("RewardError" in first.evidence) == (status == "failed")
+    assert len(first.evidence) < 500 and "\x1b" not in first.evidence
+    assert [alert.id for alert in others] == ["not-finite"]
+
+
+def test_a_killed_run_is_said_to_be_interrupted(tmp_path: Path) -> None:
+    """A kill leaves no summary, so there is no error to quote."""
+    RunWriter.create(tmp_path / "run", config_toml="", manifest={}).close()
+    assert [(alert.id, alert.evidence) for alert in diagnose(Run(tmp_path / "run"))] == [
+        ("interrupted", "it ended after 0 steps, with no error recorded")
+    ]

@@ -191,3 +191,16 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     assert [run.path.name for run in list_runs(tmp_path)] == ["a-new", "b-old", "c-bad"]
     with pytest.raises(RunError, match="no folder"):
         list_runs(tmp_path / "missing")
+
+
+def test_a_wrong_path_is_answered_with_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run directories carry the time in their name, which nobody types right; the last in the alphabet need not be the newest."""
+    monkeypatch.chdir(tmp_path)
+    for name, created in (("z-old", "2026-01-01"), ("a-new", "2026-02-02")):
+        RunWriter.create(Path("runs") / name, config_toml="", manifest={"created": created}).close()
+    (tmp_path / "elsewhere").mkdir()
+    for wrong in ("runs/a-nwe", "elsewhere"):
+        with pytest.raises(RunError, match=r"The newest run here is runs/a-new\."):
+            Run(wrong)
+    with pytest.raises(RunError, match=r"holds 2: name one, such as runs/a-new, the newest\."):
+        Run("runs")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,45 @@ def test_the_live_view_stands_hostile_names_and_early_stops() -> None:
     assert "[/red]" in out.getvalue()
 
 
+class Speaking(Mapping[str, Any]):
+    """A payload that speaks to the view while the view reads it, as a signal handler may."""
+
+    def __init__(self, view: TerminalView) -> None:
+        self.view = view
+
+    def __getitem__(self, key: str) -> Any:
+        self.view("message", {"text": "stopping"})
+        return {"phase": "sample", "done": 1, "total": 2}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("phase", "done", "total"))
+
+    def __len__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_view_can_be_told_something_while_it_is_being_told(terminal: bool) -> None:
+    """A lock that its own thread cannot take again would hang the run at the first Ctrl-C."""
+    out_console, out = console(terminal=terminal)
+    view = TerminalView(out_console)
+    speaking = threading.Thread(target=view, args=("progress", Speaking(view)), daemon=True)
+    speaking.start()
+    speaking.join(timeout=10)
+    assert not speaking.is_alive(), "the view waits for itself"
+    view.close()
+    assert "stopping" in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_view_says_where_the_run_is_recorded(terminal: bool) -> None:
+    """Without it nobody who watched a run knows what to give to `heron chat`; cut in two, it cannot be pasted."""
+    out_console, out = console(terminal=terminal, width=40)
+    with TerminalView(out_console) as view:
+        view("start", {**START, "run_dir": "runs/arithmetic-20260101-120000-with-a-long-name"})
+    assert "run directory runs/arithmetic-20260101-120000-with-a-long-name" in out.getvalue()
+
+
 def row(name: str, verdict: str, text: str = "<SOLUTION>4</SOLUTION>") -> dict[str, Any]:
     facts = {"reward": 1.0, "length": 3, "truncated": False}
     return {"id": name, "question": f"question {name}", "answer": "4", "text": text, "verdict": verdict, **facts}
@@ -163,3 +204,33 @@ def test_the_report_says_what_is_missing(tmp_path: Path) -> None:
     """An interrupted run has no evaluation after; that must not crash the last words of a run."""
     assert "no evaluation to compare with: the run is interrupted" in " ".join(report_of(tmp_path / "half", "before").split())
     assert "not evaluated" in report_of(tmp_path / "none")
+
+
+def ended(path: Path, status: str, **summary: Any) -> str:
+    """What the report says of a run that ended after one step, on a narrow console."""
+    writer = RunWriter.create(path, config_toml="", manifest={})
+    writer.log(1, {"reward": 0.5})
+    if summary.pop("saved", False):
+        (path / "checkpoints" / "step-000001").mkdir()
+    writer.finish(status, summary)
+    out_console, out = console(width=30)
+    print_report(Run(path), out_console)
+    return out.getvalue()
+
+
+def test_the_report_ends_with_what_to_do_next(tmp_path: Path) -> None:
+    """A run that ends without a word on where it is leaves its reader to search; a wrapped command cannot be pasted."""
+    finished = ended(tmp_path / "my run", "finished").splitlines()
+    quoted = f"'{tmp_path}/my run'"
+    assert finished[-3:] == [
+        f"The run is in {tmp_path}/my run. Next:", f"  heron chat {quoted} --compare start", f"  heron ui {tmp_path}",
+    ]
+    assert ended(tmp_path / "half", "interrupted", saved=True).splitlines()[-1] == f"  heron resume {tmp_path}/half"
+    assert "heron resume" not in ended(tmp_path / "early", "interrupted"), "there is nothing to resume from"
+
+
+def test_the_report_says_why_a_run_failed(tmp_path: Path) -> None:
+    """The error was recorded and never shown: a failed run looked like one that was merely not evaluated."""
+    shown = " ".join(ended(tmp_path / "run", "failed", error=f"RewardError: right raised on rows:3 {HOSTILE}").split())
+    assert "failed after 1 step: RewardError: right raised on rows:3" in shown and "\x1b" not in shown
+    assert "failed" not in ended(tmp_path / "fine", "finished")

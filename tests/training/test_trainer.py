@@ -266,6 +266,65 @@ class TestInterruption:
         reassemble(cut, rewards=REWARDS).train()
         assert_same(whole("full"), Run(cut))
 
+    @pytest.mark.parametrize("variant", ["full with KL", "lora with KL, two iterations"])
+    def test_death_before_the_first_checkpoint(self, settings: Callable[..., Config], whole: Whole, tmp_path: Path, variant: str) -> None:
+        """Prevents: a run that is lost because it died young; an adapter that is drawn anew."""
+        trainer = assemble(settings(variant), tmp_path / "cut", rewards=REWARDS, listeners=[interrupt_at(1, die)])
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert not list((tmp_path / "cut" / "checkpoints").iterdir())
+        torch.rand(3)
+        reassemble(tmp_path / "cut", rewards=REWARDS).train()
+        assert_same(whole(variant), Run(tmp_path / "cut"))
+
+    def test_resuming_does_not_write_its_checkpoint_again(self, settings: Callable[..., Config], tmp_path: Path) -> None:
+        """Prevents: the only checkpoint being deleted and rewritten, and lost if the second death comes then."""
+        cut = tmp_path / "cut"
+        assemble(settings(), cut, rewards=REWARDS, listeners=[interrupt_at(2, press_ctrl_c)]).train()
+        before = (cut / "checkpoints" / "step-000002" / "MANIFEST.json").stat()
+        trainer = reassemble(cut, rewards=REWARDS)
+        trainer._save()
+        after = (cut / "checkpoints" / "step-000002" / "MANIFEST.json").stat()
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+        trainer.run.close()
+
+    def test_second_ctrl_c_says_where_resuming_goes_on(self, settings: Callable[..., Config], tmp_path: Path) -> None:
+        """Prevents: a screen that ends with "will be saved" although the step was not."""
+
+        def twice(kind: str, payload: Mapping[str, Any]) -> None:
+            if kind == "progress" and trainer.state.step == 3 and not trainer.stop.is_set:
+                press_ctrl_c()
+                press_ctrl_c()
+
+        trainer = assemble(settings(), tmp_path / "cut", rewards=REWARDS, listeners=[])
+        trainer.run.subscribe(twice)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        messages = [event["text"] for event in Run(tmp_path / "cut").events("message")]
+        assert messages[-1] == "Stopped in step 4; resuming goes on after step 2."
+
+    def test_data_that_changed_is_noticed(self, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+        """Prevents: a resumed run whose rewards read other columns than before."""
+        file = tmp_path / "rows.jsonl"
+
+        def write(value: int) -> None:
+            rows = [{"question": f"What is {n}?", "answer": n, "bonus": value} for n in range(20)]
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+        def paid(completion: str, bonus: int) -> float:
+            return bonus + len(set(completion)) / 10
+
+        write(1)
+        config = load_config("arithmetic", {
+            "model": {"name": str(tiny_folder("qwen3")), "device": "cpu"}, "data": {"dataset": str(file)},
+            "rollout": {"num_generations": 2, "max_completion_length": 4}, "train": {"max_steps": 3, "prompts_per_step": 2},
+            "evaluation": {"size": 0},
+        })
+        assemble(config, tmp_path / "cut", rewards=resolve([paid]), listeners=[interrupt_at(1, press_ctrl_c)]).train()
+        write(2)
+        with pytest.raises(RunError, match="data"):
+            reassemble(tmp_path / "cut", rewards=resolve([paid]))
+
     def test_finished_run_is_not_resumed(self, settings: Callable[..., Config], tmp_path: Path) -> None:
         run = uninterrupted(settings(train={"max_steps": 1}, evaluation={"size": 0}), tmp_path / "run")
         with pytest.raises(RunError, match="finished"):

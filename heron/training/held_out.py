@@ -1,0 +1,59 @@
+"""Held-out measurement, assembled: for a run that is being trained, and for one that lies on disk.
+
+The one hard idea: whatever is asked for later, no problem is measured that the run was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from heron import data
+from heron.config import Config, load_config
+from heron.engine import NativeEngine
+from heron.environments import SingleTurn
+from heron.errors import DataError
+from heron.models.of_run import policy_of_run
+from heron.rewards import Rubric, resolve, resolve_verifier
+from heron.rollout import Collector
+from heron.run import Run
+from heron.training.evaluation import Evaluator
+from heron.types import Prompt
+
+
+def make_evaluator(config: Config, collector: Collector, prompts: Sequence[Prompt]) -> Evaluator:
+    """Held-out measurement as the config asks for it."""
+    return Evaluator(
+        collector=collector, prompts=tuple(prompts), verifier=resolve_verifier(config.evaluation.verifier), tags=config.tags,
+        samples=config.evaluation.samples, temperature=config.rollout.temperature,
+        max_tokens=config.rollout.max_completion_length, seed=config.train.seed,
+    )
+
+
+def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | None) -> Evaluator:
+    """Held-out measurement of a run's trained model, or of its start, with other numbers of problems and samples if given."""
+    config = load_config(run.path / "config.toml")
+    prompts = _never_trained_on(config, run, size)
+    if samples is not None:
+        config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, samples=samples))
+    functions = resolve(config.rewards.functions, config.rewards.weights)
+    rubric = Rubric(functions, tags=config.tags) if functions else None  # a run cannot store functions that came from Python
+    policy = policy_of_run(run, start=start)
+    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
+    collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
+    return make_evaluator(config, collector, prompts)
+
+
+def _never_trained_on(config: Config, run: Run, size: int | None) -> Sequence[Prompt]:
+    """The run's held-out problems, or `size` problems of which none is among its training prompts."""
+    own = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
+    wanted = len(own.heldout) if size is None else size
+    found = own.heldout[:wanted]
+    if wanted > len(own.heldout):
+        trained = {repr(prompt.messages) for prompt in own.train}
+        more = data.load(config.data, config.tags, seed=config.train.seed, eval_size=wanted).heldout
+        found = tuple(prompt for prompt in more if repr(prompt.messages) not in trained)
+    if not found or len(found) < wanted:
+        raise DataError(f"{run.path} has only {max(len(found), len(own.heldout))} problems that it was not trained on, not {wanted}. "
+                        "Ask for fewer with --size, or give the run an evaluation.size or a data.eval_dataset.")
+    return found
