@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +90,26 @@ def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bo
     from heron.run import TerminalView, print_report
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_cpu_threads(config.train.num_threads))
         listeners = [] if quiet else [stack.enter_context(TerminalView())]
         _assemble(config, path, rewards, listeners, resumed=resumed).train()
     run = Run(path)
     if not quiet:
         print_report(run, show=config.evaluation.show)
     return run
+
+
+@contextlib.contextmanager
+def _cpu_threads(count: int) -> Iterator[None]:
+    """So many threads for torch inside, as many as before afterwards; 0 changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _assemble(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any], *, resumed: bool) -> Trainer:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,23 +58,34 @@ def plan(
 
 @contextlib.contextmanager
 def _last_words(run_dir: Path) -> Iterator[None]:
-    """Ctrl-C while loading, or a second one while training, ends with one line on what there is to go on with."""
+    """Ctrl-C while loading, or a second one while training, ends with one line on what there is to go on with.
+
+    An import that is interrupted may end as an ImportError, since packages catch what stops them; the signal is the better witness.
+    """
+    heard: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, on_signal)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImportError) as error:
+        if not heard and not isinstance(error, KeyboardInterrupt):
+            raise
         typer.echo(_what_is_left(run_dir), err=True)
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _what_is_left(run_dir: Path) -> str:
     from heron.run import Run
 
-    run = Run(run_dir) if (run_dir / "run.json").is_file() else None
-    if run is not None and run.has_checkpoint:
-        return f"Interrupted. Go on with: {run.command('resume')}"
-    if run is None or not run.metrics():
-        return "Interrupted; nothing was trained yet."
-    return f"Interrupted before the first checkpoint, so this run cannot be resumed; {run_dir} keeps its record."
+    if (run_dir / "run.json").is_file():
+        return f"Interrupted. Go on with: {Run(run_dir).resume_command}"
+    return "Interrupted; nothing was trained yet."
 
 
 def _config(context: typer.Context, recipe: str | None, last: Mapping[str, Any]) -> Config:

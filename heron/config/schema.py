@@ -225,6 +225,8 @@ class TrainConfig:
     """Write a checkpoint every so many steps (and at the end, and on Ctrl-C). 0: only then."""
     save_total_limit: int = 2
     """Keep the newest so many checkpoints."""
+    num_threads: int = 0
+    """CPU threads of torch while the run lasts. 0: torch's own choice. A small model loses little with 1 and waits for no busy core."""
     seed: int = 0
     """Decides everything that is drawn: prompts, samples, new weights."""
 
@@ -233,7 +235,7 @@ class TrainConfig:
         _one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
             _require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
-        for name in ("warmup_steps", "weight_decay", "save_steps"):
+        for name in ("warmup_steps", "weight_decay", "save_steps", "num_threads"):
             _require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")

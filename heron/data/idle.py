@@ -11,7 +11,7 @@ import dataclasses
 
 from heron.config.schema import DataConfig
 from heron.data.sources import GENERATED, Source
-from heron.errors import ConfigError, DataError, did_you_mean
+from heron.errors import ConfigError
 
 
 def refuse_idle_settings(config: DataConfig) -> None:
@@ -36,8 +36,7 @@ def refuse_idle_eval_split(config: DataConfig, source: Source | None) -> None:
     if source is None or not source.is_divided:
         _refuse(config, ("eval_split",), f"{source.name if source else GENERATED} is not divided into splits")
     elif not source.has(config.eval_split) and _differs(config, "eval_split"):
-        hint = did_you_mean(config.eval_split, source.splits) or f" It has {', '.join(source.splits)}."
-        raise DataError(f'The dataset {source.name} has no split "{config.eval_split}" (data.eval_split).{hint}')
+        raise source.lacks(config.eval_split)
 
 
 def _refuse(config: DataConfig, names: tuple[str, ...], reason: str) -> None:

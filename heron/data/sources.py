@@ -46,13 +46,17 @@ class Source:
         """The first `limit` rows of a split, at least one."""
         read = self.splits.get(WHOLE) or self.splits.get(split)
         if read is None:
-            hint = did_you_mean(split, self.splits) or f" It has {', '.join(self.splits)}."
-            raise DataError(f'The dataset {self.name} has no split "{split}".{hint}')
+            raise self.lacks(split)
         rows = list(islice(read(), limit))
         if not rows:
             where = f' in its split "{split}"' if self.is_divided else ""
             raise DataError(f"The dataset {self.name} is empty: there is no row{where}.")
         return rows
+
+    def lacks(self, split: str) -> DataError:
+        """The error to raise about a split that a divided source does not have."""
+        hint = did_you_mean(split, self.splits) or f" It has {', '.join(self.splits)}."
+        return DataError(f'The dataset {self.name} has no split "{split}".{hint}')
 
 
 def open_source(name: str, subset: str | None) -> Source:

@@ -6,14 +6,15 @@ because bfloat16 cannot hold their small updates. What cannot be loaded is refus
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from heron.config.schema import ModelConfig
+from heron.config.schema import EMBEDDED, ModelConfig
 from heron.data.templates import TEMPLATES, chat_template
-from heron.errors import ConfigError, ModelError, TemplateError
+from heron.errors import ConfigError, ModelError, TemplateError, did_you_mean
 from heron.kernels import attention
 from heron.models.agreement import adopt_attention
 from heron.models.policy import Policy, no_bars
@@ -33,11 +34,12 @@ def load_policy(
         without_adapter: load the bare base even if the method is `lora`.
     """
     name = locate(str(source or config.name))
+    device = find_device(config.device)
     attention.register()
     with no_bars():
         kept = adapter is not None and (adapter / "tokenizer_config.json").is_file()
         tokenizer = load_tokenizer(str(adapter) if kept else name, config, tags)
-        model = _load_model(name, config)
+        model = _load_model(name, config, device)
         if config.method == "lora" and not without_adapter:
             model = _with_adapter(model, config, adapter)
     return Policy(model, tokenizer, tags=tags, source=name)
@@ -50,7 +52,7 @@ def load_tokenizer(name: str, config: ModelConfig, tags: Tags) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
-        raise ModelError(f"No tokenizer could be loaded from {name!r}: {error}") from error
+        raise ModelError(f"No tokenizer could be loaded from {name!r}: {error}{_no_folder(name)}") from error
     if config.chat_template is not None:
         tokenizer.chat_template = chat_template(config.chat_template, tags)
     if tokenizer.chat_template is None:
@@ -61,7 +63,7 @@ def load_tokenizer(name: str, config: ModelConfig, tags: Tags) -> Any:
     return tokenizer
 
 
-def _load_model(name: str, config: ModelConfig) -> Any:
+def _load_model(name: str, config: ModelConfig, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -69,8 +71,7 @@ def _load_model(name: str, config: ModelConfig) -> Any:
             name, revision=config.revision, dtype=config.dtype if config.dtype == "auto" else getattr(torch, config.dtype),
         )
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
-        raise ModelError(f"No causal language model could be loaded from {name!r}: {error}") from error
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        raise ModelError(f"No causal language model could be loaded from {name!r}: {error}{_no_folder(name)}") from error
     model.to(device)
     _use_heron_attention(model, name)
     if config.gradient_checkpointing:
@@ -116,10 +117,49 @@ def _with_adapter(model: Any, config: ModelConfig, adapter: Path | None) -> Any:
     return wrapped
 
 
+def find_device(name: str) -> torch.device:
+    """The device that `model.device` means; a ConfigError if it is not there."""
+    there = _devices()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name in there:
+        return torch.device(name)
+    raise ConfigError(f"model.device is {name!r}, but the devices here are {', '.join(there)}. "
+                      '"auto" takes CUDA where there is one, else the CPU.')
+
+
+def _devices() -> list[str]:
+    """Names of the devices that this build of torch can use on this machine, `cuda` and `cuda:0` both."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return ["cpu"]
+    return ["cpu", accelerator.type, *(f"{accelerator.type}:{number}" for number in range(torch.accelerator.device_count()))]
+
+
 def locate(name: str) -> str:
-    """A folder's absolute path, so that a run finds its start from anywhere; else a hub id. A missing folder is no request to the hub."""
+    """A folder's absolute path, so that a run finds its start from anywhere; else a hub id.
+
+    What can only be a folder, or is nearly the name of one with a model, is no request to the hub, which would take a minute to fail.
+    """
     path = Path(name).expanduser()
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path and not path.is_dir():
-        raise ModelError(f"There is no model folder {name!r}. Give a folder in Hugging Face format, or a hub id such as Qwen/Qwen3-0.6B.")
-    return str(path.resolve()) if path.is_dir() else name
+    if path.is_dir():
+        return str(path.resolve())
+    near = _near_model(name)
+    is_hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not name.startswith(".")
+    if not is_hub_id or (near and "/" not in name):
+        raise ModelError(f"There is no model folder {name!r}.{near} Give a folder in Hugging Face format, or a hub id such as "
+                         "Qwen/Qwen3-0.6B, with its owner.")
+    return name
+
+
+def _no_folder(name: str) -> str:
+    """What to add to the hub's refusal: it may not have been a hub id that was meant."""
+    return "" if Path(name).is_dir() else f"\nThere is no folder {name!r} here either.{_near_model(name)}"
+
+
+def _near_model(name: str) -> str:
+    """`' Did you mean "tiny"?'` for the nearest folder with a model where `name` would be, or the embedded model; or an empty string."""
+    path = Path(name).expanduser()
+    beside = sorted(config.parent.name for config in path.parent.glob("*/config.json"))
+    named = [EMBEDDED] if "/" not in name and name != EMBEDDED else []
+    return did_you_mean(path.name, [*named, *beside])

@@ -14,6 +14,7 @@ from typing import Any
 from heron.errors import RewardError
 from heron.types import Rollout
 
+
 def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[float | None]:
     """The scores as floats. Arrays and tensors are taken as lists. Raises RewardError for anything that is no score."""
     values = returned.tolist() if hasattr(returned, "tolist") else returned

@@ -47,13 +47,11 @@ def _ended_early(run: Run) -> tuple[Alert, ...]:
         return ()
     steps = len(run.metrics())
     cause = f": {one_line(run.error, 400)}" if run.error else ", with no error recorded"
-    resume = f"Go on with: {run.command('resume')}"
-    restart = "It has no checkpoint, so it cannot be resumed: start it again in another --run-dir."
     return (Alert(
         id=status,
         title=f"The run {'failed' if status == 'failed' else 'was interrupted'}",
         evidence=f"it ended after {steps} {'step' if steps == 1 else 'steps'}{cause}",
-        advice=("Mend the cause. " if status == "failed" else "") + (resume if run.has_checkpoint else restart),
+        advice=f"{'Mend the cause, then go' if status == 'failed' else 'Go'} on with: {run.resume_command}",
     ),)
 
 

@@ -79,9 +79,11 @@ class Run:
         return None if error is None else str(error).rstrip(": ")
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether there is something to resume from."""
-        return any(self.path.glob("checkpoints/step-*"))
+    def resume_command(self) -> str:
+        """What one types to go on: in a shell, or in Python where the run's reward functions came from there."""
+        if self.manifest.get("rewards_from_python"):
+            return f"heron.resume({str(self.path)!r}, rewards=[...])"
+        return self.command("resume")
 
     def command(self, verb: str, *options: str) -> str:
         """`heron VERB` on this run, to be pasted into a shell."""

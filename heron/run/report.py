@@ -47,7 +47,7 @@ def next_steps(run: Run) -> list[str]:
     commands = {
         "finished": [run.command("chat", "--compare", "start"), shlex.join(["heron", "ui", str(run.path.parent)])],
         "running": [run.command("watch")],
-    }.get(run.status, [run.command("resume")] if run.has_checkpoint else [run.command("doctor")])
+    }.get(run.status, [run.resume_command])
     return [f"The run is in {run.path}. Next:", *(f"  {command}" for command in commands)]
 
 

@@ -25,7 +25,7 @@ from heron.engine import NativeEngine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.models import Policy, load_policy
-from heron.models.loading import locate
+from heron.models.loading import find_device, locate
 from heron.rewards import Rubric, Verifier, check_reference, resolve, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
@@ -47,6 +47,7 @@ def assemble(
     config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()
 ) -> Trainer:
     """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
+    find_device(config.model.device)
     if config.model.name != EMBEDDED:
         locate(config.model.name)
     _refuse_used_folder(run_dir)
@@ -181,12 +182,16 @@ def _trainer(
         rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
     return Trainer(
-        config=config, prompts=dataset.train, policy=policy, collector=collector,
+        config=config, prompts=dataset.train, cursor=_cursor(config, len(dataset.train)), policy=policy, collector=collector,
         optimizer=optimizer,
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
         evaluations=evaluations,
     )
+
+
+def _cursor(config: Config, num_prompts: int) -> data.PromptCursor:
+    return data.PromptCursor(num_prompts, config.train.prompts_per_step, seed=config.train.seed, shuffle=config.data.shuffle)
 
 
 def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> int:

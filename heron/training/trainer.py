@@ -39,6 +39,8 @@ class Trainer:
     """Frozen settings."""
     prompts: Sequence[Prompt]
     """What is trained on."""
+    cursor: PromptCursor
+    """Which of them in which step."""
     policy: Policy
     """What is trained."""
     collector: Collector
@@ -96,8 +98,7 @@ class Trainer:
     def _collect(self, number: int, clock: StepClock) -> list[Group]:
         """The step's prompts, sampled and scored."""
         train, rollout = self.config.train, self.config.rollout
-        cursor = PromptCursor(len(self.prompts), train.prompts_per_step, seed=train.seed, shuffle=self.config.data.shuffle)
-        prompts = [self.prompts[row] for row in cursor.batch(number)]
+        prompts = [self.prompts[row] for row in self.cursor.batch(number)]
         params = SamplingParams(max_tokens=rollout.max_completion_length, temperature=rollout.temperature)
         with clock.phase("sample"):
             rollouts = self.collector.sample(

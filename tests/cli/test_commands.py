@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +29,10 @@ def refusal(*words: str, stdin: bytes | None = None) -> str:
     return str(error)
 
 
-def a_run(path: Path, *, steps: int = 0, saved: bool = False) -> Path:
-    writer = RunWriter.create(path, config_toml="", manifest={})
+def a_run(path: Path, *, steps: int = 0, **manifest: Any) -> Path:
+    writer = RunWriter.create(path, config_toml="", manifest=manifest)
     for step in range(1, steps + 1):
         writer.log(step, {"reward": 1.0})
-    if saved:
-        (path / "checkpoints" / "step-000001").mkdir()
     writer.close()
     return path
 
@@ -48,15 +48,14 @@ class TestInterrupted:
         ("state", "words"),
         [
             (None, "Interrupted; nothing was trained yet."),
-            ({}, "Interrupted; nothing was trained yet."),
-            ({"steps": 2}, "cannot be resumed"),
-            ({"steps": 2, "saved": True}, "Interrupted. Go on with: heron resume "),
+            ({}, "Interrupted. Go on with: heron resume "),
+            ({"rewards_from_python": True}, "Interrupted. Go on with: heron.resume("),
         ],
     )
     def test_train_says_what_is_left(
         self, state: dict[str, Any] | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Prevents: a warm-up of a minute that ends in silence, and advice to resume a run that has nothing to resume from."""
+        """Prevents: a warm-up of a minute that ends in silence, and advice that the run then refuses."""
 
         def train(config: Any, path: Path) -> None:
             if state is not None:
@@ -67,10 +66,26 @@ class TestInterrupted:
         result = heron("train", "--run-dir", str(tmp_path / "run"))
         assert result.exit_code == 130 and words in result.stderr and len(result.stderr.splitlines()) == 1
 
+    @pytest.mark.parametrize("is_interrupted", [True, False])
+    def test_an_import_that_swallows_the_signal(self, is_interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: a traceback about a package that "cannot be imported" because Ctrl-C came while it was; or hiding a true one."""
+
+        def train(config: Any, path: Path) -> None:
+            with contextlib.suppress(KeyboardInterrupt):
+                if is_interrupted:
+                    signal.raise_signal(signal.SIGINT)
+            raise ModuleNotFoundError("half a package")
+
+        monkeypatch.setattr("heron.api.train_config", train)
+        before = signal.getsignal(signal.SIGINT)
+        result = heron("train", "--run-dir", str(tmp_path / "run"))
+        assert (result.exit_code == 130) == is_interrupted and isinstance(result.exception, ModuleNotFoundError) != is_interrupted
+        assert signal.getsignal(signal.SIGINT) is before
+
     def test_resume_can_be_resumed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents: silence where loading a resumed run is interrupted."""
         monkeypatch.setattr("heron.api.resume", ctrl_c)
-        result = heron("resume", str(a_run(tmp_path / "run", steps=1, saved=True)))
+        result = heron("resume", str(a_run(tmp_path / "run", steps=1)))
         assert result.exit_code == 130 and f"heron resume {tmp_path / 'run'}" in result.stderr
 
     def test_any_other_verb(self, monkeypatch: pytest.MonkeyPatch) -> None:

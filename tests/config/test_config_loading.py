@@ -216,3 +216,20 @@ def test_loading_changes_nothing_that_it_was_given():
     config_from_dict(whole, "test")
     assert override == {"train": {"seed": 3}, "rewards": {"functions": ["a"], "weights": []}}
     assert whole == {"recipe": "mine", "train": {"seed": 3}}
+
+
+def test_a_recipe_s_subset_goes_with_its_dataset(tmp_path):
+    """The subset of the hub's GSM8K would be asked of a local file that has none."""
+    assert load_config("gsm8k").data.subset == "main"
+    assert load_config("gsm8k", {"data": {"dataset": "my.jsonl"}}).data.subset is None
+    assert load_config("gsm8k", {"data": {"dataset": "openai/gsm8k"}}).data.subset == "main"
+    assert load_config("gsm8k", {"data": {"dataset": "mine", "subset": "b"}}, {"train": {"seed": 1}}).data.subset == "b"
+    assert load_config("gsm8k", {"data": {"dataset": "mine"}}, {"data": {"subset": "b"}}).data.subset == "b"
+    path = written(tmp_path, 'recipe = "gsm8k"\n[data]\nsubset = "socratic"\n')
+    assert load_config(path).data.subset == "socratic"
+    assert load_config(path, {"data": {"dataset": "fork/gsm8k"}}).data.subset == "socratic", "it was asked for by itself"
+
+
+def test_a_config_without_its_subset_is_read_back(tmp_path):
+    config = load_config("gsm8k", {"data": {"dataset": "my.jsonl"}})
+    assert load_config(written(tmp_path, to_toml(config))) == config

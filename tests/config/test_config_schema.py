@@ -3,12 +3,15 @@
 import ast
 import dataclasses
 import inspect
+import math
 import types
 
 import pytest
 
 from heron.config import Config, load_config, recipes, to_toml
 from heron.config.layer import field_types, read_layer, section_types
+from heron.config.schema import MOST_SEED
+from heron.errors import ConfigError
 from heron.types import Tags
 
 
@@ -72,3 +75,42 @@ def test_recipes_have_a_summary_and_a_file():
     for recipe in recipes():
         assert recipe.path.is_file()
         assert len(recipe.summary) > 20 and not recipe.summary.startswith("#")
+
+
+FLOATS = [
+    (section, key) for section in section_types() for key, wanted in field_types(section).items() if "float" in str(wanted)
+]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(("section", "key"), FLOATS)
+def test_every_number_must_be_finite(section, key, value):
+    """An infinite temperature or learning rate compares as a large one, and then spoils every weight."""
+    given = {"functions": ("a",), "weights": (value,)} if key == "weights" else {key: value}
+    with pytest.raises(ConfigError, match=rf"{section}\.{key} must be finite, but it is {value!r}"):
+        section_types()[section](**given)
+
+
+def test_settings_of_every_section_are_looked_at():
+    assert {section for section, _ in FLOATS} >= {"model", "rewards", "rollout", "objective", "train", "warmup"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("model.lora_alpha", 0), ("model.lora_alpha", -32),
+        ("warmup.learning_rate", 0.0), ("warmup.learning_rate", -1e-3),
+        ("train.seed", -1), ("train.seed", 2**31), ("train.seed", 2**63), ("warmup.seed", -1), ("warmup.seed", 2**64),
+    ],
+)
+def test_values_out_of_range_are_refused(setting, value):
+    """An adapter scaled by 0 never learns; a huge seed overflowed in the middle of a run."""
+    section, key = setting.split(".")
+    with pytest.raises(ConfigError, match=rf"{section}\.{key} must .*{value}"):
+        load_config("gsm8k", {section: {key: value}})
+
+
+def test_the_largest_seed_fits_into_the_generators():
+    """Steps, batches and rows draw with multiples of the run's seed."""
+    load_config("gsm8k", {"train": {"seed": MOST_SEED}})
+    assert MOST_SEED * 1_000_003 + 10**9 < 2**63

@@ -1,5 +1,7 @@
 """The order of rows depends on the seed and the step alone, and leaves nothing out."""
 
+import random
+
 import pytest
 
 from heron.data import PromptCursor
@@ -48,3 +50,16 @@ def test_the_order_does_not_change_between_versions():
 def test_no_rows_give_no_batches(num_rows, batch_size):
     with pytest.raises(DataError, match="A batch needs rows"):
         PromptCursor(num_rows, batch_size, seed=0, shuffle=True)
+
+
+def test_orders_are_drawn_once_an_epoch_and_kept_by_the_cursor_alone(monkeypatch):
+    """Prevents: rows shuffled anew for each row of a batch, and orders kept for the whole process."""
+    shuffled = []
+    shuffle = random.Random.shuffle
+    monkeypatch.setattr(random.Random, "shuffle", lambda self, rows: (shuffled.append(len(rows)), shuffle(self, rows)))
+    for expected in (3, 6):
+        cursor = PromptCursor(1003, 17, seed=3, shuffle=True)
+        assert len(set(drawn(cursor, steps=60))) == 1003 and len(drawn(cursor, steps=1)) == 17
+        assert len(shuffled) == expected, "two epochs, and the first one again"
+    assert cursor == PromptCursor(1003, 17, seed=3, shuffle=True), "what is kept is no part of its value"
+    assert hash(cursor) == hash(PromptCursor(1003, 17, seed=3, shuffle=True))

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from heron import data
-from heron.config import DataConfig
-from heron.errors import DataError, MissingExtra
+from heron.config import DataConfig, load_config
+from heron.errors import ConfigError, DataError, MissingExtra
 from heron.types import Tags
 
 
@@ -63,9 +63,8 @@ def test_a_small_test_split_is_used_whole(gsm8k):
     assert len(load(dataset=gsm8k, eval_size=1000).heldout) == 12
 
 
-def test_a_subset_is_a_folder_where_there_is_one(tmp_path, gsm8k):
-    """A recipe's subset of the hub dataset must not keep a plain local copy from being used."""
-    assert load(dataset=gsm8k, subset="main") == load(dataset=gsm8k)
+def test_a_subset_is_a_folder_in_the_folder(tmp_path, gsm8k):
+    """Prevents: the folder's own files read in place of the subset's."""
     written(tmp_path, "gsm8k/socratic/train.jsonl", rows(50, 7))
     assert load(dataset=gsm8k, subset="socratic", eval_size=0).train[0].question == "What is 50 + 1?"
 
@@ -253,3 +252,75 @@ def test_a_hub_id_without_the_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"openai/gsm8k.*heron-rl\[hub\]"):
         load(dataset="openai/gsm8k")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"split": "validation"}, "data.split is 'validation', but arithmetic is generated"),
+        ({"subset": "main"}, "data.subset is 'main', but arithmetic is generated"),
+        ({"prompt_column": "task"}, "data.prompt_column is 'task', but arithmetic is generated"),
+        ({"answer_column": "gold", "eval_dataset": "arithmetic"}, "data.answer_column is 'gold', but arithmetic is generated"),
+        ({"eval_split": "dev"}, "data.eval_split is 'dev', but arithmetic is not divided"),
+        ({"dataset": "{folder}/mine.jsonl", "split": "nonsense"}, "mine.jsonl is not divided into splits"),
+        ({"dataset": "{folder}/mine.jsonl", "eval_split": "dev"}, "mine.jsonl is not divided into splits"),
+        ({"dataset": "{folder}/mine.jsonl", "eval_dataset": "{folder}/mine.jsonl", "eval_split": "dev"}, "data.eval_split is 'dev'"),
+        ({"dataset": "{folder}/mine.jsonl", "eval_dataset": "arithmetic", "eval_split": "dev"}, "arithmetic is not divided"),
+        ({"dataset": "{folder}/mine.jsonl", "subset": "main"}, 'mine.jsonl is a single file, which has no subsets. Leave it out'),
+        ({"dataset": "{folder}/mine.jsonl", "digits": 4}, "data.digits is 4, but no problems are generated"),
+        ({"dataset": "{folder}/gsm8k", "eval_split": "tets"}, 'has no split "tets". Did you mean "test"?'),
+        ({"dataset": "{folder}/gsm8k", "eval_split": "dev"}, 'has no split "dev". It has test, train.'),
+        ({"dataset": "{folder}/gsm8k", "subset": "main"}, 'has no subset "main": no folder of that name'),
+        ({"dataset": "{folder}/parts", "subset": "socratik"}, 'Did you mean "socratic"?'),
+        ({"dataset": "{folder}/parts", "subset": "x"}, "Its subsets are main, socratic (data.subset)."),
+        ({"dataset": "{folder}/parts"}, "has no file that can be read. The kinds are"),
+        ({"dataset": "{folder}/parts"}, "Its subsets are main, socratic (data.subset)."),
+    ],
+)
+def test_a_setting_that_could_do_nothing_is_refused(tmp_path, gsm8k, settings, words):
+    """A misspelt or misplaced setting that is passed over trains or evaluates on other rows than were asked for."""
+    written(tmp_path, "mine.jsonl", rows(0, 30))
+    for subset in ("main", "socratic"):
+        written(tmp_path, f"parts/{subset}/train.jsonl", rows(0, 5))
+    with pytest.raises((ConfigError, DataError)) as error:
+        load(**{key: value.format(folder=tmp_path) if isinstance(value, str) else value for key, value in settings.items()})
+    assert words in str(error.value)
+
+
+def test_settings_that_some_rows_use_are_kept(tmp_path, gsm8k):
+    """Columns may be those of the held-out rows, and digits those of generated ones, in a run on other rows."""
+    task = written(tmp_path, "task.jsonl", [{"task": f"{n} + 1?", "gold": str(n + 1)} for n in range(5)])
+    loaded = load(eval_dataset=task, prompt_column="task", answer_column="gold", digits=2, limit=20)
+    assert loaded.heldout[0].answer == "1"
+    assert load(dataset=gsm8k, eval_dataset="arithmetic", digits=4).heldout[0].columns["left"] > 999
+    assert load(dataset=gsm8k, split="test", eval_split="train", eval_size=3).heldout[0].id == "train.jsonl:1"
+    assert load(dataset=gsm8k, split="test", eval_split="test", eval_size=2).train
+    assert load(dataset=gsm8k, eval_dataset=gsm8k, eval_split="train", split="test").heldout[0].id == "train.jsonl:1"
+
+
+def test_the_gsm8k_recipe_reads_local_copies(tmp_path, gsm8k):
+    """Its subset of the hub's dataset must keep nobody from training on files."""
+    written(tmp_path, "mine.jsonl", rows(0, 30))
+    for dataset, first in ((gsm8k, "train.jsonl:1"), (str(tmp_path / "mine.jsonl"), "mine.jsonl:"), ("arithmetic", "arithmetic:")):
+        config = load_config("gsm8k", {"data": {"dataset": dataset}})
+        loaded = data.load(config.data, config.tags, seed=0, eval_size=4)
+        assert loaded.train[0].id.startswith(first) and len(loaded.heldout) == 4
+
+
+def test_a_saved_dataset_has_no_subsets(tmp_path):
+    library = pytest.importorskip("datasets")
+    library.Dataset.from_list(rows(0, 10)).save_to_disk(str(tmp_path / "whole"))
+    with pytest.raises(ConfigError, match="saved dataset, which has no subsets"):
+        load(dataset=str(tmp_path / "whole"), subset="main")
+    with pytest.raises(ConfigError, match="not divided into splits"):
+        load(dataset=str(tmp_path / "whole"), split="dev")
+
+
+def test_dropped_counts_training_rows_alone(tmp_path):
+    """The count that the run shows: rows taken out of training, not those held out, whichever way they were."""
+    other = written(tmp_path, "other.jsonl", [*rows(0, 2), *rows(0, 2), *rows(500, 3)])
+    path = written(tmp_path, "mine.jsonl", [*rows(0, 10), *rows(0, 1)])
+    loaded = load(dataset=path, eval_dataset=other, eval_size=100)
+    assert (len(loaded.train), len(loaded.heldout), loaded.dropped) == (8, 7, 3)
+    assert load(dataset=path, eval_dataset=other, eval_size=100, limit=5).dropped == 2
+    assert load(dataset=path, eval_dataset=other, eval_size=0).dropped == 0

@@ -102,3 +102,14 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="is a file"):
         assemble(load_config("arithmetic"), tmp_path / "file")
+
+
+def test_threads_are_given_back(tiny_folder: Callable[[str], Path], place: Path) -> None:
+    """Prevents: a notebook that is slow ever after, since a run asked for one thread."""
+    import torch
+
+    torch.set_num_threads(2)
+    run = train(tiny_folder("qwen3"), train={"max_steps": 1, "prompts_per_step": 2, "num_threads": 1})
+    assert run.manifest["threads"] == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)

@@ -123,3 +123,21 @@ def test_dropout_stays_off_while_activations_are_recomputed(tmp_path: Path) -> N
     _, _, seen = heron_gradient(saving, groups, objective)
     for ours, theirs in zip(seen, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("vocabulary", [4, 13])
+def test_very_small_vocabulary(vocabulary: int) -> None:
+    """Prevents: a raw index error for a toy model with fewer tokens than the comparison uses."""
+    import transformers
+
+    from heron.kernels import attention
+    from heron.models.agreement import adopt_attention
+
+    attention.register()
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, bos_token_id=None,
+        eos_token_id=1, pad_token_id=0,
+    )
+    model = transformers.LlamaForCausalLM(config)
+    adopt_attention(model, "toy")
+    assert model.config._attn_implementation == attention.NAME

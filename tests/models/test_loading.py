@@ -17,6 +17,7 @@ from heron.config.schema import ModelConfig, ObjectiveConfig, TrainConfig
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.errors import ConfigError, ModelError, TemplateError
 from heron.models import load_policy
+from heron.models.loading import find_device, locate
 from heron.training.optimizer import make_optimizer
 from heron.types import Tags
 
@@ -31,6 +32,12 @@ def without_template(source: Path, target: Path) -> Path:
     settings.pop("chat_template", None)
     (target / "tokenizer_config.json").write_text(json.dumps(settings))
     return target
+
+
+def model_folder(path: Path) -> None:
+    """A folder that looks like a model's."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
 
 
 class TestDtypes:
@@ -132,6 +139,58 @@ class TestRefusals:
         with pytest.raises(ModelError, match="no model folder"):
             load_policy(ModelConfig(name=name, device="cpu"), TAGS)
         assert no_network == []
+
+    @pytest.mark.parametrize(
+        ("name", "suggestion"),
+        [("tinny", "tiny"), ("./tinny", "tiny"), ("tinny/", "tiny"), ("{folder}/tinny", "tiny"), ("embeded", "embedded")],
+    )
+    def test_misspelt_folder_makes_no_request(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str], name: str, suggestion: str
+    ) -> None:
+        """Prevents: a minute of retries at the hub for the name of a folder with a letter too many."""
+        model_folder(tmp_path / "tiny")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ModelError, match=f'Did you mean "{suggestion}"'):
+            load_policy(ModelConfig(name=name.format(folder=tmp_path), device="cpu"), TAGS)
+        assert no_network == []
+
+    def test_hub_ids_are_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: a model of the hub that cannot be named beside a folder that is called alike."""
+        model_folder(tmp_path / "owner" / "tiny")
+        (tmp_path / "gtp2").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert [locate(name) for name in ("owner/tinny", "gpt2", "embedded")] == ["owner/tinny", "gpt2", "embedded"]
+        assert locate("owner/tiny") == str(tmp_path / "owner" / "tiny")
+
+    def test_what_the_hub_refuses_may_have_been_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: an error about the hub alone, where a folder was meant."""
+        import transformers
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError("no such repository")
+
+        model_folder(tmp_path / "models" / "tiny")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+        with pytest.raises(ModelError, match=r"no such repository\nThere is no folder 'models/tinny' here either\. Did you mean \"tiny\""):
+            load_policy(ModelConfig(name="models/tinny", device="cpu"), TAGS)
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x", "", "meta", "CPU"])
+    def test_device_that_is_not_there(self, tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+        """Prevents: torch's own error, after the weights of a large model were loaded."""
+        import transformers
+
+        monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
+        with pytest.raises(ConfigError, match=rf"model\.device is '{device}', but the devices here are cpu"):
+            load_policy(ModelConfig(name=str(tiny_folder("qwen3")), device=device), TAGS)
+
+    def test_devices_that_are_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: `cuda:1` of two refused, and the third one of two accepted."""
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+        assert [str(find_device(name)) for name in ("cpu", "cuda", "cuda:0", "cuda:1")] == ["cpu", "cuda", "cuda:0", "cuda:1"]
+        with pytest.raises(ConfigError, match=r"the devices here are cpu, cuda, cuda:0, cuda:1\. "):
+            find_device("cuda:2")
 
     def test_home_folder_is_expanded(
         self, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str]

@@ -61,6 +61,57 @@ def test_what_is_no_score_is_refused(make_rollout, value) -> None:
         Rubric([bad], tags=TAGS).score([make_rollout("hello")])
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda numpy, torch: numpy.float32(0.5), 0.5),
+        (lambda numpy, torch: numpy.array(2.5), 2.5),
+        (lambda numpy, torch: numpy.int64(3), 3.0),
+        (lambda numpy, torch: torch.tensor(0.25), 0.25),
+        (lambda numpy, torch: torch.tensor(0.25, dtype=torch.bfloat16), 0.25),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_single_numbers_of_arrays_are_scores(make_rollout, make, expected) -> None:
+    """Prevents: a warning about overflow with each float32, and tensors that count in a batch but not in a row."""
+    value = make(pytest.importorskip("numpy"), pytest.importorskip("torch"))
+
+    def row_form(completion):
+        return value
+
+    def batch_form(completions):
+        return [value for _ in completions]
+
+    (scored,) = Rubric([row_form, batch_form], tags=TAGS).score([make_rollout("ab")])
+    assert dict(scored.rewards) == {"row_form": expected, "batch_form": expected}
+    assert {type(score) for score in scored.rewards.values()} == {float}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda numpy, torch: numpy.float32("nan"),
+        lambda numpy, torch: numpy.float32("inf"),
+        lambda numpy, torch: numpy.array(True),
+        lambda numpy, torch: numpy.bool_(True),
+        lambda numpy, torch: torch.tensor(float("nan")),
+        lambda numpy, torch: torch.tensor(True),
+        lambda numpy, torch: torch.tensor(1j),
+        lambda numpy, torch: torch.tensor([1.0]),
+        lambda numpy, torch: numpy.array("1"),
+    ],
+)
+def test_arrays_that_are_no_score_are_refused(make_rollout, make) -> None:
+    """Prevents: a truth value or NaN that passes because it came in a tensor."""
+    value = make(pytest.importorskip("numpy"), pytest.importorskip("torch"))
+
+    def bad(completion):
+        return value
+
+    with pytest.raises(RewardError, match=r"(?s)bad.*rows\.jsonl:1.*hello"):
+        Rubric([bad], tags=TAGS).score([make_rollout("hello")])
+
+
 @pytest.mark.parametrize("returned", [[1.0], [1.0, 2.0, 3.0], 1.0, "12", None, {0: 1.0, 1: 2.0}])
 def test_batch_of_wrong_length_or_shape_is_refused(make_rollout, returned) -> None:
     """Prevents: scores that slide to the neighbour, a broadcast number."""

@@ -134,14 +134,13 @@ def test_the_machine_report_never_shows_a_secret(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("status", "saved", "words"), [("failed", True, "heron resume"), ("failed", False, "--run-dir"), ("interrupted", True, "heron resume")]
+    ("status", "from_python", "words"),
+    [("failed", False, "heron resume"), ("interrupted", False, "heron resume"), ("interrupted", True, "heron.resume(")],
 )
-def test_a_run_that_ended_early_does_not_look_well(tmp_path: Path, status: str, saved: bool, words: str) -> None:
+def test_a_run_that_ended_early_does_not_look_well(tmp_path: Path, status: str, from_python: bool, words: str) -> None:
     """The doctor found nothing wrong with a run that had crashed."""
-    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={"rewards_from_python": from_python})
     writer.log(1, {"reward": 1.0, "loss": None})
-    if saved:
-        (tmp_path / "run" / "checkpoints" / "step-000001").mkdir()
     writer.finish(status, {"error": "RewardError: \x1b[2J" + "x" * 5000} if status == "failed" else {"error": "KeyboardInterrupt: "})
     first, *others = diagnose(Run(tmp_path / "run"))
     assert first.id == status and words in first.advice and "after 1 step:" in first.evidence

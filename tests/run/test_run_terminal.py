@@ -210,8 +210,6 @@ def ended(path: Path, status: str, **summary: Any) -> str:
     """What the report says of a run that ended after one step, on a narrow console."""
     writer = RunWriter.create(path, config_toml="", manifest={})
     writer.log(1, {"reward": 0.5})
-    if summary.pop("saved", False):
-        (path / "checkpoints" / "step-000001").mkdir()
     writer.finish(status, summary)
     out_console, out = console(width=30)
     print_report(Run(path), out_console)
@@ -225,8 +223,7 @@ def test_the_report_ends_with_what_to_do_next(tmp_path: Path) -> None:
     assert finished[-3:] == [
         f"The run is in {tmp_path}/my run. Next:", f"  heron chat {quoted} --compare start", f"  heron ui {tmp_path}",
     ]
-    assert ended(tmp_path / "half", "interrupted", saved=True).splitlines()[-1] == f"  heron resume {tmp_path}/half"
-    assert "heron resume" not in ended(tmp_path / "early", "interrupted"), "there is nothing to resume from"
+    assert ended(tmp_path / "half", "interrupted").splitlines()[-1] == f"  heron resume {tmp_path}/half"
 
 
 def test_the_report_says_why_a_run_failed(tmp_path: Path) -> None:
