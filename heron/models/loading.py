@@ -75,11 +75,19 @@ def _load_model(name: str, config: ModelConfig, device: torch.device) -> Any:
     model.to(device)
     _use_heron_attention(model, name)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(model)
         for module in model.modules():  # recomputation needs training mode, which must not switch dropout on: the sampler has none
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
     return model
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """Recompute activations in the backward pass. Newer releases of transformers renamed the switch and warn of the old name."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _use_heron_attention(model: Any, name: str) -> None:
