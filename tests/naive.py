@@ -107,7 +107,7 @@ def naive_gradient(
                 with wide.disable_adapter():
                     reference = naive_logprobs(wide, groups)
             else:
-                reference = naive_logprobs(in_float64(policy.reference_model), groups)
+                reference = naive_logprobs(in_float64(policy.reference.model), groups)
     fixed = [logp.detach() for logp in logprobs] if old is None else old
     naive_loss(logprobs, fixed, reference, groups, loss_type=objective.loss_type, objective=objective).backward()
     return {name: weight.grad for name, weight in wide.named_parameters() if weight.requires_grad and weight.grad is not None}

@@ -35,7 +35,7 @@ class Policy:
         self.tags = tags
         self.source = source
         self.version = version
-        self.reference_model: Any = None
+        self.reference: Policy | None = None
         self.is_lora = hasattr(model, "peft_config")
         self._causal = model.get_base_model() if self.is_lora else model
         self._decoder: nn.Module = self._causal.get_decoder()
@@ -128,10 +128,13 @@ class Policy:
             with self.model.disable_adapter():
                 hidden = self.hidden(token_ids, positions, plan)
             return self.logprobs(hidden[0, where], targets, temperature=temperature)[0]
-        assert self.reference_model is not None, "full fine-tuning with beta > 0 needs a frozen copy of the start"
-        reference = Policy(self.reference_model, self.tokenizer, tags=self.tags, source=self.source)
-        hidden = reference.hidden(token_ids, positions, plan)
-        return reference.logprobs(hidden[0, where], targets, temperature=temperature)[0]
+        assert self.reference is not None, "full fine-tuning with beta > 0 needs a frozen copy of the start"
+        hidden = self.reference.hidden(token_ids, positions, plan)
+        return self.reference.logprobs(hidden[0, where], targets, temperature=temperature)[0]
+
+    def set_reference(self, model: Any) -> None:
+        """Freeze `model`, the start of the run, and measure the KL from it. A LoRA policy needs none: it switches its adapter off."""
+        self.reference = Policy(model.requires_grad_(False), self.tokenizer, tags=self.tags, source=self.source)
 
     @staticmethod
     def _forward(decoder: nn.Module, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:

@@ -100,7 +100,7 @@ def _policy_at_start(config: Config, source: str) -> Policy:
     torch.manual_seed(config.train.seed)
     policy = load_policy(config.model, config.tags, source=source)
     if config.objective.beta > 0 and config.model.method == "full":
-        policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+        policy.set_reference(copy.deepcopy(policy.model))
     return policy
 
 
@@ -111,7 +111,7 @@ def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
     else:
         policy = load_policy(config.model, config.tags, source=checkpoint / "model")
         if config.objective.beta > 0:
-            policy.reference_model = load_policy(config.model, config.tags, source=start).model.requires_grad_(False)
+            policy.set_reference(load_policy(config.model, config.tags, source=start).model)
     policy.source = start
     return policy
 

@@ -7,6 +7,7 @@ which rollouts to train on, and when.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,7 +108,7 @@ def clip_and_step(optimizer: torch.optim.Optimizer, *, max_grad_norm: float) -> 
     """Clip the gradient, take the step, clear the gradient; returns the norm before clipping. Stops on a non-finite one."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(weights, max_grad_norm))
-    if not torch.isfinite(torch.tensor(norm)):
+    if not math.isfinite(norm):
         raise GuardStop(f"The gradient's norm is {norm}: this optimizer step was not taken. "
                         "Lower train.learning_rate, or look at the last rollouts for what made it.")
     optimizer.step()

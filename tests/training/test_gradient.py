@@ -33,7 +33,7 @@ def make_policy(tiny_folder: Callable[[str], Path]) -> Callable[..., Policy]:
         if method == "lora":
             stir_adapter(policy, scale=0.1)
         else:
-            policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+            policy.set_reference(copy.deepcopy(policy.model))
             nudge(policy, moved)
         return policy
 
@@ -97,7 +97,7 @@ def test_gradient_checkpointing_changes_nothing(tiny_folder: Callable[[str], Pat
         if method == "lora":
             stir_adapter(policy, scale=0.1)
         else:
-            policy.reference_model = copy.deepcopy(policy.model).requires_grad_(False)
+            policy.set_reference(copy.deepcopy(policy.model))
             nudge(policy, 0.03)
     plain, saving = policies
     saving.model.train()
@@ -151,7 +151,7 @@ def test_reference_of_full_training_is_a_frozen_copy(make_policy: Any) -> None:
     nudge(policy, 0.05)
     _, moved, _ = heron_gradient(policy, groups, ObjectiveConfig(beta=0.1))
     assert moved.kl / moved.tokens > 1e-3
-    assert all(weight.grad is None for weight in policy.reference_model.parameters())
+    assert all(weight.grad is None for weight in policy.reference.model.parameters())
 
 
 def test_loss_of_step_is_what_was_minimised(make_policy: Any) -> None:
@@ -159,7 +159,7 @@ def test_loss_of_step_is_what_was_minimised(make_policy: Any) -> None:
     policy, groups = make_policy(), ragged_groups(3)
     objective = ObjectiveConfig(loss_type="grpo", beta=0.1)
     _, stats, _ = heron_gradient(policy, groups, objective, budget=1)
-    wide, fixed = in_float64(policy.model), in_float64(policy.reference_model)
+    wide, fixed = in_float64(policy.model), in_float64(policy.reference.model)
     with torch.no_grad():
         logprobs = naive_logprobs(wide, groups)
         expected = naive_loss(logprobs, logprobs, naive_logprobs(fixed, groups), groups, loss_type="grpo", objective=objective)
