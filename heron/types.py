@@ -78,8 +78,8 @@ class Completion:
     finish_reason: FinishReason
     policy_version: int
     """Number of optimizer steps the sampling weights had seen."""
-    entropy: float = 0.0
-    """Mean entropy, over the tokens, of the distribution that was sampled, in nats. 0 for greedy decoding."""
+    entropies: tuple[float, ...] = ()
+    """Entropy of the distribution that each token was sampled from, in nats (0 for greedy decoding); empty if the engine has none."""
 
     @property
     def truncated(self) -> bool:

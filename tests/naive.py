@@ -1,138 +1,185 @@
 """The textbook in float64, for tests: what the gradient of an optimizer step should be, and what Heron says that it is.
 
-The naive side repeats the prompt for every row, pads on the right, holds the full logits, and writes the losses as loops over
-rows, as their papers do.
+The naive side repeats the prompt for every row, pads on the right, holds the full logits, and takes the losses of `naive_loss`, which
+are loops over rows. One pass of the model serves any number of objectives.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from naive_loss import Row, step_loss
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from heron.config.schema import ObjectiveConfig
+from heron.config.objective import ObjectiveConfig
 from heron.models import Policy
-from heron.training.batch import make_samples, pack
-from heron.training.update import UpdateStats, accumulate, merge
-from heron.types import Group
+from heron.training.batch import pack
+from heron.training.compiled import moves_without_advantage, objective_of
+from heron.training.measures import Measures
+from heron.training.samples import Weighing, make_samples, weighing_of
+from heron.training.update import Anchors, accumulate
+from heron.types import Group, Rollout
 
 MAX_LENGTH = 12
 TEMPERATURE = 0.8
+Gradient = dict[str, Tensor]
 
 
-class Norm64(nn.Module):
-    """RMSNorm without transformers' detour over float32."""
+class Wide(TorchFunctionMode):
+    """Casts to float32 give float64: so norms, softmax and rotary angles, which models compute in float32, are exact too."""
 
-    def __init__(self, norm: Any) -> None:
-        super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        function = Tensor.double if function is Tensor.float else function
+        wider = {name: _wider(value) for name, value in (kwargs or {}).items()}
+        return function(*map(_wider, args), **wider)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x / (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
+
+def _wider(argument: Any) -> Any:
+    return torch.float64 if argument is torch.float32 else argument
 
 
 def in_float64(model: Any) -> Any:
-    """A copy in float64 with transformers' own attention."""
+    """A copy in float64 with transformers' own attention, written out; `naive_forward` keeps it from narrowing on the way."""
     wide = copy.deepcopy(model).double()
-    (wide.get_base_model() if hasattr(wide, "peft_config") else wide).set_attn_implementation("sdpa")
-    for module in list(wide.modules()):
-        for name, child in module.named_children():
-            if type(child).__name__.endswith("RMSNorm"):
-                setattr(module, name, Norm64(child))
+    (wide.get_base_model() if hasattr(wide, "peft_config") else wide).set_attn_implementation("eager")
     return wide
 
 
-def naive_logprobs(model: Any, groups: Sequence[Group]) -> list[Tensor]:
-    """Log-probs of every completion token, row by row, from one right-padded batch and its full logits."""
-    rows = [(r.turns[0].prompt_ids, r.turns[0].completion.token_ids) for group in groups for r in group.rollouts]
-    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+def naive_forward(model: Any, groups: Sequence[Group]) -> list[tuple[Tensor, Tensor]]:
+    """Log-prob and entropy at every sampled token, row by row, from one right-padded batch and its full logits."""
+    rows = [_sequence(rollout) for group in groups for rollout in group.rollouts]
+    width = max(len(tokens) for tokens, _ in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.int64)
     mask = torch.zeros_like(ids)
-    for number, (prompt, answer) in enumerate(rows):
-        ids[number, : len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
-        mask[number, : len(prompt) + len(answer)] = 1
-    everything = (model(input_ids=ids, attention_mask=mask).logits / TEMPERATURE).log_softmax(-1)  # [rows, width, V]
+    for number, (tokens, _) in enumerate(rows):
+        ids[number, : len(tokens)] = torch.tensor(tokens)
+        mask[number, : len(tokens)] = 1
+    with Wide():
+        everything = (model(input_ids=ids, attention_mask=mask).logits / TEMPERATURE).log_softmax(-1)  # [rows, width, V]
     assert everything.dtype == torch.float64
-    return [
-        everything[number, len(prompt) - 1 : len(prompt) + len(answer) - 1].gather(-1, torch.tensor(answer)[:, None])[:, 0]
-        for number, (prompt, answer) in enumerate(rows)
-    ]
+    return [_at(everything[number], ids[number], torch.tensor(sampled)) for number, (_, sampled) in enumerate(rows)]
 
 
-def naive_loss(
-    logprobs: list[Tensor], old: list[Tensor], reference: list[Tensor] | None, groups: Sequence[Group], *,
-    loss_type: str, objective: ObjectiveConfig,
-) -> Tensor:
-    """The textbook: advantages from rewards, the clipped surrogate, k3, and the four ways to average."""
-    advantages = [(r.reward - fmean(rs)) / (stdev(rs) + 1e-4) for group in groups
-                  for rs in [[r.reward for r in group.rollouts]] for r in group.rollouts]
-    truncated = [r.truncated for group in groups for r in group.rollouts]
-    sums, lengths = [], []
-    for row, logp in enumerate(logprobs):  # [n_b]
-        if objective.mask_truncated_completions and truncated[row]:
-            sums.append(logp.sum() * 0)
-            lengths.append(0)
-            continue
-        ratio = torch.exp(logp - old[row])
-        high = objective.epsilon if objective.epsilon_high is None else objective.epsilon_high
-        clipped = torch.clamp(ratio, 1 - objective.epsilon, 1 + high)
-        capped = ratio if objective.delta is None else torch.clamp(ratio, max=objective.delta)
-        loss = -torch.min(capped * advantages[row], clipped * advantages[row])
-        if reference is not None:
-            gap = reference[row] - logp
-            loss = loss + objective.beta * (torch.exp(gap) - gap - 1)
-        sums.append(loss.sum())
-        lengths.append(len(logp))
-    if loss_type == "grpo":
-        return sum(total / max(n, 1) for total, n in zip(sums, lengths, strict=True)) / len(sums)
-    if loss_type in ("bnpo", "dapo"):
-        return sum(sums) / max(sum(lengths), 1)
-    return sum(sums) / (len(sums) * MAX_LENGTH)
+def _sequence(rollout: Rollout) -> tuple[list[int], list[int]]:
+    """All tokens of a rollout, and the places of those that were sampled."""
+    tokens: list[int] = []
+    sampled: list[int] = []
+    for turn in rollout.turns:
+        tokens += turn.prompt_ids
+        sampled += range(len(tokens), len(tokens) + len(turn.completion.token_ids))
+        tokens += turn.completion.token_ids
+    return tokens, sampled
 
 
-def naive_gradient(
-    policy: Policy, groups: Sequence[Group], objective: ObjectiveConfig, *, old: list[Tensor] | None = None
-) -> dict[str, Tensor]:
-    """Gradient by weight name."""
-    wide = in_float64(policy.model)
-    logprobs = naive_logprobs(wide, groups)
-    reference = None
-    if objective.beta > 0:
-        with torch.no_grad():
-            if policy.is_lora:
-                with wide.disable_adapter():
-                    reference = naive_logprobs(wide, groups)
-            else:
-                reference = naive_logprobs(in_float64(policy.reference.model), groups)
-    fixed = [logp.detach() for logp in logprobs] if old is None else old
-    naive_loss(logprobs, fixed, reference, groups, loss_type=objective.loss_type, objective=objective).backward()
-    return {name: weight.grad for name, weight in wide.named_parameters() if weight.requires_grad and weight.grad is not None}
+def _at(logp: Tensor, ids: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
+    logp = logp[sampled - 1]
+    return logp.gather(-1, ids[sampled][:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+
+def naive_logprobs(model: Any, groups: Sequence[Group]) -> list[Tensor]:
+    """Log-probs of every completion token, row by row."""
+    return [logp for logp, _ in naive_forward(model, groups)]
+
+
+class Textbook:
+    """A policy and its rollouts, forwarded once in float64; then the gradient of any objective."""
+
+    def __init__(self, policy: Policy, groups: Sequence[Group], *, old: Sequence[Tensor] | None = None) -> None:
+        wide = in_float64(policy.model)
+        self.groups = groups
+        self.weights = {name: weight for name, weight in wide.named_parameters() if weight.requires_grad}
+        self.seen = naive_forward(wide, groups)
+        self.old = [logp.detach() for logp, _ in self.seen] if old is None else list(old)
+        self.reference = _reference(policy, wide, groups)
+
+    def rows(self, objective: ObjectiveConfig, *, old_is_sampler: bool = False) -> list[Row]:
+        """What the losses of the textbook look at."""
+        rollouts = [rollout for group in self.groups for rollout in group.rollouts]
+        sampled = [_reported(rollout) for rollout in rollouts]
+        return [
+            Row(logp=logp, old=sampler if old_is_sampler else old, sampler=sampler, entropy=entropy, sampled_entropy=nats,
+                reference=reference if objective.beta > 0 else None, advantage=advantage, truncated=rollout.truncated)
+            for (logp, entropy), old, reference, (sampler, nats), advantage, rollout
+            in zip(self.seen, self.old, self.reference, sampled, naive_advantages(self.groups), rollouts, strict=True)
+        ]
+
+    def loss(self, objective: ObjectiveConfig, *, old_is_sampler: bool = False, entropy_coef: float | None = None) -> Tensor:
+        """Of the optimizer step, with gradient."""
+        rows = self.rows(objective, old_is_sampler=old_is_sampler)
+        return step_loss(rows, objective, max_length=MAX_LENGTH, entropy_coef=entropy_coef)
+
+    def gradient(self, objective: ObjectiveConfig, *, old_is_sampler: bool = False, entropy_coef: float | None = None) -> Gradient:
+        """By weight name."""
+        return self.gradient_of(self.loss(objective, old_is_sampler=old_is_sampler, entropy_coef=entropy_coef))
+
+    def gradient_of(self, loss: Tensor) -> Gradient:
+        """By weight name; weights that the loss does not reach have none."""
+        found = torch.autograd.grad(loss, list(self.weights.values()), retain_graph=True, allow_unused=True)
+        return {name: gradient for name, gradient in zip(self.weights, found, strict=True) if gradient is not None}
+
+
+def _reported(rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies as the sampler reported them; zeros where it reported no entropy."""
+    completions = [turn.completion for turn in rollout.turns]
+    logprobs = torch.tensor([value for each in completions for value in each.logprobs]).double()
+    entropies = torch.tensor([value for each in completions for value in each.entropies], dtype=torch.float64)
+    return logprobs, entropies if len(entropies) else torch.zeros_like(logprobs)
+
+
+@torch.no_grad()
+def _reference(policy: Policy, wide: Any, groups: Sequence[Group]) -> list[Tensor | None]:
+    """A new adapter switched off, or the frozen start; Nones where there is neither."""
+    if policy.is_lora:
+        with wide.disable_adapter():
+            return [*naive_logprobs(wide, groups)]
+    if policy.reference is None:
+        return [None for group in groups for _ in group.rollouts]
+    return [*naive_logprobs(in_float64(policy.reference.model), groups)]
+
+
+def naive_advantages(groups: Sequence[Group]) -> Iterator[float]:
+    """GRPO's z-score, row by row."""
+    for group in groups:
+        rewards = [rollout.reward for rollout in group.rollouts]
+        yield from ((reward - fmean(rewards)) / (stdev(rewards) + 1e-4) for reward in rewards)
 
 
 def heron_gradient(
     policy: Policy, groups: Sequence[Group], objective: ObjectiveConfig, *, budget: int = 40, old: list[Tensor] | None = None,
-    keep_all: bool | None = None,
-) -> tuple[dict[str, Tensor], UpdateStats, list[Tensor]]:
-    """Gradient by weight name, through the code that trains; also what it measured, and the log-probs by micro-batch."""
+    old_is_sampler: bool = False, keep_all: bool | None = None, entropy_coef: float | None = None, batch_tokens: int | None = None,
+) -> tuple[Gradient, Measures, list[Tensor]]:
+    """Gradient by weight name, through the code that trains; also what it measured, and the old log-probs by micro-batch."""
     policy.model.zero_grad(set_to_none=True)
-    samples = make_samples(
-        groups, loss_type=objective.loss_type, max_completion_length=MAX_LENGTH,
-        mask_truncated=objective.mask_truncated_completions, keep_all=objective.beta > 0 if keep_all is None else keep_all,
-    )
+    compiled = objective_of(objective)
+    samples = make_samples(groups, weighing(objective, keep_all=keep_all), batch_tokens=batch_tokens)
     batches = pack(samples, budget=budget, device=policy.device)
     passes = [
-        accumulate(policy, batch, objective, temperature=TEMPERATURE, old_logprobs=None if old is None else old[number])
+        accumulate(
+            policy, batch, compiled, temperature=TEMPERATURE, anchors=None if old is None else Anchors(old=old[number]),
+            is_on_policy=old is None and not old_is_sampler,
+            entropy_coef=objective.entropy_coef if entropy_coef is None else entropy_coef,
+        )
         for number, batch in enumerate(batches)
     ]
     gradient = {name: weight.grad for name, weight in policy.trainable() if weight.grad is not None}
-    return gradient, merge([stats for stats, _ in passes]), [seen for _, seen in passes]
+    return gradient, Measures.merged([measured for measured, _ in passes]), [anchors.old for _, anchors in passes]
 
 
-def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+def weighing(objective: ObjectiveConfig, *, keep_all: bool | None = None) -> Weighing:
+    """How the trainer would count, with `MAX_LENGTH`; `keep_all` forwards rollouts without advantage or leaves them out."""
+    compiled = objective_of(objective)
+    moves = moves_without_advantage(compiled)
+    made = weighing_of(objective, scheme=compiled.loss.weights, max_completion_length=MAX_LENGTH, moves_without_advantage=moves)
+    return made if keep_all is None else replace(made, keep_all=keep_all)
+
+
+def difference(ours: Gradient, theirs: Gradient) -> float:
     """Norm of the difference over the norm of the reference, all weights together."""
     assert ours.keys() == theirs.keys()
     gaps = torch.stack([(ours[name].double() - theirs[name].double()).norm() for name in theirs])

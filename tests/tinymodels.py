@@ -5,12 +5,15 @@ Weights are drawn wide, so that every token depends on what it attends to and gr
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from heron.config.schema import ModelConfig
 from heron.models import Policy, load_policy
@@ -26,6 +29,16 @@ KINDS = {
     "untied": ("Llama", {"tie_word_embeddings": False}),
     "mistral-window": ("Mistral", {"sliding_window": 7}),
     "qwen2-window": ("Qwen2", {"sliding_window": 7, "use_sliding_window": True, "max_window_layers": 1}),
+    "gemma2": ("Gemma2", {
+        "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 7, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 4.0,
+    }),
+    "gemma3": ("Gemma3", {"head_dim": 8, "sliding_window": 7, "sliding_window_pattern": 2, "final_logit_softcapping": 4.0}),
+    "gemma2": ("Gemma2", {
+        "head_dim": 8, "sliding_window": 7, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0, "query_pre_attn_scalar": 8,
+    }),
+    "cohere": ("Cohere", {"logit_scale": 0.4}),
+    "cohere2": ("Cohere2", {"logit_scale": 0.4, "head_dim": 8, "sliding_window": 7}),
+    "granite": ("Granite", {"logits_scaling": 2.0, "residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3}),
 }
 """Families by name. `qwen2-window` has a first layer with full attention and a second one with a window."""
 
@@ -42,7 +55,8 @@ def save_tiny(kind: str, folder: Path, *, seed: int = 0, dtype: torch.dtype = to
         "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = getattr(transformers, f"{family}Config")(**wanted | extra | settings)
+    make_config = getattr(transformers, f"{family}TextConfig", None) or getattr(transformers, f"{family}Config")
+    config = make_config(**wanted | extra | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, f"{family}ForCausalLM")(config)
@@ -84,6 +98,51 @@ def completion(token_ids: Sequence[int], *, truncated: bool = False, logprobs: S
     )
 
 
+def as_sampled(groups: Sequence[Group], logprobs: Sequence[Tensor], *, gap: float, seed: int = 0) -> list[Group]:
+    """The groups as if an engine had sampled them with `logprobs` (by row), off by about `gap`; entropies are drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = iter(logprobs)
+
+    def sampled(rollout: Rollout) -> Rollout:
+        exact = next(rows).detach().float()
+        drift = torch.randn((), generator=generator) + torch.randn(exact.shape, generator=generator)  # of the row, and of its tokens
+        reported = iter((exact + gap * drift).clamp(max=0.0).tolist())
+        nats = iter((torch.rand(exact.shape, generator=generator) * 3).tolist())
+        return replace(rollout, turns=tuple(turn_of(turn, reported, nats) for turn in rollout.turns))
+
+    def turn_of(turn: Turn, reported: Iterator[float], nats: Iterator[float]) -> Turn:
+        count = len(turn.completion.token_ids)
+        answer = replace(
+            turn.completion, logprobs=tuple(itertools.islice(reported, count)), entropies=tuple(itertools.islice(nats, count))
+        )
+        return replace(turn, completion=answer)
+
+    return [replace(group, rollouts=tuple(map(sampled, group.rollouts))) for group in groups]
+
+
+def with_shared_beginnings(groups: Sequence[Group], length: int = 3) -> list[Group]:
+    """The groups with siblings that begin alike; every second one is wholly what another begins with."""
+
+    def said(group: Group, number: int, rollout: Rollout) -> Rollout:
+        first = group.rollouts[0].completion_ids
+        own = rollout.turns[0].completion
+        tokens = first[: len(own.token_ids)] if number % 2 else (*first[:length], *own.token_ids[length:])[: len(own.token_ids)]
+        return replace(rollout, turns=(replace(rollout.turns[0], completion=replace(own, token_ids=tokens)),))
+
+    return [replace(group, rollouts=tuple(said(group, *pair) for pair in enumerate(group.rollouts))) for group in groups]
+
+
+def with_second_turns(groups: Sequence[Group], seed: int = 0) -> list[Group]:
+    """The groups after an environment has replied to every second rollout, and been answered."""
+    draw = random.Random(seed)
+
+    def answered(number: int, rollout: Rollout) -> Rollout:
+        more = Turn(prompt_ids=random_ids(draw, draw.randint(1, 4)), completion=completion(random_ids(draw, draw.randint(1, 5))))
+        return replace(rollout, turns=(*rollout.turns, more)) if number % 2 else rollout
+
+    return [replace(group, rollouts=tuple(answered(*pair) for pair in enumerate(group.rollouts))) for group in groups]
+
+
 def ragged_groups(
     seed: int, *, shape: Sequence[int] = (4, 3, 2), scale: str = "group", flat: Sequence[int] = (),
     truncated: float = 0.3,
@@ -94,7 +153,7 @@ def ragged_groups(
         [1.0] * siblings if number in flat else [draw.choice((0.0, 0.5, 1.0, 3.0)) + 0.01 * k for k in range(siblings)]
         for number, siblings in enumerate(shape)
     ]
-    values = advantages(rewards, scale=scale)
+    values = advantages(rewards, scale_rewards=scale)
     groups = []
     for number, siblings in enumerate(shape):
         row = prompt(number)

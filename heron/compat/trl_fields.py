@@ -16,8 +16,12 @@ DIRECT: Mapping[str, str] = {
     "epsilon": "objective.epsilon",
     "epsilon_high": "objective.epsilon_high",
     "delta": "objective.delta",
-    "mask_truncated_completions": "objective.mask_truncated_completions",
-    "num_iterations": "objective.num_iterations",
+    **{name: f"objective.{name}" for name in (
+        "mask_truncated_completions", "num_iterations", "importance_sampling_level", "top_entropy_quantile", "entropy_coef",
+        "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target",
+        "off_policy_mask_threshold", "sapo_temperature_pos", "sapo_temperature_neg",
+        "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg",
+    )},
     "learning_rate": "train.learning_rate",
     "weight_decay": "train.weight_decay",
     "adam_beta1": "train.adam_beta1",
@@ -82,27 +86,10 @@ ABSENT: Mapping[str, Absent] = dict([
         "top_k": (0, None, -1), "min_p": (None, 0.0), "repetition_penalty": (1.0, 1), "generation_kwargs": (None, {}),
         "vllm_structured_outputs_regex": None, "vllm_guided_decoding_regex": None, "vllm_sampling_params": None,
     }),
-    *_absent("The ratio is per token.", {"importance_sampling_level": "token"}),
-    *_absent("Rewards are summed by weight, then compared within the group.", {
-        "multi_objective_aggregation": "sum_then_normalize",
-    }),
     *_absent("The reference is the start of the run, and stays it.", {"sync_ref_model": False}),
     *_absent("The reference is the start of the run, and stays it.", {
         "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512,
     }, switch="sync_ref_model"),
-    *_absent("The loss has no entropy term and no entropy mask.", {
-        "top_entropy_quantile": (1.0, 1), "entropy_coef": (0.0, 0), "use_adaptive_entropy": False,
-    }),
-    *_absent("The loss has no entropy term.", {
-        "entropy_coef_min": 0.0, "entropy_coef_max": 1.0, "entropy_coef_delta": 0.005, "entropy_target": 0.2,
-    }, switch="use_adaptive_entropy"),
-    *_absent("Only with the losses sapo and vespo, which are not there.", {
-        "sapo_temperature_neg": 1.05, "sapo_temperature_pos": (1.0, 1), "vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0,
-        "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0,
-    }, is_harmless=True),
-    *_absent("Rollouts are on-policy and sampled by the trained weights: there is nothing to mask.", {
-        "off_policy_mask_threshold": None,
-    }),
     *_absent("Tools are not called.", {"max_tool_calling_iterations": None}),
     *_absent("The trained model samples by itself: no second engine, no second copy of the weights.", {
         "use_vllm": False, "use_transformers_paged": False, "use_transformers_continuous_batching": False,

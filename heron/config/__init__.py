@@ -1,17 +1,16 @@
 """Settings of a run: the schema, and how recipe, file and command line are laid over one another."""
 
 from heron.config.loading import config_from_dict, load_config, to_toml
+from heron.config.objective import ADVANTAGE_ESTIMATORS, LOSS_TYPES, ObjectiveConfig
 from heron.config.overrides import parse_overrides
 from heron.config.recipe import Recipe, recipes
 from heron.config.schema import (
     DTYPES,
     EMBEDDED,
-    LOSS_TYPES,
     Config,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
-    ObjectiveConfig,
     RewardsConfig,
     RolloutConfig,
     TrainConfig,
@@ -19,6 +18,7 @@ from heron.config.schema import (
 )
 
 __all__ = [
+    "ADVANTAGE_ESTIMATORS",
     "Config",
     "DTYPES",
     "DataConfig",

@@ -6,44 +6,18 @@ own ranges when it is made, so a config that exists is a config that can be run.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from heron.errors import ConfigError, did_you_mean
+from heron.config.checks import check_finite, check_seed, one_of, require
+from heron.config.objective import ObjectiveConfig
+from heron.errors import ConfigError
 from heron.types import Tags
 
 EMBEDDED = "embedded"
 """The model name that means: build and warm up the small default model, no download."""
 
-LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo")
 DTYPES = ("auto", "float32", "bfloat16")
-MOST_SEED = 2**31 - 1
-"""Seeds of steps are made from the run's by a multiplication, whose product must fit into the generators' 63 bits."""
-
-
-def _require(claim: bool, what: str, given: object, fix: str) -> None:
-    if not claim:
-        raise ConfigError(f"{what}, but it is {given!r}. {fix}")
-
-
-def _one_of(name: str, given: str, choices: Sequence[str]) -> None:
-    if given not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, but it is {given!r}.{did_you_mean(given, choices)}")
-
-
-def _check_finite(name: str, section: Any) -> None:
-    """No setting of the section is infinite or NaN: such a value passes comparisons, or spoils a run without a word."""
-    for setting in fields(section):
-        value = getattr(section, setting.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            is_finite = not isinstance(number, float) or math.isfinite(number)
-            _require(is_finite, f"{name}.{setting.name} must be finite", number, "Give an ordinary number.")
-
-
-def _check_seed(name: str, seed: int) -> None:
-    _require(0 <= seed <= MOST_SEED, f"{name} must lie between 0 and {MOST_SEED}", seed, "Any seed is as good as another.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +48,13 @@ class ModelConfig:
     """Recompute activations in the backward pass: about 30 % slower, far less memory."""
 
     def __post_init__(self) -> None:
-        _check_finite("model", self)
-        _one_of("model.method", self.method, ("full", "lora"))
-        _one_of("model.dtype", self.dtype, DTYPES)
-        _require(self.lora_rank >= 1, "model.lora_rank must be at least 1", self.lora_rank, "16 is a common choice.")
-        _require(self.lora_alpha >= 1, "model.lora_alpha must be at least 1", self.lora_alpha,
+        check_finite("model", self)
+        one_of("model.method", self.method, ("full", "lora"))
+        one_of("model.dtype", self.dtype, DTYPES)
+        require(self.lora_rank >= 1, "model.lora_rank must be at least 1", self.lora_rank, "16 is a common choice.")
+        require(self.lora_alpha >= 1, "model.lora_alpha must be at least 1", self.lora_alpha,
                  "At 0 the adapter does nothing; lora_rank or twice lora_rank is common.")
-        _require(self.lora_dropout == 0.0, "model.lora_dropout must be 0", self.lora_dropout,
+        require(self.lora_dropout == 0.0, "model.lora_dropout must be 0", self.lora_dropout,
                  "With dropout the trainer's log-probs differ from the sampler's, so the ratio would not start at 1.")
 
 
@@ -113,9 +87,9 @@ class DataConfig:
     """Generated arithmetic: digits of each number. Like the other settings of this section, an error where it could do nothing."""
 
     def __post_init__(self) -> None:
-        _check_finite("data", self)
-        _require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
-        _require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
+        check_finite("data", self)
+        require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
+        require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +102,7 @@ class RewardsConfig:
     """One weight per function. Empty: all 1. Weight 0 logs a function without training on it."""
 
     def __post_init__(self) -> None:
-        _check_finite("rewards", self)
+        check_finite("rewards", self)
         if self.weights and len(self.weights) != len(self.functions):
             raise ConfigError(
                 f"rewards.weights has {len(self.weights)} values for {len(self.functions)} rewards.functions. "
@@ -152,49 +126,15 @@ class RolloutConfig:
     """Most completions that are sampled at once."""
 
     def __post_init__(self) -> None:
-        _check_finite("rollout", self)
-        _require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
+        check_finite("rollout", self)
+        require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
                  "An answer alone has no group to be better than; 8 is a common choice.")
-        _require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
-        _require(self.temperature > 0, "rollout.temperature must be above 0", self.temperature,
+        require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
+        require(self.temperature > 0, "rollout.temperature must be above 0", self.temperature,
                  "At 0 all siblings are equal and nothing can be learnt; 1.0 is the default.")
-        _require(self.top_p == 1.0, "rollout.top_p must be 1 while training", self.top_p,
+        require(self.top_p == 1.0, "rollout.top_p must be 1 while training", self.top_p,
                  "Filtering changes the sampled distribution but not the one in the loss; use rollout.temperature instead.")
-        _require(self.max_concurrent >= 1, "rollout.max_concurrent must be at least 1", self.max_concurrent, "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveConfig:
-    """What is optimised. Formulas and papers: `docs/objective.md`."""
-
-    loss_type: str = "dapo"
-    """How tokens are weighted: `grpo` (mean of row means), `dapo` and `bnpo` (mean over tokens), `dr_grpo` (constant)."""
-    scale_rewards: str = "group"
-    """Advantages are divided by the std of the `group`, of the whole `batch`, or by nothing (`none`)."""
-    epsilon: float = 0.2
-    """The ratio is clipped below at 1 - epsilon."""
-    epsilon_high: float | None = None
-    """The ratio is clipped above at 1 + epsilon_high. None: the same as epsilon; DAPO uses 0.28."""
-    delta: float | None = None
-    """Upper bound on the ratio where the advantage is negative (two-sided clipping); must exceed 1 + epsilon_high."""
-    beta: float = 0.0
-    """Weight of the k3 KL to the reference (the start). 0: no reference is computed."""
-    mask_truncated_completions: bool = False
-    """Leave truncated completions out of the loss (their reward still counts in the group's mean)."""
-    num_iterations: int = 1
-    """Optimizer steps on one batch of rollouts."""
-
-    def __post_init__(self) -> None:
-        _check_finite("objective", self)
-        _one_of("objective.loss_type", self.loss_type, LOSS_TYPES)
-        _one_of("objective.scale_rewards", self.scale_rewards, ("group", "batch", "none"))
-        _require(0 < self.epsilon < 1, "objective.epsilon must lie between 0 and 1", self.epsilon, "0.2 is the default.")
-        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        _require(high > 0, "objective.epsilon_high must be above 0", high, "0.28 is DAPO's choice.")
-        _require(self.delta is None or self.delta > 1 + high, "objective.delta must exceed 1 + epsilon_high", self.delta,
-                 f"Choose more than {1 + high:g}, or leave it out.")
-        _require(self.beta >= 0, "objective.beta must not be negative", self.beta, "0 switches the KL off.")
-        _require(self.num_iterations >= 1, "objective.num_iterations must be at least 1", self.num_iterations, "")
+        require(self.max_concurrent >= 1, "rollout.max_concurrent must be at least 1", self.max_concurrent, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,17 +171,17 @@ class TrainConfig:
     """Decides everything that is drawn: prompts, samples, new weights."""
 
     def __post_init__(self) -> None:
-        _check_finite("train", self)
-        _one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
+        check_finite("train", self)
+        one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
-            _require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
+            require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
         for name in ("warmup_steps", "weight_decay", "save_steps", "num_threads"):
-            _require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
+            require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
         for name in ("learning_rate", "max_grad_norm"):
-            _require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")
+            require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")
         for name in ("adam_beta1", "adam_beta2"):
-            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")
-        _check_seed("train.seed", self.seed)
+            require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")
+        check_seed("train.seed", self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,9 +200,9 @@ class EvaluationConfig:
     """Questions shown side by side, before and after."""
 
     def __post_init__(self) -> None:
-        _check_finite("evaluation", self)
+        check_finite("evaluation", self)
         for name in ("size", "samples", "steps", "show"):
-            _require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative", getattr(self, name), "")
+            require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative", getattr(self, name), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,13 +227,13 @@ class WarmupConfig:
     """Decides the weights that it begins with and the demonstrations."""
 
     def __post_init__(self) -> None:
-        _check_finite("warmup", self)
+        check_finite("warmup", self)
         for name in ("steps", "demonstrations", "batch_size"):
-            _require(getattr(self, name) >= 1, f"warmup.{name} must be at least 1", getattr(self, name), "")
+            require(getattr(self, name) >= 1, f"warmup.{name} must be at least 1", getattr(self, name), "")
         for name in ("forget_carry", "skip_working", "break_format"):
-            _require(0 <= getattr(self, name) <= 1, f"warmup.{name} must be a probability", getattr(self, name), "")
-        _require(self.learning_rate > 0, "warmup.learning_rate must be above 0", self.learning_rate, "1.2e-3 is the default.")
-        _check_seed("warmup.seed", self.seed)
+            require(0 <= getattr(self, name) <= 1, f"warmup.{name} must be a probability", getattr(self, name), "")
+        require(self.learning_rate > 0, "warmup.learning_rate must be above 0", self.learning_rate, "1.2e-3 is the default.")
+        check_seed("warmup.seed", self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +260,14 @@ class Config:
     """Held-out problems, measured before and after."""
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     """Supervised start of the embedded model."""
+
+    def __post_init__(self) -> None:
+        steps, prompts = self.objective.num_minibatches, self.train.prompts_per_step
+        require(prompts % steps == 0, f"objective.num_minibatches must divide train.prompts_per_step = {prompts}", steps,
+                "Every optimizer step of a pass trains on as many prompts.")
+        rows, size = prompts // steps * self.rollout.num_generations, self.objective.rows_per_micro_batch
+        require(size is None or rows % size == 0, f"objective.rows_per_micro_batch must divide the {rows} rollouts of an optimizer step",
+                size, "TRL asks for the same.")
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, None left out: what is written to a run's `config.toml`."""

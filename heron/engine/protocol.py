@@ -44,6 +44,9 @@ class Request:
 class Engine(Protocol):
     """Samples completions from a policy."""
 
+    exact_logprobs: bool
+    """The log-probs that it reports are the trainer's own (up to rounding): one model, one code."""
+
     def generate(
         self, requests: Sequence[Request], params: SamplingParams, *, on_progress: Callable[[int, int], None] | None = None
     ) -> list[list[Completion]]:

@@ -12,6 +12,8 @@ from heron.types import Completion, FinishReason
 class ScriptedEngine:
     """Answers request by request from `script(prompt_ids, sibling) -> token ids`; the last token counts as the end token."""
 
+    exact_logprobs = False
+
     def __init__(self, script: Callable[[tuple[int, ...], int], Sequence[int]]) -> None:
         self.script = script
         self.requests: list[Request] = []

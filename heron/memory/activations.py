@@ -9,8 +9,8 @@ width, A = heads x head_dim, K = key heads x head_dim, e bytes of an activation)
               on a 16-bit base that is a copy for every adapted layer, on a float32 one none
     adapter   4 rank per adapted layer
     MLP       3 e F: the gate before and after its activation, and up
-    attention e (2 A + 2 K) + 4 heads for queries, keys, values, output and the logsumexp, per *attended* token: a prompt
-              that was packed once is read, and gathered, by each of its siblings
+    attention e (2 A + 2 K) + 4 heads for queries, keys, values, output and the logsumexp; a prompt that siblings share counts once. The
+              output is what the linear layer behind it reads: where that keeps its input too, it is one tensor
 
 For Llama-3.1-8B in bfloat16, full fine-tuning, that is 49 D a token and layer, of which the MLP is 28 D.
 """
@@ -29,7 +29,7 @@ _READERS = {
 }
 
 
-def saved_per_layer(shape: Shape, element: int, *, rank: int | None, targets: Collection[str] = (), attended: float = 1.0) -> float:
+def saved_per_layer(shape: Shape, element: int, *, rank: int | None, targets: Collection[str] = ()) -> float:
     """Bytes that autograd keeps of one layer, per packed token.
 
     Args:
@@ -37,14 +37,14 @@ def saved_per_layer(shape: Shape, element: int, *, rank: int | None, targets: Co
         element: bytes of an activation: 2 for 16 bits, 4 for float32.
         rank: of the LoRA adapter; None trains every weight.
         targets: names of the adapted linear layers.
-        attended: tokens that attention gathers, per packed token; above 1 where siblings share a prompt.
     """
     D, A, K = shape.hidden, shape.query_width, shape.key_width
     norm = 4 + (element if rank is None else 0)
     norms = shape.norms * (norm * D + 4)
     if shape.qk_norm:
         norms += norm * (A + K) + 4 * (shape.heads + shape.kv_heads)
-    attention = attended * (element * (2 * A + 2 * K) + 4 * shape.heads)
+    keeps_output = rank is None or (element == 4 and "o_proj" in targets)
+    attention = element * ((1 if keeps_output else 2) * A + 2 * K) + 4 * shape.heads
     adapters = 0 if rank is None else 4 * rank * len(targets)
     return norms + attention + 3 * element * shape.intermediate + _linear_inputs(shape, element, rank, targets) + adapters
 

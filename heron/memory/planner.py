@@ -21,7 +21,7 @@ ALWAYS, SAMPLING, EVALUATION, TRAINING = "always", "sampling", "evaluation", "tr
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LIVE_LOGITS = 6  # float32 [B, V] tensors alive at once in `kernels.sampling.sample`
-_LIVE_CHUNKS = 3  # float32 copies of a chunk alive at once in the backward pass of `kernels.logprobs`, besides a 16-bit one
+CPU_TILE_BYTES, CUDA_TILE_BYTES = 8 * 2**20, 32 * 2**20  # of `kernels.logprobs_tiles`, which cannot be imported without torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Plan:
 
 
 def plan(
-    config: Config, model: Mapping[str, Any], *, prompt_tokens: int, bytes_per_weight: float | None = None, chunk_bytes: int = 64 * 2**20
+    config: Config, model: Mapping[str, Any], *, prompt_tokens: int, bytes_per_weight: float | None = None, tile_bytes: int | None = None
 ) -> Plan:
     """What a run will need.
 
@@ -97,11 +97,13 @@ def plan(
         model: the model's config.json; of a multimodal model, its `text_config`.
         prompt_tokens: length of the longest prompt.
         bytes_per_weight: mean over all weights, where it is not that of `model.dtype` (0.6, say, for 4-bit weights).
-        chunk_bytes: budget for one chunk of float32 logits; the default is that of `heron.kernels.logprobs`.
+        tile_bytes: budget for one tile of float32 logits; None takes that of `heron.kernels.logprobs` on a GPU, or on the CPU if
+            `model.device` is "cpu".
     """
     if prompt_tokens < 1:
         raise ConfigError(f"prompt_tokens must be at least 1, but it is {prompt_tokens}. Give the length of the longest prompt.")
-    job = _Job(config, read_shape(model), prompt_tokens, *_widths(config, model, bytes_per_weight), chunk_bytes)
+    tile_bytes = tile_bytes or (CPU_TILE_BYTES if config.model.device == "cpu" else CUDA_TILE_BYTES)
+    job = _Job(config, read_shape(model), prompt_tokens, *_widths(config, model, bytes_per_weight), tile_bytes)
     return Plan(
         rows=(*job.resident(), *job.sampling(), *job.evaluation(), *job.training()),
         parameters=job.shape.parameters,
@@ -138,7 +140,7 @@ class _Job:
     prompt_tokens: int
     element: int  # bytes of an activation
     weight: float  # bytes of a model weight
-    chunk_bytes: int
+    tile_bytes: int
 
     @property
     def is_lora(self) -> bool:
@@ -196,19 +198,25 @@ class _Job:
         ]
 
     def _work(self, tokens: int) -> list[tuple[float, str]]:
-        """What comes and goes in a pass, one after the other: the reference, a chunk of logits, the backward pass of a layer."""
+        """What comes and goes in a pass, one after the other: the reference, a tile of logits, the backward pass of a layer."""
         shape, model = self.shape, self.config.model
-        entries = min(max(self.chunk_bytes // 4, shape.vocabulary), round(tokens * self._trained()) * shape.vocabulary)
-        logits = entries * (4 * _LIVE_CHUNKS + (self.element if self.element < 4 else 0))
         head = 0 if self.is_lora else 4 * shape.embedding
-        note = f"{_LIVE_CHUNKS} float32 copies of a {in_gib(4 * entries)} chunk of logits{', and the gradient of the head' if head else ''}"
         recomputed = self._layer() if model.gradient_checkpointing else 0.0
         kept_head = head if shape.is_tied else 0  # it waits for the embedding's gradient, to which it is added
         backward = tokens * (recomputed + gradients_per_layer(shape, self.element)) + kept_head
-        work = [(logits + head, note), (backward, f"one layer's backward pass over {tokens:,} tokens")]
+        work = [
+            (self._tile(tokens) + head, f"a tile of logits{', and the gradient of the head' if head else ''}"),
+            (backward, f"one layer's backward pass over {tokens:,} tokens"),
+        ]
         if self.config.objective.beta > 0:
             work.append((tokens * running_layer(shape, self.element), f"one layer of the reference over {tokens:,} tokens"))
         return work
+
+    def _tile(self, tokens: int) -> float:
+        """A tile of float32 logits `[c, v]`, its copy in the head's dtype, and the sums `[c, D]` and `[v, D]` beside it."""
+        cells = min(self.tile_bytes // 4, round(tokens * self._trained()) * self.shape.vocabulary)
+        copies = 4 + (self.element if self.element < 4 else 0)
+        return cells * copies + 2 * 4 * self.shape.hidden * cells**0.5
 
     def _micro_batch_tokens(self) -> int:
         """Packed tokens of a full micro-batch: the dial, but no less than one sequence and no more than the step has."""
@@ -230,14 +238,9 @@ class _Job:
         """Bytes that autograd keeps of one layer, per packed token."""
         model = self.config.model
         return saved_per_layer(
-            self.shape, self.element, rank=model.lora_rank if self.is_lora else None, attended=self._attended(),
+            self.shape, self.element, rank=model.lora_rank if self.is_lora else None,
             targets=self.shape.targets(model.lora_target_modules),
         )
-
-    def _attended(self) -> float:
-        """Tokens that attention gathers per packed token: every sibling reads the prompt, `G (P + R) / (P + G R)`."""
-        prompt, siblings, reply = self._group()
-        return siblings * (prompt + reply) / (prompt + siblings * reply)
 
     def _trained(self) -> float:
         """Share of the packed tokens that are trained, and so have logits: `G R / (P + G R)`."""

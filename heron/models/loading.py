@@ -93,8 +93,6 @@ def _checkpoint_activations(model: Any) -> None:
 def _use_heron_attention(model: Any, name: str) -> None:
     """Switch to the registered attention function, and refuse what it would compute wrongly."""
     text_config = model.config.get_text_config()
-    if getattr(text_config, "attn_logit_softcapping", None):
-        raise ModelError(f"{name} caps its attention logits ({type(model).__name__}), which is not supported yet.")
     if getattr(text_config, "attention_dropout", 0.0):
         raise ModelError(f"{name} has attention_dropout {text_config.attention_dropout}; set it to 0 in config.json.")
     adopt_attention(model, name)

@@ -112,11 +112,13 @@ class Policy:
         z = nn.functional.linear(hidden, self._head.weight, self._head.bias).float() * self._scale  # type: ignore[arg-type]
         return z if self._softcap is None else self._softcap * torch.tanh(z / self._softcap)
 
-    def logprobs(self, hidden: Tensor, targets: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies `[N]` of `targets [N]` after `hidden [N, D]`; never holds `[N, V]`."""
+    def logprobs(
+        self, hidden: Tensor, targets: Tensor, *, temperature: float, entropy: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probs of `targets [N]` after `hidden [N, D]`, and the entropies `[N]` if asked for; never holds `[N, V]`."""
         return selected_logprobs(
             hidden, self._head.weight, targets, bias=self._head.bias, scale=self._scale,  # type: ignore[arg-type]
-            softcap=self._softcap, temperature=temperature,
+            softcap=self._softcap, temperature=temperature, entropy=entropy,
         )
 
     @torch.no_grad()
@@ -146,6 +148,11 @@ class Policy:
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that are trained."""
         return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+
+    def linear_shapes(self) -> list[tuple[int, int]]:
+        """`(inputs, outputs)` of every linear layer, the head included, each once."""
+        layers = (module for module in self.model.modules() if isinstance(module, nn.Linear))
+        return list(dict.fromkeys((layer.in_features, layer.out_features) for layer in layers))
 
     def num_parameters(self, *, trainable: bool = False) -> int:
         """Count of weights, tied ones once."""

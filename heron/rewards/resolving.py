@@ -2,25 +2,21 @@
 
 The hard idea: a name is one of three things, and a wrong one must say which. `gsm8k.correctness` is built in,
 `rewards.py:correct` is one function of a file, and `rewards.py` is every public function that the file defines (not
-what it imports, nor what starts with an underscore). A path is relative to the working directory. The file is run as
-a module of its own, once for each call; helper modules beside it are not put on the import path.
+what it imports, nor what starts with an underscore). How a file is run: `heron.userfile`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from heron.errors import ConfigError, RewardError, did_you_mean
 from heron.rewards import arithmetic, format, gsm8k, proximity
 from heron.rewards.calling import name_of
 from heron.rewards.verifying import Verdict, Verifier, verifiers
+from heron.userfile import is_in_file, load_attribute, load_module
 
 Function = Callable[..., Any]
 
@@ -59,11 +55,10 @@ def resolve(
 
 def load_functions(name: str) -> tuple[Function, ...]:
     """The reward functions that a name stands for: one, or for a bare `file.py` all of its public ones."""
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py"):
-        return (_function(_module(path), function, path),)
+    if is_in_file(name):
+        return (_function(name, "a reward function"),)
     if name.endswith(".py"):
-        return _public_functions(_module(name), name)
+        return _public_functions(load_module(name, purpose="reward functions"), name)
     if name not in BUILT_IN:
         raise ConfigError(
             f"There is no reward function {name!r}.{did_you_mean(name, BUILT_IN)} Built in are {', '.join(BUILT_IN)}; "
@@ -74,9 +69,8 @@ def load_functions(name: str) -> tuple[Function, ...]:
 
 def resolve_verifier(name: str) -> Verifier:
     """A verifier by its built-in name or `file.py:function`; one of your own may return a bool for right or wrong."""
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py"):
-        return _verdicts(_function(_module(path), function, path))
+    if is_in_file(name):
+        return _verdicts(_function(name, "a verifier"))
     if name not in verifiers:
         raise ConfigError(
             f"There is no verifier {name!r}.{did_you_mean(name, verifiers)} Built in are {', '.join(verifiers)}; "
@@ -97,31 +91,12 @@ def _verdicts(function: Function) -> Verifier:
     return verifier
 
 
-def _module(path: str) -> ModuleType:
-    """Runs the file under a name that no other module has. What it raises is chained, with its traceback."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"There is no file {path!r} with reward functions (looked in {Path.cwd()}). Check the path.")
-    spec = importlib.util.spec_from_file_location(f"heron_file_{zlib.crc32(bytes(file.resolve())):08x}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up by its name
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[module.__name__]
-        raise ConfigError(f"The file {path} with reward functions raised {type(error).__name__}: {error}") from error
-    return module
-
-
-def _function(module: ModuleType, name: str, path: str) -> Function:
-    function = getattr(module, name, None)
+def _function(name: str, purpose: str) -> Function:
+    """What `file.py:name` stands for, if it can be called."""
+    function = load_attribute(name, purpose=purpose)
     if not callable(function):
-        known = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-        raise ConfigError(
-            f"{path} has no function {name!r}.{did_you_mean(name, known)} It has {', '.join(known) or 'none'}."
-        )
-    return function
+        raise ConfigError(f"{name} is {function!r}, which cannot be called. Name {purpose}.")
+    return cast(Function, function)
 
 
 def _public_functions(module: ModuleType, path: str) -> tuple[Function, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from heron.engine.protocol import Engine, Request, SamplingParams
 from heron.environments import Environment
 from heron.models.policy import Policy
-from heron.objective import advantages
+from heron.objective import Estimator, advantages, find_estimator
 from heron.rewards import Rubric
 from heron.types import Completion, Group, Message, Prompt, Rollout, Turn
 
@@ -50,6 +50,10 @@ class Collector:
     """Opens the conversation and replies."""
     rubric: Rubric | None
     """Scores; None where nothing is to be scored."""
+    estimator: Estimator = field(default_factory=lambda: find_estimator("group"))
+    """Rewards to advantages."""
+    scale_rewards: str = "group"
+    """What the estimator divides by."""
 
     def sample(
         self, prompts: Sequence[Prompt], params: SamplingParams, *, siblings: int, seed: int, on_progress: Progress | None = None
@@ -67,11 +71,16 @@ class Collector:
                     break
         return [[_close(attempt) for attempt in group] for group in groups]
 
-    def score(self, rollouts: Sequence[Sequence[Rollout]], *, scale: str) -> list[Group]:
+    def score(self, rollouts: Sequence[Sequence[Rollout]]) -> list[Group]:
         """Groups with rewards and advantages."""
         remaining = iter(self.rewarded([rollout for siblings in rollouts for rollout in siblings]))
         scored = [[next(remaining) for _ in siblings] for siblings in rollouts]
-        values = advantages([[rollout.reward for rollout in siblings] for siblings in scored], scale=scale)
+        values = advantages(
+            [[rollout.reward for rollout in siblings] for siblings in scored],
+            [[rollout.rewards for rollout in siblings] for siblings in scored],
+            {} if self.rubric is None else dict(zip(self.rubric.names, self.rubric.weights, strict=True)),
+            estimator=self.estimator, scale_rewards=self.scale_rewards,
+        )
         return [
             Group(prompt=siblings[0].prompt, rollouts=tuple(
                 replace(rollout, advantage=value) for rollout, value in zip(siblings, group, strict=True)))

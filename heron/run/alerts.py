@@ -93,6 +93,20 @@ def no_signal(history: History) -> Alert | None:
     )
 
 
+def lonely_rollouts(history: History) -> Alert | None:
+    """In many groups a single rollout could be scored, so it has none to be better than."""
+    now = history.now("groups/one_scorable")
+    if now is None or now <= 0.1:
+        return None
+    return Alert(
+        id="lonely-rollouts",
+        title="Many groups have one scorable answer",
+        evidence=f"in the last {WINDOW} steps every reward function returned None for all but one answer in {now:.0%} of the groups",
+        advice="An answer alone has advantage 0. Let the reward functions return a number where they can, or raise "
+        "rollout.num_generations.",
+    )
+
+
 def truncation(history: History) -> Alert | None:
     """Many answers are cut off at the token limit before they can be right."""
     now = history.now("completions/clipped_ratio")
@@ -198,6 +212,7 @@ Check = Callable[[History], Alert | None]
 CHECKS: tuple[Check, ...] = (
     not_finite,
     no_signal,
+    lonely_rollouts,
     truncation,
     dead_reward,
     reward_without_accuracy,

@@ -9,14 +9,19 @@ from heron.config import Config
 
 
 def anchored(config: Config) -> Config:
-    """The config with every path that exists made absolute: datasets, reward files, a verifier's file."""
+    """The config with every path that exists made absolute: datasets, and the files of
+    rewards, verifier, loss and advantages."""
     data = dataclasses.replace(
         config.data, dataset=_absolute(config.data.dataset),
         eval_dataset=None if config.data.eval_dataset is None else _absolute(config.data.eval_dataset),
     )
     rewards = dataclasses.replace(config.rewards, functions=tuple(_absolute_file(name) for name in config.rewards.functions))
     evaluation = dataclasses.replace(config.evaluation, verifier=_absolute_file(config.evaluation.verifier))
-    return dataclasses.replace(config, data=data, rewards=rewards, evaluation=evaluation)
+    objective = dataclasses.replace(
+        config.objective, loss_type=_absolute_file(config.objective.loss_type),
+        advantage_estimator=_absolute_file(config.objective.advantage_estimator),
+    )
+    return dataclasses.replace(config, data=data, rewards=rewards, evaluation=evaluation, objective=objective)
 
 
 def _absolute(name: str) -> str:

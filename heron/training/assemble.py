@@ -24,17 +24,22 @@ from heron.config.schema import EMBEDDED
 from heron.engine import NativeEngine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
+from heron.kernels.matmul import Route, choose_route
 from heron.models import Policy, load_policy
 from heron.models.loading import find_device, locate
+from heron.objective import find_estimator
 from heron.rewards import Rubric, Verifier, check_reference, resolve, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
+from heron.training.compiled import entropy_bonus_of, moves_without_advantage, objective_of
 from heron.training.cost import plan_of
 from heron.training.held_out import make_evaluator
 from heron.training.optimizer import make_optimizer
+from heron.training.samples import weighing_of
 from heron.training.trainer import Trainer
+from heron.training.updater import Updater
 from heron.training.warmup import warm_start
 from heron.types import Prompt
 from heron.version import VERSION
@@ -52,13 +57,20 @@ def assemble(
         locate(config.model.name)
     _refuse_used_folder(run_dir)
     config = anchored(config)
+    _check_objective(config)
     rubric, dataset = _rubric_and_data(config, rewards)
     policy = _policy_at_start(config, _start(config, listeners))
     estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
-    manifest = _manifest(config, rubric, rewards) | {"start_model": policy.source, "data_fingerprint": _fingerprint(dataset)}
+    route = _route(policy)
+    manifest = _manifest(config, rubric, rewards) | {
+        "start_model": policy.source, "data_fingerprint": _fingerprint(dataset), "matmul": route.name,
+    }
     run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
-    return _trainer(config, rubric, dataset, policy, optimizer, run, TrainState(), {}, listeners, estimate)
+    state = TrainState(entropy=entropy_bonus_of(config.objective))
+    trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{estimate}; {route.verdict}")
+    trainer.route = route
+    return trainer
 
 
 def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()) -> Trainer:
@@ -82,7 +94,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
         raise RunError(f"{run_dir} was trained with the rewards and weights {before}, but {given} are given. Resume it with the same "
                        "ones, or start a new run from its model.")
     start = str(record.manifest["start_model"])
-    state = TrainState() if path is None else load_state(path)
+    state = TrainState(entropy=entropy_bonus_of(config.objective)) if path is None else load_state(path)
     policy = _policy_at_start(config, start) if path is None else _policy_at(path, config, start)
     policy.version = state.policy_version
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
@@ -91,6 +103,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     evaluations = _past_evaluations(record, state.step)
     run = RunWriter.reopen(run_dir, last_step=state.step)
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
+    trainer.route = Route(name=record.manifest.get("matmul", Route().name))  # another route would round differently
     trainer.saved_step = None if path is None else state.step
     return trainer
 
@@ -170,9 +183,11 @@ def _trainer(
 ) -> Trainer:
     for listener in listeners:
         run.subscribe(listener)
+    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
+    objective = objective_of(config.objective)
     collector = Collector(
-        policy=policy, engine=NativeEngine(policy, max_concurrent=config.rollout.max_concurrent),
-        environment=SingleTurn(), rubric=rubric,
+        policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric,
+        estimator=find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards,
     )
     run.event(
         "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
@@ -181,13 +196,41 @@ def _trainer(
         heldout=len(dataset.heldout), dropped=dataset.dropped, estimate=estimate,
         rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
+    for sentence in objective.advice():
+        run.event("message", text=sentence)
     return Trainer(
         config=config, prompts=dataset.train, cursor=_cursor(config, len(dataset.train)), policy=policy, collector=collector,
-        optimizer=optimizer,
+        updater=Updater(
+            policy=policy, optimizer=optimizer, objective=objective, temperature=config.rollout.temperature,
+            max_grad_norm=config.train.max_grad_norm, num_iterations=config.objective.num_iterations,
+            engine_is_exact=engine.exact_logprobs,
+        ),
+        weighing=weighing_of(
+            config.objective, scheme=objective.loss.weights, max_completion_length=config.rollout.max_completion_length,
+            moves_without_advantage=moves_without_advantage(objective),
+        ),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
         evaluations=evaluations,
     )
+
+
+def _route(policy: Policy) -> Route:
+    """The route of float32 products on this CPU, measured on the model's own layers for a few rows and for many."""
+    if policy.device.type != "cpu" or policy.dtype is not torch.float32:
+        return Route()
+    return choose_route([(rows, *shape) for rows in (16, 256) for shape in policy.linear_shapes()])
+
+
+def _check_objective(config: Config) -> None:
+    """The functions that it names are there, and fit their settings and the engine."""
+    objective_of(config.objective)
+    entropy_bonus_of(config.objective)
+    find_estimator(config.objective.advantage_estimator)
+    correction = config.objective.importance_sampling_correction
+    if NativeEngine.exact_logprobs and correction != "none":
+        raise ConfigError(f"objective.importance_sampling_correction is {correction!r}, but the engine samples with the very weights that "
+                          "are trained: its log-probs are the trainer's, and there is nothing to correct. Leave it out.")
 
 
 def _cursor(config: Config, num_prompts: int) -> data.PromptCursor:

@@ -1,9 +1,8 @@
-"""From groups to packed micro-batches.
+"""From samples to packed micro-batches.
 
 The one hard idea: a group is packed as a tree. The prompt stands there once, and so does everything that several siblings began
-with; positions and the attention plan make every sibling read as if it stood alone behind the prompt. Weights are made for the
-whole optimizer step before anything is cut, so the cut does not matter. Rollouts that cannot move the weights are left out of the
-forward pass but not out of the counts.
+with; positions and the attention plan make every sibling read as if it stood alone behind the prompt. The weights of the samples
+were counted over the whole optimizer step, so where the step is cut does not matter.
 """
 
 from __future__ import annotations
@@ -14,27 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heron.kernels.attention import PackedPlan, packed_plan
-from heron.objective import token_weights
-from heron.types import Group, Rollout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One training sequence behind its prompt."""
-
-    prompt_ids: tuple[int, ...]
-    """The first turn's prompt, shared by the siblings."""
-    token_ids: tuple[int, ...]
-    """Everything after the prompt: completions, and what environments replied between them."""
-    is_trained: tuple[bool, ...]
-    """For each of `token_ids`: sampled by the model, and part of the loss."""
-    sampler_logprobs: tuple[float, ...]
-    """For each trained token: its log-prob when it was sampled."""
-    advantage: float
-    """Of the rollout."""
-    weight: float
-    """Of each trained token in the optimizer step's loss."""
+from heron.kernels.attention import AttentionPlan, packed_plan
+from heron.training.samples import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,56 +25,34 @@ class Microbatch:
     """`[1, T]`."""
     positions: Tensor
     """`[1, T]`, restarted behind the prompt for every sibling."""
-    plan: PackedPlan
+    plan: AttentionPlan
     """Who attends to whom."""
     where: Tensor
     """`[N]` packed index of the token that predicts each trained token."""
     targets: Tensor
     """`[N]` the trained tokens."""
+    rows: Tensor
+    """`[N]` number of the sample that each belongs to; a sample is never divided."""
     weights: Tensor
     """`[N]` share of each in the step's loss."""
     advantages: Tensor
     """`[N]`."""
     sampler_logprobs: Tensor
     """`[N]`."""
+    keep: Tensor
+    """`[N]` 1 for the tokens that the surrogate is trained on, 0 for those whose entropy is too low."""
+    entropy_weights: Tensor
+    """`[N]` share of each in the step's entropy bonus."""
 
     @property
     def num_tokens(self) -> int:
         """Tokens that are forwarded."""
         return self.token_ids.shape[1]
 
-
-def make_samples(
-    groups: Sequence[Group], *, loss_type: str, max_completion_length: int, mask_truncated: bool, keep_all: bool
-) -> list[list[Sample]]:
-    """Samples of one optimizer step, by group; weights count every rollout of the step.
-
-    `keep_all` keeps rollouts without advantage (a KL term still moves them); otherwise they are left out, which changes nothing
-    but the time.
-    """
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    counts = [0 if mask_truncated and rollout.truncated else len(rollout.completion_ids) for rollout in rollouts]
-    weights = iter(token_weights(loss_type, counts, max_completion_length=max_completion_length))
-    lengths = iter(counts)
-    made = [[(rollout, next(lengths), next(weights)) for rollout in group.rollouts] for group in groups]
-    return [
-        kept for group in made
-        if (kept := [_sample(rollout, weight) for rollout, count, weight in group if count and (keep_all or rollout.advantage)])
-    ]
-
-
-def _sample(rollout: Rollout, weight: float) -> Sample:
-    first, *later = rollout.turns
-    tokens = list(first.completion.token_ids)
-    trained = [True] * len(tokens)
-    for turn in later:
-        tokens += [*turn.prompt_ids, *turn.completion.token_ids]
-        trained += [False] * len(turn.prompt_ids) + [True] * len(turn.completion.token_ids)
-    logprobs = tuple(value for turn in rollout.turns for value in turn.completion.logprobs)
-    return Sample(
-        prompt_ids=first.prompt_ids, token_ids=tuple(tokens), is_trained=tuple(trained), sampler_logprobs=logprobs,
-        advantage=rollout.advantage, weight=weight,
-    )
+    @property
+    def num_rows(self) -> int:
+        """Samples that are trained on."""
+        return int(self.rows[-1]) + 1
 
 
 def pack(groups: Sequence[Sequence[Sample]], *, budget: int, device: torch.device) -> list[Microbatch]:
@@ -133,7 +91,7 @@ def _microbatch(groups: Sequence[Sequence[Sample]], device: torch.device) -> Mic
     rows: list[list[int]] = []
     where: list[int] = []
     targets: list[int] = []
-    per_token: list[tuple[float, float, float]] = []  # weight, advantage, sampler's log-prob
+    samples = [sample for group in groups for sample in group]
     for group in groups:
         prompt = list(range(len(token_ids), len(token_ids) + len(group[0].prompt_ids)))
         token_ids += group[0].prompt_ids
@@ -142,18 +100,27 @@ def _microbatch(groups: Sequence[Sequence[Sample]], device: torch.device) -> Mic
         paths = [_path(prompt, sample.token_ids[:-1], said, token_ids, positions) for sample in group]  # the last predicts nothing
         rows += _longest(paths)
         for sample, path in zip(group, paths, strict=True):
-            logprobs = iter(sample.sampler_logprobs)
-            for index, token, trained in zip(path[len(prompt) - 1 :], sample.token_ids, sample.is_trained, strict=True):
-                if trained:
-                    where.append(index)
-                    targets.append(token)
-                    per_token.append((sample.weight, sample.advantage, next(logprobs)))
-    weights, advantages, sampled = torch.tensor(per_token, dtype=torch.float64, device=device).T.float()  # [3, N]
+            trained = [place for place, is_trained in enumerate(sample.is_trained) if is_trained]
+            where += [path[len(prompt) - 1 + place] for place in trained]
+            targets += [sample.token_ids[place] for place in trained]
     return Microbatch(
         token_ids=torch.tensor([token_ids], device=device), positions=torch.tensor([positions], device=device),
-        plan=packed_plan(rows, device=device), where=torch.tensor(where, device=device),
-        targets=torch.tensor(targets, device=device), weights=weights, advantages=advantages, sampler_logprobs=sampled,
+        plan=packed_plan(rows, device=device), where=torch.tensor(where, device=device), targets=torch.tensor(targets, device=device),
+        **_per_token(samples, device),
     )
+
+
+def _per_token(samples: Sequence[Sample], device: torch.device) -> dict[str, Tensor]:
+    """What the loss needs at the trained tokens of all samples, one after the other."""
+    lengths = torch.tensor([len(sample.sampler_logprobs) for sample in samples])
+    per_sample = torch.tensor([(s.weight, s.advantage, s.entropy_weight) for s in samples], dtype=torch.float64).float()  # [B, 3]
+    weights, advantages, entropy_weights = per_sample.repeat_interleave(lengths, 0).T.contiguous().to(device)  # [3, N]
+    keep = torch.tensor([kept for sample in samples for kept in sample.keep], dtype=torch.float32, device=device)
+    sampled = torch.tensor([value for sample in samples for value in sample.sampler_logprobs], dtype=torch.float32, device=device)
+    return {
+        "rows": torch.arange(len(samples)).repeat_interleave(lengths).to(device), "weights": weights, "advantages": advantages,
+        "sampler_logprobs": sampled, "keep": keep, "entropy_weights": entropy_weights * keep,
+    }
 
 
 def _path(

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 
 from heron.errors import RunError
 from heron.models.policy import Policy
+from heron.objective import AdaptiveEntropy, FixedEntropy
 
 MANIFEST = "MANIFEST.json"
 
@@ -35,6 +36,8 @@ class TrainState:
     """Tokens sampled for training."""
     seconds: float = 0.0
     """Time spent in steps, over all sittings."""
+    entropy: FixedEntropy | AdaptiveEntropy = field(default_factory=FixedEntropy)
+    """The entropy bonus for the next optimizer step."""
 
 
 class Checkpoints:
@@ -75,7 +78,9 @@ class Checkpoints:
 
 def load_state(path: Path) -> TrainState:
     """The counters of a checkpoint."""
-    return TrainState(**json.loads((path / "state.json").read_text()))
+    values = json.loads((path / "state.json").read_text())
+    bonus = values.pop("entropy")
+    return TrainState(**values, entropy=FixedEntropy(**bonus) if bonus.keys() == {"coef"} else AdaptiveEntropy(**bonus))
 
 
 def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, device: torch.device) -> None:

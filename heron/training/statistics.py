@@ -6,32 +6,39 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from heron.types import Group
+from heron.objective import loneliness
+from heron.types import Group, Rollout
 
 
 def rollout_metrics(groups: Sequence[Group], reward_names: Sequence[str]) -> dict[str, float]:
     """Metrics of a step's groups under TRL's names where it has one.
 
     `rewards/<name>/mean` and `/std` are over the rollouts where the function applied; a function that applied nowhere has no
-    entry. `frac_reward_zero_std` is the share of rollouts in groups without signal.
+    entry. `frac_reward_zero_std` is the share of rollouts in groups without signal; `groups/one_scorable` the share of groups
+    in which a single rollout could be scored, so that there was none to compare it with.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
-    tokens = max(sum(lengths), 1)
     values = {
         **_mean_std("reward", [rollout.reward for rollout in rollouts], "reward", "reward_std"),
         "frac_reward_zero_std": sum(len(group.rollouts) for group in groups if not group.has_signal) / len(rollouts),
         "groups/with_signal": fmean(group.has_signal for group in groups),
+        "groups/one_scorable": loneliness([[rollout.reward for rollout in group.rollouts] for group in groups]) / len(groups),
         "completions/mean_length": fmean(lengths), "completions/min_length": min(lengths),
         "completions/max_length": max(lengths), "completions/clipped_ratio": fmean(rollout.truncated for rollout in rollouts),
-        "entropy": sum(
-            turn.completion.entropy * len(turn.completion.token_ids) for rollout in rollouts for turn in rollout.turns) / tokens,
+        **_entropy(rollouts),
         "advantages/abs_mean": fmean(abs(rollout.advantage) for rollout in rollouts),
     }
     for name in reward_names:
         scores = [rollout.rewards.get(name) for rollout in rollouts]
         values |= _mean_std(name, scores, f"rewards/{name}/mean", f"rewards/{name}/std")
     return values
+
+
+def _entropy(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Per sampled token, in nats; nothing if the engine reports none."""
+    nats = [value for rollout in rollouts for turn in rollout.turns for value in turn.completion.entropies]
+    return {"entropy": fmean(nats)} if nats else {}
 
 
 def _mean_std(name: str, scores: Sequence[float | None], mean_key: str, std_key: str) -> dict[str, float]:

@@ -11,23 +11,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from heron.config.schema import Config
 from heron.data import PromptCursor
 from heron.engine.protocol import SamplingParams
 from heron.errors import RewardError
+from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
 from heron.run import RunWriter
-from heron.training.batch import Microbatch, make_samples, pack
+from heron.training.batch import pack
 from heron.training.checkpoint import Checkpoints, TrainState
 from heron.training.evaluation import Evaluator
 from heron.training.interrupt import StopRequest, stop_on_interrupt
 from heron.training.optimizer import learning_rate, set_learning_rate
+from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
 from heron.training.statistics import rollout_metrics
 from heron.training.timing import StepClock, peak_gib
-from heron.training.update import UpdateStats, accumulate, clip_and_step, merge
+from heron.training.updater import Minibatch, Updater
 from heron.types import Group, Prompt
 
 
@@ -45,8 +45,10 @@ class Trainer:
     """What is trained."""
     collector: Collector
     """Prompts to scored groups."""
-    optimizer: torch.optim.Optimizer
-    """Holds the moments."""
+    updater: Updater
+    """Scored groups to optimizer steps."""
+    weighing: Weighing
+    """How the tokens of an optimizer step are counted."""
     evaluator: Evaluator | None
     """Held-out problems; None if evaluation is switched off."""
     run: RunWriter
@@ -59,6 +61,8 @@ class Trainer:
     """Totals by name: `before`, `after`, `step-000020`."""
     saved_step: int | None = None
     """Step of the newest checkpoint."""
+    route: Route = field(default_factory=Route)
+    """How float32 matrices are multiplied on a CPU."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Set by Ctrl-C."""
 
@@ -66,7 +70,7 @@ class Trainer:
         """Run to the end, or to the first Ctrl-C; returns the summary. Whatever ends it early is recorded before it is raised."""
         began = time.perf_counter() - self.state.seconds
         try:
-            with stop_on_interrupt() as self.stop:
+            with using(self.route), stop_on_interrupt() as self.stop:
                 self._evaluate("before")
                 while self.state.step < self.config.train.max_steps and not self.stop.is_set:
                     self.step()
@@ -107,48 +111,42 @@ class Trainer:
             )
         with clock.phase("score"):
             self.run.progress("score", 0, 1)
-            return self.collector.score(rollouts, scale=self.config.objective.scale_rewards)
+            return self.collector.score(rollouts)
 
     def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
         """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
-        objective, train = self.config.objective, self.config.train
-        rollouts = sum(len(group.rollouts) for group in groups)
-        samples = make_samples(
-            groups, loss_type=objective.loss_type, max_completion_length=self.config.rollout.max_completion_length,
-            mask_truncated=objective.mask_truncated_completions, keep_all=objective.beta > 0,
-        )
-        batches = pack(samples, budget=train.micro_batch_tokens, device=self.policy.device)
-        rate = learning_rate(number, train)
-        set_learning_rate(self.optimizer, rate)
-        stats = self._iterate(batches) if batches else UpdateStats()
-        tokens = sum(batch.num_tokens for batch in batches) * objective.num_iterations
-        trained = {"frac_rollouts_trained": sum(map(len, samples)) / rollouts, "learning_rate": rate}
-        return tokens, stats.metrics(with_kl=objective.beta > 0) | trained
-
-    def _iterate(self, batches: Sequence[Microbatch]) -> UpdateStats:
-        """`num_iterations` optimizer steps on one batch of rollouts."""
-        old: list[torch.Tensor | None] = [None] * len(batches)
-        first: UpdateStats | None = None
+        minibatches = self._minibatches(groups)
+        rate = learning_rate(number, self.config.train)
+        set_learning_rate(self.updater.optimizer, rate)
         self.policy.model.train(self.config.model.gradient_checkpointing)
-        report = self._progress("train")
-        total = len(batches) * self.config.objective.num_iterations
-        for iteration in range(self.config.objective.num_iterations):
-            parts = []
-            for number, batch in enumerate(batches):
-                stats, seen = accumulate(
-                    self.policy, batch, self.config.objective, temperature=self.config.rollout.temperature, old_logprobs=old[number]
-                )
-                parts.append(stats)
-                old[number] = seen if old[number] is None else old[number]
-                report(iteration * len(batches) + number + 1, total)
-            stats = merge(parts)
-            stats.grad_norm = clip_and_step(self.optimizer, max_grad_norm=self.config.train.max_grad_norm)
-            self.state.policy_version += 1
-            self.policy.version = self.state.policy_version
-            first = first or stats
-            stats.gap_sum, stats.gap_max = first.gap_sum, first.gap_max
+        measured, self.state.entropy, steps = self.updater.run(minibatches, self.state.entropy, report=self._progress("train"))
+        self.state.policy_version += steps
+        self.policy.version = self.state.policy_version
         self.collector.engine.sync()
-        return stats
+        batches = [batch for minibatch in minibatches for batch in minibatch.batches]
+        tokens = sum(batch.num_tokens for batch in batches) * self.config.objective.num_iterations
+        rollouts = sum(len(group.rollouts) for group in groups)
+        trained = sum(batch.num_rows for batch in batches) / rollouts
+        bonus = {"entropy_coef": self.state.entropy.coef} if self.weighing.uses_entropy_bonus else {}
+        return tokens, measured | bonus | {"frac_rollouts_trained": trained, "learning_rate": rate}
+
+    def _minibatches(self, groups: Sequence[Group]) -> list[Minibatch]:
+        """The groups divided evenly among the optimizer steps of a pass, weighed and packed."""
+        size = len(groups) // self.weighing.num_minibatches
+        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
+        batch_tokens = sum(
+            loss_tokens(rollout, mask_truncated=self.weighing.mask_truncated) for group in groups for rollout in group.rollouts
+        )
+        return [
+            Minibatch(
+                batches=tuple(pack(
+                    make_samples(part, self.weighing, batch_tokens=batch_tokens),
+                    budget=self.config.train.micro_batch_tokens, device=self.policy.device,
+                )),
+                entropy=mean_kept_entropy(part, self.weighing) if self.config.objective.use_adaptive_entropy else None,
+            )
+            for part in parts
+        ]
 
     def _evaluate_if_due(self) -> None:
         every = self.config.evaluation.steps
@@ -173,7 +171,7 @@ class Trainer:
         if self.saved_step == self.state.step:
             return
         self.run.progress("save", 0, 1)
-        path = self.checkpoints.save(self.policy, self.optimizer, self.state)
+        path = self.checkpoints.save(self.policy, self.updater.optimizer, self.state)
         self.saved_step = self.state.step
         self.run.event("checkpoint", step=self.state.step, path=path.name)
 

@@ -95,7 +95,7 @@ def _sample(policy: Policy, lesson: Demonstration) -> Sample:
     answer = (*policy.encode(lesson.completion), policy.tokenizer.eos_token_id)
     return Sample(
         prompt_ids=prompt[:1], token_ids=(*prompt[1:], *answer), is_trained=(False,) * (len(prompt) - 1) + (True,) * len(answer),
-        sampler_logprobs=(0.0,) * len(answer), advantage=1.0, weight=1.0,
+        sampler_logprobs=(0.0,) * len(answer), keep=(True,) * len(answer), advantage=1.0, weight=1.0, entropy_weight=0.0,
     )
 
 

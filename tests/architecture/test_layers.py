@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "heron"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
-OPTIONAL = ("vllm", "ray", "bitsandbytes", "math_verify", "datasets", "pyarrow", "triton", "deepspeed")
+OPTIONAL = ("vllm", "ray", "bitsandbytes", "math_verify", "datasets", "pyarrow", "deepspeed")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def test_kernels_and_objective_know_torch_and_plain_arguments() -> None:
         room = room_of_file(found.file)
         if room in ("kernels", "objective"):
             top = found.module.split(".")[0]
-            allowed = top in outside or found.module.startswith(f"heron.{room}") or (top == "transformers" and not found.at_import_time)
+            is_ground = found.module in ("heron.errors", "heron.userfile")
+            is_late = top == "transformers" and not found.at_import_time
+            allowed = top in outside or found.module.startswith(f"heron.{room}") or is_ground or is_late
             assert allowed, found.place
 
 
@@ -185,6 +187,14 @@ def test_optional_packages_are_wrapped_once_and_late() -> None:
         found = [i for i in IMPORTS if i.module.split(".")[0] == package]
         assert len({i.file for i in found}) <= 1, [i.place for i in found]
         assert [i.place for i in found if i.at_import_time and not i.for_types_only] == []
+
+
+def test_triton_is_touched_only_where_it_is_wanted() -> None:
+    """Its kernels need it when their file is read, so nobody reads such a file before a GPU asks for it."""
+    triton_files = {i.file for i in IMPORTS if i.module.split(".")[0] == "triton"}
+    assert triton_files and all(file.name.startswith("triton_") for file in triton_files)
+    readers = [i for i in IMPORTS if i.module.split(".")[-1].startswith("triton_")]
+    assert readers and [i.place for i in readers if i.at_import_time and i.file not in triton_files] == []
 
 
 def test_dependencies_are_declared() -> None:

@@ -28,7 +28,7 @@ def test_the_guides_example_carries_over() -> None:
     assert load_config("gsm8k", overrides).objective.delta == 1.5
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "luspo", "sapo", "vespo"])
 def test_losses_of_the_same_name_are_the_same(loss_type: str) -> None:
     """Prevents: a loss that is translated into another."""
     assert note({"loss_type": loss_type}, "loss_type").kind is Kind.SAME
@@ -36,15 +36,38 @@ def test_losses_of_the_same_name_are_the_same(loss_type: str) -> None:
 
 def test_bnpo_says_that_it_differs() -> None:
     """Prevents: promising a loss that in TRL depends on how the batch is cut."""
-    made = note({"loss_type": "bnpo"}, "loss_type")
+    made = note({"loss_type": "bnpo", "gradient_accumulation_steps": 4}, "loss_type")
     assert made.kind is Kind.DIFFERS and made.settings == {"objective.loss_type": "bnpo"}
+    assert "token_weights" in made.text
+    assert note({"loss_type": "bnpo", "gradient_accumulation_steps": 1}, "loss_type").kind is Kind.SAME
 
 
-@pytest.mark.parametrize("loss_type", ["cispo", "sapo", "luspo", "vespo"])
-def test_other_losses_are_named_and_not_replaced(loss_type: str) -> None:
+def test_cispo_with_a_cap_below_one_is_an_alarm() -> None:
+    """Prevents: carrying over TRL's default cap of 0.2, which scales every gradient by 0.2."""
+    assert note({"loss_type": "cispo"}, "loss_type").kind is Kind.UNSUPPORTED
+    assert note({"loss_type": "cispo", "epsilon_high": 5.0}, "loss_type").kind is Kind.SAME
+
+
+def test_a_loss_that_is_not_there_is_not_replaced() -> None:
     """Prevents: training with another loss than the one asked for, without a word."""
-    overrides, notes = from_grpo_config({"loss_type": loss_type})
+    overrides, notes = from_grpo_config({"loss_type": "gspo_token"})
     assert overrides == {} and notes[0].kind is Kind.UNSUPPORTED
+
+
+def test_gdpo_ignores_the_scale_as_trl_does() -> None:
+    """Prevents: a config that is refused for a setting without effect."""
+    overrides, _ = from_grpo_config({"multi_objective_aggregation": "normalize_then_sum", "scale_rewards": "none"})
+    assert overrides == {"objective": {"advantage_estimator": "normalize_then_sum"}}
+    assert load_config("gsm8k", overrides).objective.scale_rewards == "group"
+
+
+def test_several_optimizer_steps_on_one_batch_of_rollouts() -> None:
+    """Prevents: a batch of the wrong size, and steps that are counted once instead of twice."""
+    options = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "steps_per_generation": 4, "max_steps": 100}
+    overrides, _ = from_grpo_config(options)
+    assert overrides == {
+        "train": {"prompts_per_step": 4, "max_steps": 50}, "rollout": {"num_generations": 8}, "objective": {"num_minibatches": 2},
+    }
 
 
 def test_a_batch_of_completions_becomes_prompts() -> None:
@@ -78,17 +101,20 @@ def test_epochs_are_refused_unless_steps_are_given() -> None:
     assert note({"num_train_epochs": 1, "max_steps": 5}, "num_train_epochs").kind is Kind.SAME
 
 
-def test_a_kl_says_that_trl_corrects_it() -> None:
+def test_a_kl_keeps_trls_correction() -> None:
     """Prevents: calling two gradients the same; TRL multiplies its KL by the ratio unless told not to."""
-    assert note({"beta": 0.04}, "beta").kind is Kind.DIFFERS
-    assert note({"beta": 0.04, "use_bias_correction_kl": False}, "beta").kind is Kind.SAME
-    assert note({"beta": 0.0}, "beta").kind is Kind.SAME
+    assert note({"beta": 0.04}, "beta").settings == {"objective.beta": 0.04, "objective.use_bias_correction_kl": True}
+    plain = {"beta": 0.04, "use_bias_correction_kl": False}
+    assert load_config("gsm8k", from_grpo_config(plain)[0]).objective.use_bias_correction_kl is False
+    assert note({"beta": 0.0}, "beta").settings == {"objective.beta": 0.0}
 
 
 @pytest.mark.parametrize(
     ("options", "settings"),
     [
         ({"shuffle_dataset": False}, {"data.shuffle": False}),
+        ({"importance_sampling_level": "sequence"}, {"objective.importance_sampling_level": "sequence"}),
+        ({"top_entropy_quantile": 0.2}, {"objective.top_entropy_quantile": 0.2}),
         ({"scale_rewards": False}, {"objective.scale_rewards": "none"}),
         ({"scale_rewards": "batch"}, {"objective.scale_rewards": "batch"}),
         ({"reward_weights": [1.0, 0.5]}, {"rewards.weights": [1.0, 0.5]}),
@@ -113,16 +139,14 @@ def test_what_has_another_name_or_form_is_translated(options: dict[str, Any], se
         {"top_k": 50},
         {"min_p": 0.1},
         {"optim": "paged_adamw_8bit"},
-        {"importance_sampling_level": "sequence"},
         {"max_prompt_length": 256},
         {"bf16": True},
         {"warmup_ratio": 0.1},
         {"lr_scheduler_type": "polynomial"},
-        {"steps_per_generation": 4},
+        {"gradient_accumulation_steps": 4, "steps_per_generation": 6},
         {"max_grad_norm": 0.0},
         {"save_total_limit": None},
         {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
-        {"beta": 0.1, "use_bias_correction_kl": True},
     ],
 )
 def test_what_is_not_there_is_named(options: dict[str, Any]) -> None:

@@ -1,122 +1,238 @@
-"""Packed attention with shared prefixes against dense attention of every row alone; and what transformers hands over."""
+"""Packed attention along the branches of a tree against dense attention of every row alone."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from trees import CPU, LAYOUTS, Rows, dense, gradients, group, grown, size, tensors
 
-from heron.kernels.attention import PackedPlan, causal_attention, packed_plan
-
-CPU = torch.device("cpu")
-HEADS, WIDTH = 4, 6
-
-
-def dense(query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None) -> Tensor:
-    """`[H, L, d]` over `[K, L, d]`, with loops over heads and queries, in the order of the textbook."""
-    heads, length, _ = query.shape
-    output = torch.empty(heads, length, value.shape[-1], dtype=query.dtype)
-    for head in range(heads):
-        shared = head * key.shape[0] // heads
-        for i in range(length):
-            first = 0 if window is None else max(0, i - window + 1)
-            scores = key[shared, first : i + 1] @ query[head, i] * scaling
-            output[head, i] = scores.softmax(-1) @ value[shared, first : i + 1]
-    return output
+from heron.kernels import attention, packed
+from heron.kernels.attention import packed_plan
+from heron.kernels.packed import PackedPlan
 
 
-def packed_tensors(tokens: int, key_heads: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(  # type: ignore[return-value]
-        torch.randn(1, heads, tokens, WIDTH, generator=generator, dtype=torch.float64).requires_grad_()
-        for heads in (HEADS, key_heads, key_heads)
-    )
+def plan_for(rows: Rows, **settings: Any) -> PackedPlan:
+    plan = packed_plan(rows, device=CPU, **settings)
+    assert isinstance(plan, PackedPlan)
+    return plan
 
 
-def group_rows(prompt: int, answers: list[int], start: int = 0) -> tuple[list[list[int]], int]:
-    """Rows of a packed group, and the index behind it."""
-    first = list(range(start, start + prompt))
-    rows, end = [], start + prompt
-    for length in answers:
-        rows.append([*first, *range(end, end + length)])
-        end += length
-    return rows, end
+def check(rows: Rows, inputs: tuple[Tensor, ...], *, atol: float = 1e-10, **form: Any) -> None:
+    """Outputs and gradients of all inputs equal those of dense attention."""
+    plan = plan_for(rows)
+    form = {"scaling": 0.3, "window": None} | form
+
+    def ours(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return plan.attend(0, query, key, value, **form)
+
+    def theirs(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return dense(rows, query, key, value, **form)
+
+    torch.testing.assert_close(ours(*inputs), theirs(*inputs), rtol=1e-9, atol=atol)
+    for found, expected in zip(gradients(ours, inputs), gradients(theirs, inputs), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=atol)
 
 
-LAYOUTS = {
-    "one row": group_rows(7, [0])[0],
-    "siblings": group_rows(5, [3, 9, 1, 0])[0],
-    "two groups, very ragged": group_rows(4, [2, 40, 3])[0] + group_rows(1, [1, 6], start=49)[0],
-    "rows alone": [list(range(3)), list(range(3, 15)), list(range(15, 16))],
-}
+@pytest.fixture(params=["grids alone", "spans", "tiles alone", "spans and small tiles"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every tree with its beginnings repeated, and cut off as spans; where it can, with torch's attention, or with many small tiles."""
+    monkeypatch.setattr(packed, "SPAN_PAIRS", 100 if "spans" in request.param else 1 << 60)
+    if "tiles" in request.param:
+        monkeypatch.setattr(packed, "TILE_QUERIES", 4)
+        monkeypatch.setattr(packed, "TILE_SCORES", 200)
+        monkeypatch.setattr(packed.Form, "is_plain", lambda *_: False)
+    return str(request.param)
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("key_heads", [4, 2, 1])
-@pytest.mark.parametrize("window", [None, 1, 3, 8])
-def test_packed_equals_dense_row_by_row(layout: str, key_heads: int, window: int | None) -> None:
-    """Prevents: siblings that see each other, a window or a key head that is off by one, outputs in the wrong order."""
+@pytest.mark.parametrize("window", [None, 1, 5, 28])
+def test_packed_equals_dense_row_by_row(layout: str, window: int | None) -> None:
+    """Prevents: siblings that see each other, a window that is off by one (those here are shorter than spans and tiles, and longer
+    than both), outputs in the wrong order, a prompt's keys without the gradient of one of its siblings."""
+    check(LAYOUTS[layout], tensors(LAYOUTS[layout]), window=window)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("layout", ["long prompt", "branches of branches", "any order"])
+@pytest.mark.parametrize("window", [None, 6])
+def test_capped_scores(layout: str, window: int | None) -> None:
+    """Prevents: a cap before the scaling, a gradient without the slope of the cap, a cap on one of grids and spans alone."""
     rows = LAYOUTS[layout]
-    query, key, value = packed_tensors(1 + max(max(row) for row in rows), key_heads)
-    output = packed_plan(rows, device=CPU).attend(0, query, key, value, scaling=0.3, window=window)
-    assert output.shape == query.shape
-    for row in rows:
-        expected = dense(query[0][:, row], key[0][:, row], value[0][:, row], scaling=0.3, window=window)
-        torch.testing.assert_close(output[0][:, row], expected, rtol=1e-9, atol=1e-10)
+    plain, capped = (dense(rows, *tensors(rows), scaling=0.3, window=window, softcap=cap).detach() for cap in (None, 1.5))
+    assert float((plain - capped).abs().max()) > 0.1, "the cap must matter"
+    check(rows, tensors(rows), window=window, softcap=1.5)
 
 
-def test_gradients_through_the_shared_prompt() -> None:
-    """The prompt's keys and values get the gradient of every sibling; its queries only once."""
-    rows, end = group_rows(5, [3, 4, 2])
-    query, key, value = packed_tensors(end, 2)
-    upstream = torch.randn(end, HEADS, WIDTH, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    output = packed_plan(rows, device=CPU).attend(0, query, key, value, scaling=0.3, window=None)
-    found = torch.autograd.grad((output[0].transpose(0, 1) * upstream).sum(), (query, key, value))
-    total, seen = torch.zeros((), dtype=torch.float64), set()
-    for row in rows:
-        own = dense(query[0][:, row], key[0][:, row], value[0][:, row], scaling=0.3, window=None).transpose(0, 1)
-        for place, token in enumerate(row):
-            if token not in seen:
-                seen.add(token)
-                total = total + (own[place] * upstream[token]).sum()
-    for ours, theirs in zip(found, torch.autograd.grad(total, (query, key, value)), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("key_heads", [4, 1])
+def test_query_heads_share_key_heads(key_heads: int) -> None:
+    """Prevents: query heads that are folded in the wrong order, a mask that is repeated for the wrong ones."""
+    rows = LAYOUTS["several groups"]
+    check(rows, tensors(rows, key_heads=key_heads), window=9)
 
 
+@pytest.mark.usefixtures("cut")
+def test_scores_far_from_zero() -> None:
+    """Prevents: overflow where parts are merged by their log-sum-exp, with the largest score in either part."""
+    rows = LAYOUTS["long prompt"]
+    query, key, value = tensors(rows)
+    for inputs in ((query, key * 300, value), (query.abs(), -300 * key.abs(), value)):
+        check(rows, tuple(tensor.detach().requires_grad_() for tensor in inputs), atol=1e-7)
+
+
+def test_views_that_are_not_contiguous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a wrong reading of what models hand over: `[1, T, H, d]` transposed, or one slice of a projection of all three."""
+    monkeypatch.setattr(packed, "SPAN_PAIRS", 100)
+    for layout in ("long prompt", "any order"):
+        inputs = tensors(LAYOUTS[layout])
+        plain = plan_for(LAYOUTS[layout]).attend(0, *inputs, scaling=0.3, window=None)
+        odd = (tensor.detach().transpose(1, 2).contiguous().transpose(1, 2) for tensor in inputs)
+        assert torch.equal(plan_for(LAYOUTS[layout]).attend(0, *odd, scaling=0.3, window=None), plain)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize(("softcap", "short"), [(None, 0), (None, 512), (1.5, 512)])
+def test_rounding_of_16_bits_stays_small(monkeypatch: pytest.MonkeyPatch, softcap: float | None, short: int) -> None:
+    """Prevents: scores, sums or gradients of a prompt that add up in bfloat16. Dense attention of the same inputs is float64."""
+    monkeypatch.setattr(packed, "SHORT", short)
+    rows = grown(*group(40, [24] * 8))
+    inputs = tensors(rows, dtype=torch.bfloat16)
+    form = {"scaling": 0.3, "window": None, "softcap": softcap}
+    output = plan_for(rows).attend(0, *inputs, **form)
+    assert output.dtype is torch.bfloat16
+    exact = dense(rows, *inputs, **form)
+    assert float((output - exact).detach().norm() / exact.detach().norm()) < 4e-3
+    found = gradients(lambda *x: plan_for(rows).attend(0, *x, **form), inputs)
+    expected = gradients(lambda *x: dense(rows, *x, **form), [x.detach().double().requires_grad_() for x in inputs])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype is torch.bfloat16
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("pairs", [100, 1 << 60])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("slack", [1.0, 1.25, 100.0])
-def test_every_token_is_answered_once(layout: str, slack: float) -> None:
-    """Prevents: a token whose output is missing, or comes twice, however rows are sorted into grids."""
+def test_every_token_is_answered_once(monkeypatch: pytest.MonkeyPatch, layout: str, slack: float, pairs: int) -> None:
+    """Prevents: a token whose output is missing, or comes twice, however rows are cut and sorted into grids."""
+    monkeypatch.setattr(packed, "SPAN_PAIRS", pairs)
     rows = LAYOUTS[layout]
-    plan = packed_plan(rows, device=CPU, slack=slack)
-    tokens = torch.cat([grid.tokens for grid in plan.grids])
-    assert sorted(tokens.tolist()) == sorted({token for row in rows for token in row})
-    assert torch.equal(tokens[plan.order], torch.arange(len(tokens)))
+    plan = plan_for(rows, slack=slack)
+    assert sorted(token for grid in plan.grids for token in grid.tokens.tolist()) == list(range(size(rows)))
+    for grid in plan.grids:
+        assert torch.equal(grid.gather.flatten()[grid.cells], grid.tokens)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "form", "lengths"),
+    [
+        (torch.float32, {}, [11, 20, 30]), (torch.float32, {"window": 20}, [11, 20]), (torch.float32, {"softcap": 9.0}, []),
+        (torch.bfloat16, {}, [30]),
+    ],
+)
+def test_what_torch_computes(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, form: dict[str, Any], lengths: list[int]) -> None:
+    """Prevents: torch's attention for rows below a span, under a cap or a shorter window, which it would ignore; or for short rows in
+    16 bits, where it is slow."""
+    monkeypatch.setattr(packed, "SPAN_PAIRS", 100)
+    monkeypatch.setattr(packed, "SHORT", 20)
+    rows = grown((None, 20), (0, 9), (0, 14), (None, 30), (None, 11))
+    called: list[int] = []
+
+    def spy(query: Tensor, *inputs: Tensor, **settings: Any) -> Tensor:
+        called.append(query.shape[2])
+        return torch.nn.functional.scaled_dot_product_attention(query, *inputs, **settings)
+
+    monkeypatch.setattr(packed, "scaled_dot_product_attention", spy)
+    inputs = tensors(rows, dtype=dtype)
+    settings = {"scaling": 0.3, "window": None} | form
+    output = plan_for(rows, slack=0.5).attend(0, *inputs, **settings)
+    assert called == lengths
+    torch.testing.assert_close(output.double(), dense(rows, *inputs, **settings), rtol=0.02, atol=0.02)
+
+
+def test_only_long_beginnings_are_cut_off() -> None:
+    """Prevents: a product for each prompt of a few tokens; a long prompt that is computed once per sibling."""
+    assert plan_for(grown(*group(10, [5] * 8))).spans == ()
+    rows = grown(*group(200, [20] * 8))
+    plan = plan_for(rows)
+    assert [(span.begin, span.end, span.stop) for span in plan.spans] == [(0, 200, 360)]
+    assert sum(grid.gather.numel() for grid in plan.grids) == size(rows), "no query is computed twice"
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in ("rows within rows", "short prompt")])
+def test_spans_in_spans_are_found(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    """Guards the tests above: trees with long beginnings are cut there, however often they branch."""
+    monkeypatch.setattr(packed, "SPAN_PAIRS", 100)
+    count = {"one token": 0, "one row": 0, "rows alone": 0, "short beginning, then a long one": 0, "long prompt": 1,
+             "siblings that share more": 2, "branches of branches": 3, "several groups": 2, "breadth first": 1, "any order": 2}
+    assert len(plan_for(LAYOUTS[layout]).spans) == count[layout]
 
 
 def test_grids_bound_the_padding() -> None:
     """One long row must not make all the others as long."""
-    rows, _ = group_rows(2, [10] * 20 + [1000])
-    plan: PackedPlan = packed_plan(rows, device=CPU)
-    assert sum(grid.gather.numel() for grid in plan.grids) < 1.3 * sum(len(row) for row in rows)
+    rows = grown(*group(2, [10] * 20 + [1000]))
+    assert sum(grid.gather.numel() for grid in plan_for(rows).grids) < 1.3 * sum(len(row) for row in rows)
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("window", [None, 2, 5])
-def test_padding_never_reaches_an_output(window: int | None) -> None:
-    """Garbage in another row's tokens, NaN even, must not change a row."""
-    rows, end = group_rows(3, [2, 9])
-    query, key, value = (tensor.detach().clone() for tensor in packed_tensors(end, 2))
-    plan = packed_plan(rows, device=CPU, slack=100.0)
-    before = plan.attend(0, query, key, value, scaling=0.3, window=window)
-    own = sorted(set(rows[1]) - set(rows[0]))
-    for tensor in (key, value):
-        tensor[:, :, own] = 1e6
-    after = plan.attend(0, query, key, value, scaling=0.3, window=window)
-    torch.testing.assert_close(after[:, :, rows[0]], before[:, :, rows[0]])
+def test_padding_and_other_rows_never_reach_an_output(window: int | None) -> None:
+    """Garbage in another row's tokens, NaN even, must not change a row, nor the gradient of its queries."""
+    rows = grown((None, 15), (0, 2), (0, 9), (2, 3), (None, 12))
+    plan = plan_for(rows, slack=100.0)
+    inputs = tensors(rows)
+    own, other = rows[1], sorted(set(range(size(rows))) - set(rows[1]))
+    spoilt = tuple(tensor.detach().index_fill(2, torch.tensor(other), float("nan")).requires_grad_() for tensor in inputs)
+    outputs = [plan.attend(0, *x, scaling=0.3, window=window)[:, :, own] for x in (inputs, spoilt)]
+    assert torch.equal(*outputs)
+    found, expected = (
+        torch.autograd.grad(output[:, :, -2:].sum(), x)[0][:, :, own[-2:]] for output, x in zip(outputs, (inputs, spoilt), strict=True)
+    )
+    assert torch.equal(found, expected) and bool(found.abs().sum() > 0)
 
 
-def test_window_wider_than_the_row_is_no_window() -> None:
-    query, key, value = (tensor.detach() for tensor in packed_tensors(6, 2))
-    plain = causal_attention(query, key, value, scaling=0.4, window=None)
-    torch.testing.assert_close(causal_attention(query, key, value, scaling=0.4, window=6), plain)
-    assert not torch.allclose(causal_attention(query, key, value, scaling=0.4, window=5), plain)
+def test_windows_wider_than_all_rows_are_no_windows() -> None:
+    rows = LAYOUTS["branches of branches"]
+    query, key, value = tensors(rows)
+    plan = plan_for(rows)
+    plain = plan.attend(0, query, key, value, scaling=0.4, window=None)
+    longest = max(map(len, rows))
+    torch.testing.assert_close(plan.attend(0, query, key, value, scaling=0.4, window=longest), plain)
+    assert not torch.allclose(plan.attend(0, query, key, value, scaling=0.4, window=longest - 1), plain)
+
+
+@pytest.mark.parametrize(("layout", "copied"), [("several groups", False), ("breadth first", True), ("any order", True)])
+def test_copies_only_where_the_order_asks_for_it(layout: str, copied: bool) -> None:
+    """Prevents: a copy of queries, keys and values for tokens that stand in depth-first order already."""
+    assert (plan_for(LAYOUTS[layout]).order is not None) == copied
+
+
+@pytest.mark.parametrize("rows", [[[0, 1], [2, 0, 3]], [[0, 2]], [[0, 1], [1]]])
+def test_rows_that_are_no_tree(rows: Rows) -> None:
+    """Prevents: a token at two positions, or one that nobody answers for."""
+    with pytest.raises(AssertionError, match=r"a token has one place|every packed token"):
+        packed_plan(rows, device=CPU)
+
+
+def test_what_transformers_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a window, a cap or a scale of the model that gets lost on the way to the plan."""
+    seen: dict[str, Any] = {}
+
+    class Plan:
+        def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, **form: Any) -> Tensor:
+            seen.update(form, layer=layer)
+            return query
+
+    module = torch.nn.Module()
+    module.layer_idx = 3
+    query, key, value = tensors(LAYOUTS["one row"])
+    output, _ = attention._attention(
+        module, query, key, value, None, scaling=0.7, sliding_window=9, softcap=50.0, dropout=0.0, plan=Plan()
+    )
+    assert seen == {"layer": 3, "scaling": 0.7, "window": 9, "softcap": 50.0}
+    assert torch.equal(output, query.transpose(1, 2))
+    attention._attention(module, query, key, value, None, plan=Plan())
+    assert seen == {"layer": 3, "scaling": query.shape[-1] ** -0.5, "window": None, "softcap": None}

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from heron.kernels import attention
 from heron.kernels.attention import packed_plan
-from heron.kernels.logprobs import CHUNK_BYTES
+from heron.kernels.logprobs_tiles import CPU_TILE_BYTES, CUDA_TILE_BYTES
 from heron.memory import planner, read_shape
 from heron.memory.activations import saved_per_layer
 
@@ -93,11 +93,9 @@ def saved_bytes(family: str, layers: int, dtype: torch.dtype, targets: Any, toke
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights) / tokens
 
 
-def test_the_planned_chunk_is_the_kernels_own() -> None:
-    """Prevents: a default that drifts from the kernel, whose number the planner cannot import without torch."""
-    import inspect
-
-    assert inspect.signature(planner.plan).parameters["chunk_bytes"].default == CHUNK_BYTES
+def test_the_planned_tile_is_the_kernels_own() -> None:
+    """Prevents: a default that drifts from the kernel, whose numbers the planner cannot import without torch."""
+    assert (planner.CPU_TILE_BYTES, planner.CUDA_TILE_BYTES) == (CPU_TILE_BYTES, CUDA_TILE_BYTES)
 
 
 def test_the_planner_loads_no_torch() -> None:

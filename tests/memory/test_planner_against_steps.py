@@ -17,8 +17,10 @@ from heron.config import Config, load_config
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.memory import plan
 from heron.models import Policy, load_policy
-from heron.training.batch import Microbatch, make_samples, pack
+from heron.training.batch import Microbatch, pack
+from heron.training.compiled import objective_of
 from heron.training.optimizer import make_optimizer
+from heron.training.samples import Weighing, make_samples
 from heron.training.update import accumulate, clip_and_step
 from heron.types import Group, Rollout, Turn
 
@@ -74,7 +76,7 @@ def full_batches() -> list[Microbatch]:
         turns = [(Turn(prompt_ids=first, completion=completion(random_ids(draw, REPLY))),) for _ in range(SIBLINGS)]
         rollouts = tuple(Rollout(prompt=row, turns=turn, text="", reward=1.0, advantage=1.0) for turn in turns)
         groups.append(Group(prompt=row, rollouts=rollouts))
-    samples = make_samples(groups, loss_type="dapo", max_completion_length=REPLY, mask_truncated=False, keep_all=True)
+    samples = make_samples(groups, Weighing(scheme="tokens", max_completion_length=REPLY, keep_all=True))
     return pack(samples, budget=PROMPT + SIBLINGS * REPLY, device=torch.device("cpu"))
 
 
@@ -101,7 +103,7 @@ def test_a_training_step_needs_what_was_planned(tmp_path: Path, settings: dict[s
 
 def step(policy: Policy, optimizer: torch.optim.Optimizer, batches: list[Microbatch], config: Config) -> None:
     for batch in batches:
-        accumulate(policy, batch, config.objective, temperature=1.0, old_logprobs=None)
+        accumulate(policy, batch, objective_of(config.objective), temperature=1.0)
     clip_and_step(optimizer, max_grad_norm=1.0)
 
 

@@ -18,7 +18,8 @@ from heron.config.schema import ObjectiveConfig
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.errors import ModelError
 from heron.models.embedded import build_tokenizer
-from heron.training.batch import Sample, pack
+from heron.training.batch import pack
+from heron.training.samples import Sample
 
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 WORKING: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ WORKING: dict[str, dict[str, Any]] = {
         "qk_nope_head_dim": 8, "v_head_dim": 8, "first_k_dense_replace": 1, "num_key_value_heads": 4,
     },
     "GPTNeoX": {},
+    "Gemma2": {"sliding_window": 5, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 8},
     "Gemma3": {"sliding_window": 5, "sliding_window_pattern": 2},
     "Glm4": {},
     "Granite": {"logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3},
@@ -43,7 +45,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "Mamba2": ({"num_heads": 8, "state_size": 8, "n_groups": 1}, "not supported yet"),
     "Qwen3_5": (LINEAR, "linear_attention"),
     "StableLm": ({}, "does not let its attention be replaced"),
-    "Gemma2": ({}, "caps its attention logits"),
 }
 TEXT = {"Gemma3", "Qwen3_5"}
 """Families whose text model has a config of its own."""
@@ -90,7 +91,7 @@ def test_family_agrees_with_transformers(family: str, tmp_path: Path) -> None:
             torch.testing.assert_close(torch.tensor(answer.logprobs), expected, rtol=0, atol=5e-5)
         samples.append([
             Sample(prompt_ids=request.prompt_ids, token_ids=a.token_ids, is_trained=(True,) * len(a.token_ids), sampler_logprobs=a.logprobs,
-                   advantage=1.0, weight=1.0)
+                   advantage=1.0, weight=1.0, entropy_weight=0.0, keep=(True,) * len(a.token_ids))
             for a in siblings
         ])
     (batch,) = pack(samples, budget=1 << 20, device=policy.device)

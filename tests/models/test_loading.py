@@ -81,7 +81,7 @@ class TestDtypes:
         gradient, stats, _ = heron_gradient(policy, ragged_groups(3), ObjectiveConfig(beta=0.1))
         assert all(torch.isfinite(grad).all() for grad in gradient.values())
         assert {grad.dtype for grad in gradient.values()} == {torch.float32}
-        assert stats.ratio_max == 1.0
+        assert stats.metrics()["ratio/max"] == 1.0
 
     def test_full_training_in_16_bit_is_refused_with_a_way_out(self, tmp_path: Path) -> None:
         """AdamW on bfloat16 weights loses most updates; nobody is told by the loss curve."""

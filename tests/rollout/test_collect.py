@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from heron.errors import RewardError
 from heron.models import Policy
 from heron.rewards import Rubric
 from heron.rollout import Collector
-from heron.training.batch import make_samples, pack
+from heron.training.batch import pack
+from heron.training.samples import Weighing, make_samples
 from heron.types import Group, Message, Prompt, Rollout
 
 PARAMS = SamplingParams(max_tokens=64)
@@ -142,7 +144,7 @@ class TestTwoTurns:
         """Prevents: a model that learns to speak for its environment."""
         rollouts = self.collected(policy)
         group = Group(prompt=ASKED, rollouts=tuple(rollouts))
-        (samples,) = make_samples([group], loss_type="dapo", max_completion_length=64, mask_truncated=False, keep_all=True)
+        (samples,) = make_samples([group], Weighing(scheme="tokens", max_completion_length=64, keep_all=True))
         sample, rollout = samples[0], rollouts[0]
         first, second = rollout.turns
         assert sample.prompt_ids == first.prompt_ids
@@ -171,7 +173,7 @@ class TestTwoTurns:
         rollouts = made.sample([ASKED, prompt(1, "x")], SamplingParams(max_tokens=12), siblings=3, seed=5)
         assert max(len(rollout.turns) for siblings in rollouts for rollout in siblings) == 3
         groups = [Group(prompt=ASKED, rollouts=tuple(siblings)) for siblings in rollouts]
-        samples = make_samples(groups, loss_type="dapo", max_completion_length=12, mask_truncated=False, keep_all=True)
+        samples = make_samples(groups, Weighing(scheme="tokens", max_completion_length=12, keep_all=True))
         for batch in pack(samples, budget=200, device=policy.device):
             with torch.no_grad():
                 hidden = policy.hidden(batch.token_ids, batch.positions, batch.plan)
@@ -202,7 +204,7 @@ class TestScoring:
     def test_advantages_are_per_group(self, policy: Policy) -> None:
         made = collector(policy, lambda ids, sibling: said(policy, "x" * (1 + sibling * (len(ids) % 2))))
         rows = [ASKED, prompt(1, ASKED.question + "!")]
-        groups = made.score(made.sample(rows, PARAMS, siblings=4, seed=0), scale="group")
+        groups = made.score(made.sample(rows, PARAMS, siblings=4, seed=0))
         assert [group.prompt.id for group in groups] == ["test:0", "test:1"]
         assert sorted(group.has_signal for group in groups) == [False, True]
         for group in groups:
@@ -215,7 +217,7 @@ class TestScoring:
 
         made = collector(policy, lambda ids, sibling: said(policy, "my answer"), rubric=[broken])
         with pytest.raises(RewardError, match=r"broken.*oops.*test:0.*my answer") as caught:
-            made.score(made.sample([ASKED], PARAMS, siblings=2, seed=0), scale="group")
+            made.score(made.sample([ASKED], PARAMS, siblings=2, seed=0))
         assert isinstance(caught.value.__cause__, KeyError)
         assert caught.value.__cause__.__traceback__ is not None
 
@@ -226,7 +228,7 @@ class TestScoring:
             return None if completion == "0" else float(completion)
 
         made = collector(policy, lambda ids, sibling: said(policy, str(sibling)), rubric=[sometimes])
-        (group,) = made.score(made.sample([ASKED], PARAMS, siblings=3, seed=0), scale="none")
+        (group,) = replace(made, scale_rewards="none").score(made.sample([ASKED], PARAMS, siblings=3, seed=0))
         assert [rollout.reward for rollout in group.rollouts] == [None, 1.0, 2.0]
         assert [rollout.advantage for rollout in group.rollouts] == [0.0, -0.5, 0.5]
 

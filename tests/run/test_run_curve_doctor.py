@@ -86,6 +86,7 @@ def test_a_healthy_run_gives_no_alert() -> None:
         ({"loss": float("nan")}, ["not-finite"]),
         ({"groups/with_signal": 0.03}, ["no-signal"]),
         ({"groups/with_signal": 0.03, "groups/all_right": 0.9}, []),
+        ({"groups/one_scorable": 0.4}, ["lonely-rollouts"]),
         ({"completions/clipped_ratio": 0.97}, ["truncation"]),
         ({"rewards/right/mean": 0.0, "rewards/right/std": 0.0}, ["dead-reward"]),
         ({"rewards/found/mean": 1.0, "rewards/found/std": 0.0}, []),

@@ -13,6 +13,7 @@ from tinymodels import load_tiny, ragged_groups
 from heron.config.schema import ObjectiveConfig, TrainConfig
 from heron.errors import RunError
 from heron.models import Policy
+from heron.objective import AdaptiveEntropy, FixedEntropy
 from heron.training.checkpoint import Checkpoints, TrainState, is_complete, load_state, restore_optimizer
 from heron.training.optimizer import make_optimizer
 from heron.training.update import clip_and_step
@@ -38,6 +39,17 @@ def test_state_and_moments_come_back(trained: tuple[Policy, torch.optim.Optimize
     restore_optimizer(path, fresh, policy.device)
     for (_, weight), name in ((pair, key) for pair in policy.trainable() for key in ("exp_avg", "exp_avg_sq", "step")):
         assert torch.equal(fresh.state[weight][name], optimizer.state[weight][name])
+
+
+@pytest.mark.parametrize("bonus", [
+    FixedEntropy(coef=0.1), AdaptiveEntropy(coef=0.1), AdaptiveEntropy(coef=0.1 + 0.2, delta=1e-3, target=1 / 3, last=0.1 + 0.7, high=2.0),
+])
+def test_the_entropy_bonus_comes_back(
+    trained: tuple[Policy, torch.optim.Optimizer], tmp_path: Path, bonus: FixedEntropy | AdaptiveEntropy
+) -> None:
+    """Prevents: a controller that comes back as another kind, rounded, or without its last entropy."""
+    path = Checkpoints(tmp_path, keep=1).save(*trained, TrainState(step=1, entropy=bonus))
+    assert load_state(path).entropy == bonus
 
 
 def test_moments_of_another_model_are_refused(trained: tuple[Policy, torch.optim.Optimizer], tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from heron.training.batch import Sample, pack
+from heron.training.batch import pack
+from heron.training.samples import Sample
 
 PROMPT = (1, 2)
 
@@ -12,7 +13,8 @@ PROMPT = (1, 2)
 def sample(*token_ids: int) -> Sample:
     count = len(token_ids)
     return Sample(
-        prompt_ids=PROMPT, token_ids=token_ids, is_trained=(True,) * count, sampler_logprobs=(0.0,) * count, advantage=1.0, weight=1.0
+        prompt_ids=PROMPT, token_ids=token_ids, is_trained=(True,) * count, sampler_logprobs=(0.0,) * count, keep=(True,) * count,
+        advantage=1.0, weight=1.0, entropy_weight=0.0,
     )
 
 

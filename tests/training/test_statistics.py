@@ -71,6 +71,7 @@ def test_rollout_metrics_by_hand() -> None:
     assert metrics["reward_std"] == metrics["rewards/a/std"] == 2.0
     assert "rewards/b/mean" not in metrics
     assert metrics["frac_reward_zero_std"] == metrics["groups/with_signal"] == 0.5
+    assert metrics["groups/one_scorable"] == 0.5
     assert metrics["completions/mean_length"] == 3.5
     assert (metrics["completions/min_length"], metrics["completions/max_length"]) == (2, 5)
     assert metrics["completions/clipped_ratio"] == 0.5

@@ -46,6 +46,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "model": {"method": "lora", "lora_rank": 4}, "objective": {"beta": 0.05, "num_iterations": 2, "epsilon_high": 0.28},
         "train": {"lr_scheduler_type": "cosine", "warmup_steps": 2},
     },
+    "adaptive entropy, minibatches": {
+        "objective": {
+            "use_adaptive_entropy": True, "entropy_coef": 0.01, "entropy_target": 6.0, "num_minibatches": 2, "top_entropy_quantile": 0.7,
+        },
+    },
     "lora, masked": {"model": {"method": "lora", "lora_rank": 4}, "objective": {"mask_truncated_completions": True}},
 }
 
@@ -172,31 +177,36 @@ class TestDeterminism:
         assert all(record["ratio/max"] > 1.0 for record in records)
         assert all(record["ratio/max"] == 1.0 for record in whole("full").metrics())
 
+    def test_the_entropy_bonus_moves(self, whole: Whole) -> None:
+        """Guards the comparisons of resumed runs: the state that they must carry over is not constant."""
+        records = whole("adaptive entropy, minibatches").metrics()
+        assert len({record["entropy_coef"] for record in records}) == STEPS
+
     def test_old_logprobs_are_those_before_the_first_iteration(
         self, settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Prevents: a third iteration that is compared with the second, so that nothing bounds how far a batch can pull."""
-        from heron.training import trainer as module
+        from heron.training import updater as module
 
-        calls: list[tuple[torch.Tensor | None, torch.Tensor]] = []
+        calls: list[tuple[Any, Any]] = []
         accumulate = module.accumulate
 
-        def watched(policy: Any, batch: Any, objective: Any, *, temperature: float, old_logprobs: torch.Tensor | None) -> Any:
-            stats, seen = accumulate(policy, batch, objective, temperature=temperature, old_logprobs=old_logprobs)
-            calls.append((old_logprobs, seen))
-            return stats, seen
+        def watched(*arguments: Any, anchors: Any, **settings: Any) -> Any:
+            measured, fixed = accumulate(*arguments, anchors=anchors, **settings)
+            calls.append((anchors, fixed))
+            return measured, fixed
 
         monkeypatch.setattr(module, "accumulate", watched)
         config = settings(
             objective={"num_iterations": 3}, train={"max_steps": 1, "micro_batch_tokens": 60}, evaluation={"size": 0}
         )
-        uninterrupted(config, tmp_path / "run")
+        run = uninterrupted(config, tmp_path / "run")
         batches = len(calls) // 3
         assert batches > 1
-        assert all(old is None for old, _ in calls[:batches])
-        for number, (old, seen) in enumerate(calls[batches:]):
-            assert old is calls[number % batches][1]
-            assert not torch.equal(old, seen)
+        assert all(given is None for given, _ in calls[:batches])
+        for number, (given, fixed) in enumerate(calls[batches:]):
+            assert given is calls[number % batches][1] and given.old is fixed.old
+        assert run.metrics()[0]["ratio/max"] > 1.0, "the weights moved between the passes"
 
     def test_record_is_complete(self, whole: Whole) -> None:
         run = whole("full")
@@ -230,11 +240,11 @@ class TestInterruption:
         assert cut.status == "finished"
         assert_same(whole(variant), cut)
 
+    @pytest.mark.parametrize("variant", ["lora with KL, two iterations", "adaptive entropy, minibatches"])
     def test_death_in_the_middle_goes_back_to_the_last_checkpoint(
-        self, settings: Callable[..., Config], whole: Whole, tmp_path: Path
+        self, settings: Callable[..., Config], whole: Whole, tmp_path: Path, variant: str
     ) -> None:
-        """Prevents: steps behind the checkpoint that are recorded twice, or trained twice."""
-        variant = "lora with KL, two iterations"
+        """Prevents: steps behind the checkpoint that are recorded twice, or trained twice; an entropy bonus that begins anew."""
         trainer = assemble(settings(variant), tmp_path / "cut", rewards=REWARDS, listeners=[interrupt_at(4, die)])
         with pytest.raises(KeyboardInterrupt):
             trainer.train()
@@ -266,7 +276,7 @@ class TestInterruption:
         reassemble(cut, rewards=REWARDS).train()
         assert_same(whole("full"), Run(cut))
 
-    @pytest.mark.parametrize("variant", ["full with KL", "lora with KL, two iterations"])
+    @pytest.mark.parametrize("variant", ["full with KL", "lora with KL, two iterations", "adaptive entropy, minibatches"])
     def test_death_before_the_first_checkpoint(self, settings: Callable[..., Config], whole: Whole, tmp_path: Path, variant: str) -> None:
         """Prevents: a run that is lost because it died young; an adapter that is drawn anew."""
         trainer = assemble(settings(variant), tmp_path / "cut", rewards=REWARDS, listeners=[interrupt_at(1, die)])

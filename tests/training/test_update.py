@@ -14,8 +14,9 @@ from torch import nn
 
 from heron.config.schema import ObjectiveConfig, TrainConfig
 from heron.errors import ConfigError, GuardStop
+from heron.training.measures import Measures
 from heron.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from heron.training.update import UpdateStats, clip_and_step, merge
+from heron.training.update import clip_and_step
 
 
 def weight_with_gradient(gradient: list[float]) -> nn.Parameter:
@@ -114,27 +115,29 @@ class TestLearningRate:
         assert {group["lr"] for group in optimizer.param_groups} == {0.5}
 
 
-class TestStats:
-    def test_merge_sums_sums_and_takes_the_largest(self) -> None:
-        parts = [UpdateStats(tokens=2, loss=1, kl=4, clipped_low=1, gap_sum=3, gap_max=2, ratio_max=1),
-                 UpdateStats(tokens=6, loss=2, kl=4, clipped_high=2, gap_sum=1, gap_max=1, ratio_max=5)]
-        metrics = merge(parts).metrics(with_kl=True)
-        assert metrics == {
-            "loss": 3, "grad_norm": 0.0, "ratio/max": 5, "clip_ratio/low_mean": 1 / 8, "clip_ratio/high_mean": 2 / 8, "kl": 1.0,
-            "sampling/logp_difference_mean": 0.5, "sampling/logp_difference_max": 2,
-        }
+class TestMeasures:
+    def test_means_are_over_tokens_and_losses_are_summed(self) -> None:
+        """Prevents: means of micro-batch means, in which the tokens of a short micro-batch count more."""
+        parts = [
+            Measures.of(torch.tensor(1.0), {"ratio": torch.tensor([1.0, 0.5]), "kl": torch.tensor([1.0, 3.0])}),
+            Measures.of(torch.tensor(2.0), {"ratio": torch.tensor([5.0]), "kl": torch.tensor([2.0])}),
+        ]
+        assert Measures.merged(parts).metrics() == {"loss": 3.0, "kl": 2.0, "ratio/max": 5.0}
+
+    def test_largest_gap_between_sampler_and_trainer(self) -> None:
+        gap = {"ratio": torch.ones(2), "sampling/logp_difference": torch.tensor([0.0, 4.0])}
+        metrics = Measures.of(torch.tensor(0.0), gap).metrics()
+        assert (metrics["sampling/logp_difference_mean"], metrics["sampling/logp_difference_max"]) == (2.0, 4.0)
 
     def test_no_tokens_is_no_division_by_zero(self) -> None:
-        metrics = UpdateStats().metrics(with_kl=False)
-        assert "kl" not in metrics
-        assert all(value == 0.0 for value in metrics.values())
+        assert Measures().metrics() == {}
 
     def test_clip_ratios_are_shares_of_tokens(self, tiny_folder: Callable[[str], Path]) -> None:
         policy, groups, objective = load_tiny(tiny_folder("qwen3")), ragged_groups(3), ObjectiveConfig()
         _, _, seen = heron_gradient(policy, groups, objective)
         far = [logp + 5.0 for logp in seen]  # the ratio is exp(-5) everywhere
         _, stats, _ = heron_gradient(policy, groups, objective, old=far)
-        metrics = stats.metrics(with_kl=False)
+        metrics = stats.metrics()
         negative = sum(len(r.completion_ids) for group in groups for r in group.rollouts if r.advantage < 0)
         total = sum(len(r.completion_ids) for group in groups for r in group.rollouts)
         assert metrics["clip_ratio/low_mean"] == pytest.approx(negative / total)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from heron.kernels.attention import PackedPlan
+from heron.kernels.attention import AttentionPlan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class KeyValueCache:
 class PrefillPlan:
     """Attend within packed prompts and leave their keys and values in the cache."""
 
-    packed: PackedPlan
+    packed: AttentionPlan
     """Who attends to whom among the packed prompt tokens."""
     cache: KeyValueCache
     """Where keys and values go."""
@@ -78,9 +78,11 @@ class PrefillPlan:
     columns: Tensor
     """`[T]` its column in the cache."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+    ) -> Tensor:
         self.cache.write_prompts(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), self.rows, self.columns)
-        return self.packed.attend(layer, query, key, value, scaling=scaling, window=window)
+        return self.packed.attend(layer, query, key, value, scaling=scaling, window=window, softcap=softcap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,9 @@ class DecodePlan:
     visible: Tensor | None
     """`[B, 1, 1, t]` True where a column holds a token of the row; None if every column does."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+    ) -> Tensor:
         keys, values = self.cache.append(layer, key, value)
         visible = self.visible
         if window is not None and keys.shape[2] > window:
@@ -100,8 +104,21 @@ class DecodePlan:
             visible = None if visible is None else visible[..., -window:]
         batch, heads, _, width = query.shape
         folded = query.view(batch, keys.shape[1], heads // keys.shape[1], width)  # siblings of a key head become its queries
-        output = scaled_dot_product_attention(folded, keys, values, attn_mask=visible, scale=scaling)
+        if softcap is None:
+            output = scaled_dot_product_attention(folded, keys, values, attn_mask=visible, scale=scaling)
+        else:
+            output = _capped_attention(folded, keys, values, visible, scaling=scaling, softcap=softcap)
         return output.reshape(batch, heads, 1, -1)  # a value may be narrower than a key
+
+
+def _capped_attention(
+    query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, *, scaling: float, softcap: float
+) -> Tensor:
+    """Attention whose scores become `softcap * tanh(scores / softcap)` (Gemma 2), in float32: `[B, K, g, d]` over `[B, K, t, d]`."""
+    scores = softcap * torch.tanh(query.float() @ keys.float().transpose(-1, -2) * (scaling / softcap))  # [B, K, g, t]
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
+    return scores.softmax(-1).to(values.dtype) @ values
 
 
 def prompt_layout(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:

@@ -44,6 +44,8 @@ class _Sequence:
 class NativeEngine:
     """Samples from `policy` itself."""
 
+    exact_logprobs = True
+
     def __init__(self, policy: Policy, *, max_concurrent: int = 256) -> None:
         self.policy = policy
         self.max_concurrent = max_concurrent
@@ -190,7 +192,7 @@ class NativeEngine:
         assert sequence.finish_reason is not None, "a wave ended with an open sequence"
         return Completion(
             token_ids=tuple(sequence.token_ids), logprobs=tuple(sequence.logprobs), finish_reason=sequence.finish_reason,
-            policy_version=self.policy.version, entropy=sum(sequence.entropies) / len(sequence.entropies),
+            policy_version=self.policy.version, entropies=tuple(sequence.entropies),
         )
 
 
