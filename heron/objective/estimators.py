@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -122,7 +122,6 @@ def _std(x: Tensor) -> Tensor:
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType({
     "group": group,
     "normalize_then_sum": normalize_then_sum,
-    "gdpo": replace(normalize_then_sum, name="gdpo"),
     "rloo": rloo,
     "reinforce_plus_plus": reinforce_plus_plus,
     "max_rl": max_rl,

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-MAXIMA = ("ratio", "sampling/logp_difference")
-"""Marks of which the largest value is reported too, as `<name>_max`, or `ratio/max`."""
-SILENT = ("ratio",)
-"""Marks whose mean says nothing."""
+RATIO = "ratio"
+"""The mark of which the largest value is reported, as `ratio/max`: its mean says nothing."""
+SILENT = (RATIO, "importance_raw", "importance")
+"""Marks without a mean of their own; corrections are reported with the mismatch that they correct."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +44,13 @@ class Measures:
     @property
     def num_tokens(self) -> int:
         """Trained tokens, counted once per pass."""
-        return sum(len(values) for values in self.marks.get("ratio", ()))
+        return sum(len(values) for values in self.marks.get(RATIO, ()))
 
     def metrics(self) -> dict[str, float]:
-        """`loss` (the sum), the mean of every mark over its tokens, and the largest values of `MAXIMA`; nothing without tokens."""
+        """`loss` (the sum), the mean of every mark over its tokens, and the largest ratio; nothing without tokens."""
         if not self.num_tokens:
             return {}
         whole = {name: torch.cat(values).double() for name, values in self.marks.items()}
         reduced = {"loss": torch.stack([loss.double() for loss in self.losses]).sum()}
-        reduced |= {_mean_name(name): values.mean() for name, values in whole.items() if name not in SILENT}
-        reduced |= {_max_name(name): whole[name].max() for name in MAXIMA if name in whole}
+        reduced |= {name: values.mean() for name, values in whole.items() if name not in SILENT} | {"ratio/max": whole[RATIO].max()}
         return dict(zip(reduced, torch.stack(list(reduced.values())).tolist(), strict=True))
-
-
-def _mean_name(name: str) -> str:
-    return f"{name}_mean" if name in MAXIMA else name
-
-
-def _max_name(name: str) -> str:
-    return "ratio/max" if name == "ratio" else f"{name}_max"

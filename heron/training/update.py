@@ -61,8 +61,7 @@ def accumulate(
         anchors = replace(anchors, reference=reference_logprobs(policy, batch, temperature=temperature))
     loss = objective(_tokens(batch, logprobs, entropy, anchors), entropy_coef=entropy_coef)
     loss.loss.backward()
-    gap = {"sampling/logp_difference": (seen - batch.sampler_logprobs).abs()} if is_on_policy else {}
-    return Measures.of(loss.loss.detach(), loss.marks | gap), anchors
+    return Measures.of(loss.loss.detach(), loss.marks), anchors
 
 
 def reference_logprobs(policy: Policy, batch: Microbatch, *, temperature: float) -> Tensor:

@@ -7,13 +7,13 @@ not the trainer's makes a pass of its own necessary, and only if the weights wil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from heron.models.policy import Policy
-from heron.objective import AdaptiveEntropy, FixedEntropy, Objective
+from heron.objective import AdaptiveEntropy, FixedEntropy, Objective, mismatch_statistics
 from heron.training import ranks
 from heron.training.batch import Microbatch
 from heron.training.measures import Measures
@@ -56,6 +56,7 @@ class Updater:
         steps = [step for _ in range(self.num_iterations) for step in minibatches]
         anchors = self._anchored(minibatches) if len(steps) > 1 and not self.engine_is_exact else {}
         measured: list[Measures] = []
+        mismatch: dict[str, float] = {}
         norms: list[float] = []
         done, total = 0, sum(len(step.batches) for step in steps)
         for step in steps:
@@ -67,17 +68,28 @@ class Updater:
                 measured.append(part)
                 done += 1
                 report(done, total)
+            if step.batches and not norms:
+                mismatch = self._mismatch([batch for part in minibatches for batch in part.batches], anchors, measured)
             if not ranks.total_of(len(step.batches)):
                 continue  # nothing can move the weights; a rank without rows goes on, for the others wait for its gradient
             norms.append(clip_and_step(self.optimizer, max_grad_norm=self.max_grad_norm))
             if step.entropy is not None:
                 entropy = entropy.after(step.entropy)
-        return self._metrics(measured, norms), entropy, len(norms)
+        return self._metrics(measured, norms) | mismatch, entropy, len(norms)
 
     def _anchored(self, minibatches: Sequence[Minibatch]) -> dict[int, Anchors]:
         """Old log-probs of every micro-batch whose turn comes after the weights have moved; those of the first step need no pass."""
         later = [batch for step in minibatches[1:] for batch in step.batches]
         return {id(batch): Anchors(old=current_logprobs(self.policy, batch, temperature=self.temperature)) for batch in later}
+
+    @staticmethod
+    def _mismatch(batches: Sequence[Microbatch], anchors: Mapping[int, Anchors], measured: Sequence[Measures]) -> dict[str, float]:
+        """How far sampler and trainer are apart, before the weights move: over every batch whose old log-probs are the trainer's."""
+        known = [(old, batch.sampler_logprobs) for batch in batches if id(batch) in anchors and (old := anchors[id(batch)].old) is not None]
+        trainer, sampler = (torch.cat(parts) for parts in zip(*known, strict=True))
+        marks = Measures.merged(measured).marks
+        raw, bounded = (torch.cat(marks[name]) if name in marks else None for name in ("importance_raw", "importance"))
+        return mismatch_statistics(trainer, sampler, raw=raw, bounded=bounded)
 
     @staticmethod
     def _metrics(measured: Sequence[Measures], norms: Sequence[float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -82,6 +83,21 @@ def test_scores_far_from_zero() -> None:
     query, key, value = tensors(rows)
     for inputs in ((query, key * 300, value), (query.abs(), -300 * key.abs(), value)):
         check(rows, tuple(tensor.detach().requires_grad_() for tensor in inputs), atol=1e-7)
+
+
+@pytest.fixture
+def spoilt_memory() -> Iterator[None]:
+    """New memory is full of NaN, not of whatever stood there."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("cut", "spoilt_memory")
+@pytest.mark.parametrize("window", [None, 26])
+def test_memory_is_written_before_it_is_read(window: int | None) -> None:
+    """Prevents: garbage in outputs or gradients where some rows go to torch's attention and others to tiles."""
+    check(LAYOUTS["several groups"], tensors(LAYOUTS["several groups"]), window=window)
 
 
 def test_views_that_are_not_contiguous(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,38 +82,32 @@ def dense(
     rows: Sequence[Sequence[int]], query: Tensor, key: Tensor, value: Tensor,
     *, scaling: float, window: int | None = None, softcap: float | None = None,
 ) -> Tensor:
-    """Every row attended to alone, in float64: `[1, H, T, e]`. Rows that share a token must answer alike for it."""
+    """Every row attended to alone, in float64: `[1, H, T, e]`."""
     answers: dict[int, Tensor] = {}
     for row in rows:
-        output = _dense_row(*(tensor[0, :, row].double() for tensor in (query, key, value)), scaling, window, softcap)  # [H, L, e]
-        for place, token in enumerate(row):
-            answers.setdefault(token, output[:, place])
-            torch.testing.assert_close(output[:, place], answers[token])
+        if not answers.keys() >= set(row):
+            inputs = (tensor[0, :, row].double() for tensor in (query, key, value))
+            output = _dense_row(*inputs, scaling=scaling, window=window, softcap=softcap).unbind(1)
+            answers.update((token, output[place]) for place, token in enumerate(row) if token not in answers)
     return torch.stack([answers[token] for token in range(size(rows))], dim=1)[None]
 
 
-def _dense_row(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float | None) -> Tensor:
-    """`[H, L, d]` over `[K, L, d]` and `[K, L, e]`, with loops over heads and queries."""
-    heads, length, _ = query.shape
-    outputs = []
-    for head in range(heads):
-        shared = head * key.shape[0] // heads
-        for i in range(length):
-            first = 0 if window is None else max(0, i - window + 1)
-            scores = key[shared, first : i + 1] @ query[head, i] * scaling
-            if softcap is not None:
-                scores = softcap * torch.tanh(scores / softcap)
-            outputs.append(scores.softmax(-1) @ value[shared, first : i + 1])
-    return torch.stack(outputs).unflatten(0, (heads, length))
+def _dense_row(query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None) -> Tensor:
+    """`[H, L, d]` over `[K, L, d]` and `[K, L, e]` to `[H, L, e]`."""
+    key, value = (tensor.repeat_interleave(len(query) // len(tensor), dim=0) for tensor in (key, value))
+    scores = query @ key.transpose(1, 2) * scaling  # [H, L, L]
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    return scores.masked_fill(~ancestors([range(query.shape[1])], window), -math.inf).softmax(-1) @ value
 
 
 def ancestors(rows: Sequence[Sequence[int]], window: int | None = None) -> Tensor:
     """`[T, T]` True where token i of some row sees token j: it stands before it, or is it, and is near enough."""
-    reach = math.inf if window is None else window
     seen = torch.zeros(size(rows), size(rows), dtype=torch.bool)
     for row in rows:
         for place, token in enumerate(row):
-            seen[token, [other for before, other in enumerate(row[: place + 1]) if place - before < reach]] = True
+            first = 0 if window is None else max(0, place - window + 1)
+            seen[token, list(row[first : place + 1])] = True
     return seen
 
 

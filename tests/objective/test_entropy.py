@@ -63,15 +63,15 @@ def test_mask_leaves_the_kl_and_the_denominator_alone() -> None:
 
 def test_controller_follows_the_entropy() -> None:
     """Prevents: a bonus in the first step, one above the target, or a coefficient that moves the wrong way or out of its bounds."""
-    bonus = AdaptiveEntropy(coef=0.0, low=0.0, high=0.012, delta=0.005, target=0.2)
+    bonus = AdaptiveEntropy(coef=0.001, low=0.0, high=0.012, delta=0.005, target=0.2)
     assert bonus.applied == 0.0
     coefs, applied = [], []
     for entropy in (0.1, 0.2, 0.05, 0.3, 0.3, 0.3, 0.1):
         bonus = bonus.after(entropy)
         coefs.append(bonus.coef)
         applied.append(bonus.applied)
-    assert coefs == pytest.approx([0.005, 0.01, 0.012, 0.007, 0.002, 0.0, 0.005])
-    assert applied == pytest.approx([0.005, 0.01, 0.012, 0.0, 0.0, 0.0, 0.005])
+    assert coefs == pytest.approx([0.006, 0.011, 0.012, 0.007, 0.002, 0.0, 0.005])
+    assert applied == pytest.approx([0.006, 0.011, 0.012, 0.0, 0.0, 0.0, 0.005])
 
 
 def test_a_fixed_bonus_stays() -> None:

@@ -124,11 +124,6 @@ class TestMeasures:
         ]
         assert Measures.merged(parts).metrics() == {"loss": 3.0, "kl": 2.0, "ratio/max": 5.0}
 
-    def test_largest_gap_between_sampler_and_trainer(self) -> None:
-        gap = {"ratio": torch.ones(2), "sampling/logp_difference": torch.tensor([0.0, 4.0])}
-        metrics = Measures.of(torch.tensor(0.0), gap).metrics()
-        assert (metrics["sampling/logp_difference_mean"], metrics["sampling/logp_difference_max"]) == (2.0, 4.0)
-
     def test_no_tokens_is_no_division_by_zero(self) -> None:
         assert Measures().metrics() == {}
 
