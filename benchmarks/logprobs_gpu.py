@@ -1,145 +1,144 @@
-"""Log-probs with gradients on a GPU: Heron's kernel against full logits, TRL's fused head and Liger's.
+"""Log-probs with gradients on a GPU, at the sizes of long reasoning: time, share of the tensor cores' rate, peak memory.
 
     python -m benchmarks.logprobs_gpu [--quick] [--write]
 
-The one hard idea: the rate is not held against a data sheet but against what one large bfloat16 product of the library reaches on the
-same GPU a moment before. Work is counted as the two products that a frozen head needs, so a side that computes a third one shows a lower
-share, as it should. A side that does not fit into memory says so. The bar is held on the largest shape. Without a GPU nothing is measured,
-there is no bar, and the exit code is 0: not yet run on a GPU. Left out: trained heads, several GPUs.
+16 to 160 thousand tokens of the shape of 8 B models (D 4096, bfloat16, frozen head), two vocabularies; Heron with either epilogue,
+full logits, Liger and TRL. The rate that the share refers to is measured first, by a large matrix product; the work counted is that of
+two products with the head, which is all that must be done. Not yet run on a GPU. There is no bar: without a GPU it says so and ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from benchmarks.logprobs_sides import PACKAGES, Case, Inputs, is_here, side
-from benchmarks.machine import describe_machine, installed
-from benchmarks.report import Bar, Table, conclude
+from benchmarks.logprobs_sides import PACKAGES, Case, Inputs, Side, is_here, side
+from benchmarks.machine import installed
+from benchmarks.report import RESULTS, Table
 
 NAME = "logprobs_gpu"
-SIDES = ("heron", "heron with entropy", "full logits", "liger", "trl")
-WIDTH = 4096
-"""That of an 8 B model."""
-ROUNDS = 5
-TOKENS, VOCABULARIES = (163_840, 65_536, 16_384), (128_256, 151_936)
-"""The first of each is the bar's."""
-SECONDS, GIGABYTES = 0.65, 0.54
-"""Goals on one H200: time, and peak memory beside the gradient `[N, D]`."""
+TOKENS = (16_384, 40_960, 81_920, 163_840)
+VOCABULARIES = (128_256, 151_936)
+ROUNDS = 3
+FULL_LOGITS = "full logits"
+FULL_LOGITS_BYTES = 16
+"""Per logit, at its peak: the product, its float32 copy, the softmax, and their gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One side on one case; None where it does not fit."""
+class Run:
+    """One side on one shape."""
 
-    case: Case
-    """The shape."""
-    side: str
-    """Who."""
-    seconds: float | None
-    """Of forward and backward, the least of several rounds."""
-    gigabytes: float | None
-    """Peak over what was allocated before the call."""
-
-    def cells(self, peak_rate: float) -> tuple[str, ...]:
-        """Of its row; `peak_rate` in FLOP/s."""
-        opening = (self.side, f"{self.case.tokens}", f"{self.case.vocabulary}")
-        if self.seconds is None or self.gigabytes is None:
-            return (*opening, "does not fit", "", "")
-        share = useful_work(self.case) / self.seconds / peak_rate
-        return (*opening, f"{1000 * self.seconds:.0f}", f"{100 * share:.0f} %", f"{self.gigabytes:.2f}")
+    seconds: float
+    """Of the fastest round."""
+    peak: float
+    """GiB over what was there before."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 0 also where there is no GPU."""
+    """Measure, print, and return 0."""
     options = parser().parse_args(arguments)
     if not torch.cuda.is_available():
-        print("no GPU here: nothing is measured")
+        print("no GPU here: nothing was measured")
         return 0
-    peak_rate = product_rate()
-    tokens, vocabularies = (TOKENS[:1], VOCABULARIES[:1]) if options.quick else (TOKENS, VOCABULARIES)
-    cases = [Case(tokens=number, vocabulary=words, width=WIDTH) for words in vocabularies for number in tokens]
-    measured = [measure(case, name) for case in cases for name in SIDES if is_here(name)]
-    machine = f"{torch.cuda.get_device_name()}, {describe_machine(torch.get_num_threads())}"
-    return conclude(table(measured, peak_rate), bar(measured[0]), machine=machine, write=options.write)
+    rate = tensor_core_rate()
+    cases = [Case(tokens=tokens, vocabulary=words, width=4096) for words in VOCABULARIES for tokens in TOKENS]
+    made = table([row for case in (cases[:1] if options.quick else cases) for row in rows(case, rate)], rate)
+    print(made.text())
+    if options.write:
+        write(made)
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description="Log-probs with gradients on a GPU.")
-    made.add_argument("--quick", action="store_true", help="the bar's shape alone")
+    made.add_argument("--quick", action="store_true", help="the smallest shape alone")
     made.add_argument("--write", action="store_true", help=f"append the table to benchmarks/results/{NAME}.md")
     return made
 
 
-def useful_work(case: Case) -> float:
-    """FLOPs of the two products that a frozen head needs."""
-    return 4.0 * case.tokens * case.vocabulary * case.width
+def rows(case: Case, rate: float) -> list[tuple[str, ...]]:
+    """A row for each side."""
+    return [_row(case, name, run_side, rate) for name, run_side in sides().items()]
 
 
-def measure(case: Case, name: str) -> Measured:
-    """Time and peak of one side, after a round that warms up."""
-    try:
-        inputs = Inputs.of(case, device="cuda")
-        seconds = min(elapsed(lambda: inputs.run(side(name))) for _ in range(1 + ROUNDS))
-        gigabytes = _extra_gigabytes(lambda: inputs.run(side(name)), inputs)
-    except torch.OutOfMemoryError:
-        return Measured(case=case, side=name, seconds=None, gigabytes=None)
-    finally:
-        gc.collect()
-        torch.cuda.empty_cache()
-    return Measured(case=case, side=name, seconds=seconds, gigabytes=gigabytes)
-
-
-def product_rate(size: int = 8192) -> float:
-    """FLOP/s of one large bfloat16 product."""
-    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2.0 * size**3 / min(elapsed(lambda: left @ right) for _ in range(20))
-
-
-def elapsed(call: Callable[[], object]) -> float:
-    """Seconds by the GPU's own clock."""
-    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    began.record()
-    call()
-    ended.record()
-    torch.cuda.synchronize()
-    return float(began.elapsed_time(ended)) / 1000
-
-
-def table(measured: Sequence[Measured], peak_rate: float) -> Table:
-    """A row for each side and shape."""
-    absent = [package for name, package in PACKAGES.items() if not is_here(name)]
-    here = [f"{package} {installed(package)}" for name, package in PACKAGES.items() if is_here(name)]
+def table(found: Sequence[tuple[str, ...]], rate: float) -> Table:
+    """All of them."""
+    peers = [f"{package} {installed(package) or 'absent'}" for package in PACKAGES.values()]
     return Table(
-        title=f"Log-probs, forward and backward, bfloat16, D {WIDTH}, frozen head", rows=tuple(one.cells(peak_rate) for one in measured),
-        columns=("side", "N", "V", "ms", "share of a large product's rate", "extra peak, GB"),
-        notes=(f"A large bfloat16 product: {peak_rate / 1e12:.0f} TFLOP/s.",
-               f"Peers here: {', '.join(here) or 'none'}; absent, not measured: {', '.join(absent) or 'none'}."),
+        title=f"{torch.cuda.get_device_name()}, torch {torch.__version__}: log-probs, forward and backward (least of {ROUNDS} rounds)",
+        columns=("side", "tokens", "vocabulary", "seconds", "share of the rate", "extra peak GiB"), rows=tuple(found),
+        notes=(f"bfloat16, D 4096, frozen head. Measured rate of a large product: {rate / 1e12:.0f} TFLOP/s.", f"{', '.join(peers)}."),
     )
 
 
-def bar(largest: Measured) -> Bar:
-    """Heron's time and memory on the largest shape."""
-    goal = f"{SECONDS} s and {GIGABYTES} GB beside the gradient, on one H200"
-    if largest.seconds is None or largest.gigabytes is None:
-        return Bar(name=NAME, met=False, figure="does not fit", goal=goal)
-    beside = largest.gigabytes - 2e-9 * largest.case.tokens * largest.case.width
-    met = largest.seconds <= SECONDS and beside <= GIGABYTES
-    return Bar(name=NAME, met=met, figure=f"{largest.seconds:.2f} s and {beside:.2f} GB", goal=goal)
+def sides() -> dict[str, Side]:
+    """Who can run here; Heron with each of its epilogues."""
+    ours: dict[str, Side] = {"heron": _with_epilogue("triton"), "heron, torch epilogue": _with_epilogue("torch")}
+    return ours | {name: side(name) for name in (FULL_LOGITS, *PACKAGES) if is_here(name)}
 
 
-def _extra_gigabytes(call: Callable[[], object], inputs: Inputs) -> float:
-    inputs.hidden.grad = inputs.head.grad = None
-    torch.cuda.synchronize()
+def tensor_core_rate(size: int = 8192) -> float:
+    """FLOP/s of a square bfloat16 product."""
+    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / _least_seconds(lambda: torch.mm(left, right))
+
+
+def measure(case: Case, run_side: Side) -> Run:
+    """Time and peak of one side."""
+    inputs = Inputs.of(case, "cuda")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    call()
-    return (torch.cuda.max_memory_allocated() - before) / 1e9
+    inputs.run(run_side)
+    peak = (torch.cuda.max_memory_allocated() - before) / 2**30
+    return Run(seconds=_least_seconds(lambda: inputs.run(run_side)), peak=peak)
+
+
+def write(made: Table) -> None:
+    """Append a dated section."""
+    path = RESULTS / f"{NAME}.md"
+    opening = path.read_text() if path.is_file() else f"# {NAME}\n\nWritten by `python -m benchmarks.{NAME} --write`.\n"
+    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    path.write_text(f"{opening}\n## {today}\n\n{made.title}\n\n{made.markdown()}\n")
+    print(f"written to {path}")
+
+
+def _row(case: Case, name: str, run_side: Side, rate: float) -> tuple[str, ...]:
+    shape = (name, str(case.tokens), str(case.vocabulary))
+    torch.cuda.empty_cache()
+    if name == FULL_LOGITS and case.tokens * case.vocabulary * FULL_LOGITS_BYTES > torch.cuda.mem_get_info()[0]:
+        return *shape, "does not fit", "-", f"{case.tokens * case.vocabulary * FULL_LOGITS_BYTES / 2**30:.0f} (computed)"
+    found = measure(case, run_side)
+    work = 4 * case.tokens * case.vocabulary * case.width
+    return *shape, f"{found.seconds:.3f}", f"{work / found.seconds / rate:.0%}", f"{found.peak:.2f}"
+
+
+def _with_epilogue(name: str) -> Side:
+    from heron.kernels.logprobs import selected_logprobs
+
+    def run(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        return selected_logprobs(hidden, head, targets, epilogue=name)[0]  # type: ignore[arg-type]
+
+    return run
+
+
+def _least_seconds(work: Callable[[], object]) -> float:
+    work()
+    least = float("inf")
+    for _ in range(ROUNDS):
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        work()
+        ended.record()
+        torch.cuda.synchronize()
+        least = min(least, began.elapsed_time(ended) / 1000)
+    return least
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ allocator hides the peak of the next.
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,18 +21,41 @@ from torch import Tensor
 from benchmarks.logprobs_sides import Case, Inputs, side
 
 
-def least_seconds(case: Case, names: Sequence[str], *, rounds: int) -> dict[str, float]:
-    """CPU seconds of each side's fastest round; the sides take turns."""
-    inputs, seconds = Inputs.of(case), dict.fromkeys(names, float("inf"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """CPU seconds of one forward and backward pass."""
+
+    user: float
+    """Computing."""
+    system: float
+    """In the operating system: nearly all of it is memory being handed out, page by page."""
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.user + self.system
+
+    def __str__(self) -> str:
+        return f"{self.total:.2f} s ({self.system:.2f} system)"
+
+
+def least_seconds(case: Case, names: Sequence[str], *, rounds: int) -> dict[str, Seconds]:
+    """Of each side's fastest round; the sides take turns."""
+    inputs, seconds = Inputs.of(case), {name: Seconds(user=float("inf"), system=0) for name in names}
     warm_up = Inputs.of(replace(case, tokens=8, vocabulary=64))
     for name in names:
         warm_up.run(side(name))
     for _ in range(rounds):
         for name in names:
-            began = time.process_time()
-            inputs.run(side(name))
-            seconds[name] = min(seconds[name], time.process_time() - began)
+            seconds[name] = min(seconds[name], _seconds(inputs, name), key=lambda one: one.total)
     return seconds
+
+
+def _seconds(inputs: Inputs, name: str) -> Seconds:
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    inputs.run(side(name))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return Seconds(user=after.ru_utime - before.ru_utime, system=after.ru_stime - before.ru_stime)
 
 
 def extra_megabytes(case: Case, name: str) -> float:

@@ -33,9 +33,6 @@ KINDS = {
         "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 7, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 4.0,
     }),
     "gemma3": ("Gemma3", {"head_dim": 8, "sliding_window": 7, "sliding_window_pattern": 2, "final_logit_softcapping": 4.0}),
-    "gemma2": ("Gemma2", {
-        "head_dim": 8, "sliding_window": 7, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0, "query_pre_attn_scalar": 8,
-    }),
     "cohere": ("Cohere", {"logit_scale": 0.4}),
     "cohere2": ("Cohere2", {"logit_scale": 0.4, "head_dim": 8, "sliding_window": 7}),
     "granite": ("Granite", {"logits_scaling": 2.0, "residual_multiplier": 0.5, "embedding_multiplier": 3.0, "attention_multiplier": 0.3}),

@@ -142,7 +142,8 @@ class ObjectiveConfig:
         require(high > 0, "objective.importance_sampling_clip_max must be above 0", high, "3.0 is the default.")
         require(low is None or 0 <= low < high, "objective.importance_sampling_clip_min must lie between 0 and the maximum", low, "")
         threshold = self.off_policy_mask_threshold
-        require(threshold is None or threshold >= 0, "objective.off_policy_mask_threshold must not be negative", threshold, "")
+        require(threshold is None or threshold > 0, "objective.off_policy_mask_threshold must be above 0", threshold,
+                "At 0 rounding alone would mask rollouts.")
 
 
 def _name(setting: str, given: str, built_in: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from heron.kernels.logprobs_again import TilesAgain
+from heron.kernels.logprobs_at_once import AtOnce, gradients_at_once
 from heron.kernels.logprobs_fold import Epilogue, LogitRule, RowGradient, Running, TorchEpilogue, Words, cap_slope
 from heron.kernels.logprobs_tiles import CPU_TILE_BYTES, CUDA_TILE_BYTES, Products, Tiles, slices
 
@@ -41,6 +42,7 @@ def selected_logprobs(
     entropy: bool = False,
     tile_bytes: int | None = None,
     epilogue: EpilogueName | None = None,
+    expected_gradient: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`log softmax(z)[targets]` and the entropy of `softmax(z)`, with `z = cap(scale * (hidden @ head.T + bias)) / temperature`.
 
@@ -55,6 +57,8 @@ def selected_logprobs(
         entropy: whether to measure the entropy in the same pass. It keeps `hidden` alive until the backward pass.
         tile_bytes: budget for one tile of float32 logits; None takes what suits the device. Results do not depend on it.
         epilogue: what works on a tile; None takes Triton on CUDA, if it is installed, and torch elsewhere.
+        expected_gradient: `[N]` what the loss will send back to the log-probs, where that is known: a trained head then takes three
+            products and not four. If something else comes back, the tiles are made again; the gradient is right in any case.
 
     Returns:
         `logprobs [N]` in nats, none above 0, and `entropy [N]` in nats or None; both float32 (float64 for float64 inputs) and
@@ -66,6 +70,8 @@ def selected_logprobs(
         rule=LogitRule(scale=scale, softcap=softcap, temperature=temperature), entropy=entropy,
         tiles=Tiles.fitting(budget, num_tokens=len(hidden), vocabulary=len(head), width=hidden.shape[1]),
         wants_slopes=torch.is_grad_enabled() and hidden.requires_grad, epilogue=epilogue or _epilogue_for(hidden),
+        expected=expected_gradient if torch.is_grad_enabled() and hidden.requires_grad and head.requires_grad else None,
+        tile_bytes=budget,
     )
     logprobs, entropies = _SelectedLogprobs.apply(hidden, head, bias, targets, call)
     return logprobs, entropies
@@ -85,6 +91,10 @@ class _Call:
     """Whether hidden wants a gradient."""
     epilogue: EpilogueName
     """What works on a tile."""
+    expected: Tensor | None
+    """`[N]` the gradient that the loss will send back, if that is known and the head is trained."""
+    tile_bytes: int
+    """Budget for a tile."""
 
     def make_epilogue(self) -> Epilogue:
         """A fresh one: it may hold buffers for the length of a pass."""
@@ -100,7 +110,7 @@ class _SelectedLogprobs(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, targets: Tensor, call: _Call
     ) -> tuple[Tensor, Tensor | None]:
-        made = _forward(hidden, head, bias, targets, call)
+        made, ctx.known = _forward(hidden, head, bias, targets, call)
         ctx.call = call
         ctx.set_materialize_grads(False)
         makes_tiles_again = call.entropy or any(ctx.needs_input_grad[1:3])
@@ -113,8 +123,11 @@ class _SelectedLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden, head, bias, targets, slopes, logprobs, log_normalizer, entropy = ctx.saved_tensors
         wants_hidden, wants_head, wants_bias = ctx.needs_input_grad[:3]
+        if ctx.known is not None and grad_entropy is None and grad_logprobs is not None and torch.equal(grad_logprobs, ctx.call.expected):
+            bias_gradient = ctx.known.grad_bias.to(bias.dtype) if wants_bias else None
+            return ctx.known.grad_hidden, ctx.known.grad_head.to(head.dtype), bias_gradient, None, None
         grad_hidden = grad_head = grad_bias = None
-        if wants_hidden and grad_entropy is None and grad_logprobs is not None:
+        if wants_hidden and slopes is not None and grad_entropy is None and grad_logprobs is not None:
             grad_hidden = _scale_rows(slopes if _is_last_pass() else slopes.clone(), grad_logprobs, ctx.call.tiles.tokens)
             wants_hidden = False
         if (wants_head or wants_bias or wants_hidden) and not (grad_logprobs is None and grad_entropy is None):
@@ -140,7 +153,18 @@ class _Made:
     """`[N, D]` d logp / d hidden, in hidden's dtype, if hidden wants a gradient."""
 
 
-def _forward(hidden: Tensor, head: Tensor, bias: Tensor | None, targets: Tensor, call: _Call) -> _Made:
+def _forward(hidden: Tensor, head: Tensor, bias: Tensor | None, targets: Tensor, call: _Call) -> tuple[_Made, AtOnce | None]:
+    """One pass over the head; with all gradients, if what the loss will say is known."""
+    if call.expected is None:
+        return _pass(hidden, head, bias, targets, call), None
+    known = gradients_at_once(
+        hidden, head, bias, targets, call.expected, rule=call.rule, epilogue=call.make_epilogue(), tile_bytes=call.tile_bytes,
+        entropy=call.entropy,
+    )
+    return _Made(logprobs=known.logprobs, log_normalizer=known.log_normalizer, entropy=known.entropy, slopes=None), known
+
+
+def _pass(hidden: Tensor, head: Tensor, bias: Tensor | None, targets: Tensor, call: _Call) -> _Made:
     """One pass over the head for each slice of tokens."""
     products = Products(call.tiles, dtype=head.dtype, device=head.device)
     epilogue = call.make_epilogue()

@@ -80,6 +80,13 @@ class Running:
             target=full(torch.nan), rescale=full(1),
         )
 
+    def rows(self, part: slice) -> Running:
+        """Of some of the tokens; what is folded into it is folded into this one."""
+        return Running(
+            target_ids=self.target_ids[part], maximum=self.maximum[part], others=self.others[part],
+            weighted=None if self.weighted is None else self.weighted[part], target=self.target[part], rescale=self.rescale[part],
+        )
+
     def log_total(self) -> Tensor:
         """`log sum exp(z - maximum)` over all words."""
         is_largest = self.target == self.maximum

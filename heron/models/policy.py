@@ -52,6 +52,11 @@ class Policy:
         return self._head.weight.device  # type: ignore[union-attr, return-value]
 
     @property
+    def trains_head(self) -> bool:
+        """The output embedding is trained."""
+        return bool(self._head.weight.requires_grad)  # type: ignore[union-attr]
+
+    @property
     def text_config(self) -> Any:
         """The language model's transformers config."""
         return self._causal.config.get_text_config()
@@ -113,12 +118,15 @@ class Policy:
         return z if self._softcap is None else self._softcap * torch.tanh(z / self._softcap)
 
     def logprobs(
-        self, hidden: Tensor, targets: Tensor, *, temperature: float, entropy: bool = False
+        self, hidden: Tensor, targets: Tensor, *, temperature: float, entropy: bool = False, expected_gradient: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Log-probs of `targets [N]` after `hidden [N, D]`, and the entropies `[N]` if asked for; never holds `[N, V]`."""
+        """Log-probs of `targets [N]` after `hidden [N, D]`, and the entropies `[N]` if asked for; never holds `[N, V]`.
+
+        `expected_gradient [N]` is what the loss will send back to them, where that is known: it makes a trained head cheaper.
+        """
         return selected_logprobs(
             hidden, self._head.weight, targets, bias=self._head.bias, scale=self._scale,  # type: ignore[arg-type]
-            softcap=self._softcap, temperature=temperature, entropy=entropy,
+            softcap=self._softcap, temperature=temperature, entropy=entropy, expected_gradient=expected_gradient,
         )
 
     @torch.no_grad()

@@ -50,8 +50,10 @@ def accumulate(
         What was measured, and the anchors for later passes.
     """
     hidden = policy.hidden(batch.token_ids, batch.positions, batch.plan)  # [1, T, D]
+    foreseeable = is_on_policy and policy.trains_head and anchors is None and entropy_coef == 0
     logprobs, entropy = policy.logprobs(
         hidden[0].index_select(0, batch.where), batch.targets, temperature=temperature, entropy=entropy_coef > 0,
+        expected_gradient=foreseen_gradient(batch, objective) if foreseeable else None,
     )  # [N], [N] or None
     seen = logprobs.detach()
     anchors = anchors or Anchors()
@@ -62,6 +64,23 @@ def accumulate(
     loss = objective(_tokens(batch, logprobs, entropy, anchors), entropy_coef=entropy_coef)
     loss.loss.backward()
     return Measures.of(loss.loss.detach(), loss.marks), anchors
+
+
+def foreseen_gradient(batch: Microbatch, objective: Objective) -> Tensor | None:
+    """`[N]` what the loss sends back to the log-probs while the ratio is 1, if that does not depend on what they are; else None."""
+    if objective.beta > 0 or objective.correction is not None or objective.off_policy_mask_threshold is not None:
+        return None
+    low, high = (_gradient_at(torch.full_like(batch.weights, place), batch, objective) for place in (-3.0, -0.5))
+    return low if torch.equal(low, high) else None
+
+
+def _gradient_at(logprobs: Tensor, batch: Microbatch, objective: Objective) -> Tensor:
+    """`[N]` of the loss by the log-probs, on-policy, if they were these."""
+    logprobs.requires_grad_()
+    loss = objective(_tokens(batch, logprobs, None, Anchors(old=logprobs.detach()))).loss
+    if not loss.requires_grad:
+        return torch.zeros_like(logprobs)
+    return torch.autograd.grad(loss, logprobs)[0]
 
 
 def reference_logprobs(policy: Policy, batch: Microbatch, *, temperature: float) -> Tensor:

@@ -9,8 +9,8 @@ import types
 import pytest
 
 from heron.config import Config, load_config, recipes, to_toml
-from heron.config.layer import field_types, read_layer, section_types
 from heron.config.checks import MOST_SEED
+from heron.config.layer import field_types, read_layer, section_types
 from heron.errors import ConfigError
 from heron.types import Tags
 
@@ -185,7 +185,8 @@ BAD = [
     ({"importance_sampling_clip_max": 0.0}, "objective.importance_sampling_clip_max must be above 0"),
     ({"importance_sampling_clip_min": 3.0}, "objective.importance_sampling_clip_min must lie between 0 and the maximum"),
     ({"importance_sampling_clip_min": -0.5}, "objective.importance_sampling_clip_min must lie between 0"),
-    ({"off_policy_mask_threshold": -0.1}, "objective.off_policy_mask_threshold must not be negative"),
+    ({"off_policy_mask_threshold": -0.1}, "objective.off_policy_mask_threshold must"),
+    ({"off_policy_mask_threshold": 0.0}, "objective.off_policy_mask_threshold must"),  # rounding alone would mask rows of the policy itself
 ]
 
 

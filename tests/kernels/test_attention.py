@@ -50,7 +50,7 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("window", [None, 1, 5, 28])
+@pytest.mark.parametrize("window", [None, 1, 2, 5, 28])
 def test_packed_equals_dense_row_by_row(layout: str, window: int | None) -> None:
     """Prevents: siblings that see each other, a window that is off by one (those here are shorter than spans and tiles, and longer
     than both), outputs in the wrong order, a prompt's keys without the gradient of one of its siblings."""

@@ -235,7 +235,7 @@ def test_low_precision_inputs_accumulate_in_float32(dtype: torch.dtype, epilogue
     """Prevents: log-probs, or gradients over many tiles, summed up in 8 bits of mantissa."""
     hidden, head, targets, bias = inputs(dtype, with_bias=True, size=(400 if epilogue == "torch" else 40, 8, 50))
     assert bias is not None
-    logp, entropy = selected_logprobs(hidden, head, targets, bias=bias, entropy=True, tile_bytes=4 * 10 * 50, epilogue=epilogue)
+    logp, entropy = selected_logprobs(hidden, head, targets, bias=bias, entropy=True, tile_bytes=4 * 50, epilogue=epilogue)
     assert entropy is not None
     assert logp.dtype == entropy.dtype == torch.float32
     (logp + entropy).sum().backward()
@@ -247,7 +247,7 @@ def test_low_precision_inputs_accumulate_in_float32(dtype: torch.dtype, epilogue
         assert ours.grad is not None
         assert theirs.grad is not None
         assert ours.grad.dtype == dtype
-        assert distance(ours.grad, theirs.grad) < 1e-2
+        assert distance(ours.grad, theirs.grad) < 0.8 * torch.finfo(dtype).eps
 
 
 class Sizes(TorchFunctionMode):
