@@ -122,8 +122,8 @@ def _row(case: Case, name: str, run_side: Side, rate: float) -> tuple[str, ...]:
 def _with_epilogue(name: str) -> Side:
     from heron.kernels.logprobs import selected_logprobs
 
-    def run(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        return selected_logprobs(hidden, head, targets, epilogue=name)[0]  # type: ignore[arg-type]
+    def run(inputs: Inputs) -> Tensor:
+        return selected_logprobs(inputs.hidden, inputs.head, inputs.targets, epilogue=name)[0]  # type: ignore[arg-type]
 
     return run
 

@@ -105,8 +105,8 @@ def _sharpened(inputs: Inputs) -> Inputs:
     return Inputs(hidden=hidden.requires_grad_(), head=inputs.head, targets=inputs.targets, upstream=inputs.upstream)
 
 
-def _exact(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    return torch.nn.functional.linear(hidden, head).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+def _exact(inputs: Inputs) -> Tensor:
+    return torch.nn.functional.linear(inputs.hidden, inputs.head).log_softmax(-1).gather(-1, inputs.targets[:, None]).squeeze(-1)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Who computes log-probs of chosen tokens from hidden states: Heron, full logits, TRL's fused head, Liger's.
 
-Each side is a function `(hidden [N, D], head [V, D], targets [N]) -> logprobs [N]` that autograd can differentiate. Peers are called as
+Each side is a function of `Inputs` that returns the log-probs `[N]`, which autograd can differentiate. Peers are called as
 their own trainers call them, with their own tile sizes, without the outputs that can be left out, and uncompiled: torch.compile has
 nothing to fuse across their loops on a CPU.
 """
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from benchmarks.machine import installed
 
-Side = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-SIDES = ("heron", "heron with entropy", "full logits", "liger", "trl")
+SIDES = ("heron", "heron foreseen", "heron with entropy", "full logits", "liger", "trl")
 """Names for `side`."""
 PACKAGES = {"liger": "liger-kernel", "trl": "trl"}
 """What a peer needs."""
@@ -67,12 +65,15 @@ class Inputs:
         upstream = torch.randn(case.tokens, device=device, generator=generator)
         return cls(hidden=hidden.requires_grad_(), head=head.requires_grad_(case.is_trained), targets=targets, upstream=upstream)
 
-    def run(self, side: Side) -> Tensor:
+    def run(self, side: Callable[[Inputs], Tensor]) -> Tensor:
         """Forward and backward; gradients stand in `hidden.grad` and `head.grad`."""
         self.hidden.grad = self.head.grad = None
-        logprobs = side(self.hidden, self.head, self.targets)
+        logprobs = side(self)
         (logprobs * self.upstream).sum().backward()
         return logprobs.detach()
+
+
+Side = Callable[[Inputs], Tensor]
 
 
 def is_here(name: str) -> bool:
@@ -83,40 +84,52 @@ def is_here(name: str) -> bool:
 def side(name: str) -> Side:
     """One of `SIDES`."""
     return {
-        "heron": heron, "heron with entropy": heron_with_entropy, "full logits": full_logits, "liger": liger, "trl": trl,
+        "heron": heron, "heron foreseen": heron_foreseen, "heron with entropy": heron_with_entropy, "full logits": full_logits,
+        "liger": liger, "trl": trl,
     }[name]
 
 
-def heron(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def heron(inputs: Inputs) -> Tensor:
     """This project's kernel, as the trainer calls it."""
     from heron.kernels.logprobs import selected_logprobs
 
-    return selected_logprobs(hidden, head, targets)[0]
+    return selected_logprobs(inputs.hidden, inputs.head, inputs.targets)[0]
 
 
-def heron_with_entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def heron_foreseen(inputs: Inputs) -> Tensor:
+    """The same as on a policy's own samples, where the trainer knows what the loss will send back: a trained head takes a product less."""
+    from heron.kernels.logprobs import selected_logprobs
+
+    return selected_logprobs(inputs.hidden, inputs.head, inputs.targets, expected_gradient=inputs.upstream)[0]
+
+
+def heron_with_entropy(inputs: Inputs) -> Tensor:
     """The same, measuring the entropy too."""
     from heron.kernels.logprobs import selected_logprobs
 
-    return selected_logprobs(hidden, head, targets, entropy=True)[0]
+    return selected_logprobs(inputs.hidden, inputs.head, inputs.targets, entropy=True)[0]
 
 
-def full_logits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def full_logits(inputs: Inputs) -> Tensor:
     """What a model with a head does: logits, float32, log_softmax, gather."""
-    logits = torch.nn.functional.linear(hidden, head).float()  # [N, V]
-    return logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    logits = torch.nn.functional.linear(inputs.hidden, inputs.head).float()  # [N, V]
+    return logits.log_softmax(-1).gather(-1, inputs.targets[:, None]).squeeze(-1)
 
 
-def liger(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def liger(inputs: Inputs) -> Tensor:
     """The log-probs inside Liger's fused GRPO loss, without the loss: tiles made again in the backward pass."""
     from liger_kernel.chunked_loss.fused_linear_ppo import _SELECTIVE_LOGPROB_VOCAB_CHUNK_SIZE, _ChunkedSelectiveLogProbFunction
 
-    return _ChunkedSelectiveLogProbFunction.apply(hidden, head, targets, None, 1.0, _SELECTIVE_LOGPROB_VOCAB_CHUNK_SIZE)
+    return _ChunkedSelectiveLogProbFunction.apply(
+        inputs.hidden, inputs.head, inputs.targets, None, 1.0, _SELECTIVE_LOGPROB_VOCAB_CHUNK_SIZE
+    )
 
 
-def trl(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def trl(inputs: Inputs) -> Tensor:
     """TRL's fused head, without its optional outputs."""
     from trl.kernels import ChunkedLogProbFunction
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
-    return ChunkedLogProbFunction.apply(hidden, head, None, targets, 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ())[0]
+    return ChunkedLogProbFunction.apply(
+        inputs.hidden, inputs.head, None, inputs.targets, 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ()
+    )[0]

@@ -3,8 +3,8 @@
 The one hard idea: to the hidden states this is attention in disguise. `d logp / d h = W[y] - sum_v p_v W_v` depends on the token alone,
 so it is summed over tiles of the vocabulary beside the softmax itself, in the forward pass: two matrix products with the head, no
 recomputation, one buffer `[N, D]` that becomes the gradient in place, and any loss on top. A trained head needs `p` once more, so its
-backward pass makes the tiles again; so does a loss that depends on the entropy. Nothing is done that nobody asked for: without a
-gradient there is one product and no buffer.
+backward pass makes the tiles again (`logprobs_again`), unless the loss is foreseen (`logprobs_at_once`); so does a loss that depends on
+the entropy. Nothing is done that nobody asked for: without a gradient there is one product and no buffer.
 
 `logprobs_tiles` multiplies, `logprobs_fold` (torch) or `triton_logprobs` (CUDA; not yet run on a GPU) works on what comes out.
 
