@@ -20,8 +20,9 @@ from torch.overrides import TorchFunctionMode
 from heron.config.objective import ObjectiveConfig
 from heron.models import Policy
 from heron.training.batch import pack
-from heron.training.compiled import moves_without_advantage, objective_of
+from heron.training.compiled import objective_of
 from heron.training.measures import Measures
+from heron.training.probing import moves_without_advantage
 from heron.training.samples import Weighing, make_samples, weighing_of
 from heron.training.update import Anchors, accumulate
 from heron.types import Group, Rollout

@@ -8,8 +8,11 @@ the entropy. Nothing is done that nobody asked for: without a gradient there is 
 
 `logprobs_tiles` multiplies, `logprobs_fold` (torch) or `triton_logprobs` (CUDA; not yet run on a GPU) works on what comes out.
 
-One thread, bfloat16, 8192 tokens, D 1024: 0.33x the time of full logits at 32 768 words; 60 MB instead of 12 GB at 128 256
-(`python -m benchmarks.logprobs`). Left out: second derivatives, heads that are spread over devices.
+On one thread of a CPU, bfloat16, 8192 tokens, D 1024: an extra peak of 36 MB at 128 256 words, the gradient's 16 included, where full
+logits take 12 GB. At 32 768 words the time is within a tenth of its two matrix products: 0.9x that of full logits if their memory came
+for nothing, and 0.3x to 0.7x with what the operating system takes to hand it out (`python -m benchmarks.logprobs`).
+
+Left out: second derivatives, heads that are spread over devices.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def selected_logprobs(
         tile_bytes: budget for one tile of float32 logits; None takes what suits the device. Results do not depend on it.
         epilogue: what works on a tile; None takes Triton on CUDA, if it is installed, and torch elsewhere.
         expected_gradient: `[N]` what the loss will send back to the log-probs, where that is known: a trained head then takes three
-            products and not four. If something else comes back, the tiles are made again; the gradient is right in any case.
+            products and not four (with the torch epilogue; for up to 256 tokens at a time it holds whole rows of logits). If something
+            else comes back, the tiles are made again; the gradient is right in any case.
 
     Returns:
         `logprobs [N]` in nats, none above 0, and `entropy [N]` in nats or None; both float32 (float64 for float64 inputs) and
@@ -66,11 +70,13 @@ def selected_logprobs(
     """
     _check(hidden, head, targets, bias, temperature, softcap)
     budget = tile_bytes or (CUDA_TILE_BYTES if hidden.is_cuda else CPU_TILE_BYTES)
+    epilogue = epilogue or _epilogue_for(hidden)
+    is_foreseen = epilogue == "torch" and torch.is_grad_enabled() and hidden.requires_grad and head.requires_grad
     call = _Call(
         rule=LogitRule(scale=scale, softcap=softcap, temperature=temperature), entropy=entropy,
         tiles=Tiles.fitting(budget, num_tokens=len(hidden), vocabulary=len(head), width=hidden.shape[1]),
-        wants_slopes=torch.is_grad_enabled() and hidden.requires_grad, epilogue=epilogue or _epilogue_for(hidden),
-        expected=expected_gradient if torch.is_grad_enabled() and hidden.requires_grad and head.requires_grad else None,
+        wants_slopes=torch.is_grad_enabled() and hidden.requires_grad, epilogue=epilogue,
+        expected=expected_gradient if is_foreseen else None,
         tile_bytes=budget,
     )
     logprobs, entropies = _SelectedLogprobs.apply(hidden, head, bias, targets, call)
@@ -123,9 +129,9 @@ class _SelectedLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden, head, bias, targets, slopes, logprobs, log_normalizer, entropy = ctx.saved_tensors
         wants_hidden, wants_head, wants_bias = ctx.needs_input_grad[:3]
-        if ctx.known is not None and grad_entropy is None and grad_logprobs is not None and torch.equal(grad_logprobs, ctx.call.expected):
-            bias_gradient = ctx.known.grad_bias.to(bias.dtype) if wants_bias else None
-            return ctx.known.grad_hidden, ctx.known.grad_head.to(head.dtype), bias_gradient, None, None
+        known, ctx.known = ctx.known, None if _is_last_pass() else ctx.known
+        if known is not None and grad_entropy is None and grad_logprobs is not None and torch.equal(grad_logprobs, ctx.call.expected):
+            return known.grad_hidden, known.grad_head.to(head.dtype), known.grad_bias.to(bias.dtype) if wants_bias else None, None, None
         grad_hidden = grad_head = grad_bias = None
         if wants_hidden and slopes is not None and grad_entropy is None and grad_logprobs is not None:
             grad_hidden = _scale_rows(slopes if _is_last_pass() else slopes.clone(), grad_logprobs, ctx.call.tiles.tokens)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heron.kernels.logprobs_fold import Epilogue, LogitRule, Running, Words, cap_slope
-from heron.kernels.logprobs_tiles import Products, Tiles, accumulator, slices
+from heron.kernels.logprobs_tiles import accumulator, add_product, slices
 
 LEAST_ROWS = 256
 """Tokens of a slice, also where the vocabulary is so wide that their logits exceed the budget of a tile: below it products get slow."""
@@ -57,7 +57,6 @@ def gradients_at_once(
     )
     rows = max(1, tile_bytes // (4 * vocabulary))
     tokens = max(1, min(len(hidden), max(LEAST_ROWS, rows)))
-    products = Products(Tiles(tokens=tokens, words=SLICE_WORDS), dtype=head.dtype, device=head.device)
     for part in slices(len(hidden), tokens):
         running = Running.start(targets[part], dtype=wide, entropy=entropy)
         others = _fold(hidden[part], head, bias, running, epilogue, rows)
@@ -65,7 +64,7 @@ def gradients_at_once(
         made.log_normalizer[part] = running.maximum + running.log_total()
         if made.entropy is not None and (nats := running.entropy()) is not None:
             made.entropy[part] = nats
-        _spread(made, part, hidden[part], head, others, running, gradient[part].to(wide), rule, products)
+        _spread(made, part, hidden[part], head, others, running, gradient[part].to(wide), rule)
     return made
 
 
@@ -84,19 +83,18 @@ def _fold(hidden: Tensor, head: Tensor, bias: Tensor | None, running: Running, e
 
 def _spread(
     made: AtOnce, part: slice, hidden: Tensor, head: Tensor, others: Tensor, running: Running, gradient: Tensor, rule: LogitRule,
-    products: Products,
 ) -> None:
     """Gradients of one slice. `others [c, V]` is `exp(z - m)` times the cap's slope, 0 at the targets, which come by themselves."""
     total = running.total()
     scale = -rule.factor * gradient / total  # [c]
     at_target = rule.factor * gradient * (running.others / total) * cap_slope(running.target.clone(), rule)  # [c]
-    wide_hidden = hidden.to(products.wide)
+    wide_hidden = hidden.to(gradient.dtype)
     slope = torch.empty_like(wide_hidden)
-    products.add(slope, others, head, first=True)
+    add_product(slope, others, head, first=True)
     made.grad_hidden[part] = slope.mul_(scale[:, None]).addcmul_(head.index_select(0, running.target_ids), at_target[:, None])
     scaled = (wide_hidden * scale[:, None]).to(head.dtype)
     for words in slices(len(head), SLICE_WORDS):
-        products.add(made.grad_head[words], others[:, words].T, scaled, first=False)
+        add_product(made.grad_head[words], others[:, words].T, scaled)
     made.grad_head.index_add_(0, running.target_ids, wide_hidden * at_target[:, None])
     if made.grad_bias is not None:
         made.grad_bias.add_(scale.to(others.dtype) @ others).index_add_(0, running.target_ids, at_target)

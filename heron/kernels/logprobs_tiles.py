@@ -70,12 +70,17 @@ class Products:
 
     def add(self, total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
         """`total += left @ right` in the wide dtype; the first time `total` is overwritten, so it need not be cleared."""
-        if self._direct:
-            multiply(left, right, out=total, keep=not first)
-        elif first:
-            total.copy_(left @ right)
-        else:
-            total.add_(left @ right)
+        add_product(total, left, right, first=first)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool = False) -> None:
+    """`total += left @ right` in `total`'s dtype, or `total = ` the first time. A CPU rounds a product to the factors' dtype before."""
+    if left.dtype is total.dtype or total.is_cuda:
+        multiply(left, right, out=total, keep=not first)
+    elif first:
+        total.copy_(left @ right)
+    else:
+        total.add_(left @ right)
 
 
 def multiply(left: Tensor, right: Tensor, *, out: Tensor, keep: bool = False) -> Tensor:

@@ -10,7 +10,8 @@ width, A = heads x head_dim, K = key heads x head_dim, e bytes of an activation)
     adapter   4 rank per adapted layer
     MLP       3 e F: the gate before and after its activation, and up
     attention e (2 A + 2 K) + 4 heads for queries, keys, values, output and the logsumexp; a prompt that siblings share counts once. The
-              output is what the linear layer behind it reads: where that keeps its input too, it is one tensor
+              output is what the linear layer behind it reads: where that keeps its input too, it is one tensor. In float32, rows that
+              share nothing are copied into grids, which takes 8 + A e more, and the output twice; that is planned for all
 
 For Llama-3.1-8B in bfloat16, full fine-tuning, that is 49 D a token and layer, of which the MLP is 28 D.
 """
@@ -43,8 +44,8 @@ def saved_per_layer(shape: Shape, element: int, *, rank: int | None, targets: Co
     norms = shape.norms * (norm * D + 4)
     if shape.qk_norm:
         norms += norm * (A + K) + 4 * (shape.heads + shape.kv_heads)
-    keeps_output = rank is None or (element == 4 and "o_proj" in targets)
-    attention = element * ((1 if keeps_output else 2) * A + 2 * K) + 4 * shape.heads
+    outputs = (0 if rank is None else 1) if element < 4 else 2
+    attention = element * ((1 + outputs) * A + 2 * K) + 4 * shape.heads + (8 if element == 4 else 0)
     adapters = 0 if rank is None else 4 * rank * len(targets)
     return norms + attention + 3 * element * shape.intermediate + _linear_inputs(shape, element, rank, targets) + adapters
 

@@ -22,6 +22,7 @@ ALWAYS, SAMPLING, EVALUATION, TRAINING = "always", "sampling", "evaluation", "tr
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LIVE_LOGITS = 6  # float32 [B, V] tensors alive at once in `kernels.sampling.sample`
 CPU_TILE_BYTES, CUDA_TILE_BYTES = 8 * 2**20, 32 * 2**20  # of `kernels.logprobs_tiles`, which cannot be imported without torch
+FORESEEN_ROWS = 256  # of `kernels.logprobs_at_once`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +203,7 @@ class _Job:
         shape, model = self.shape, self.config.model
         head = 0 if self.is_lora else 4 * shape.embedding
         recomputed = self._layer() if model.gradient_checkpointing else 0.0
-        kept_head = head if shape.is_tied else 0  # it waits for the embedding's gradient, to which it is added
-        backward = tokens * (recomputed + gradients_per_layer(shape, self.element)) + kept_head
+        backward = tokens * (recomputed + gradients_per_layer(shape, self.element)) + head  # made with the log-probs, and held from then on
         work = [
             (self._tile(tokens) + head, f"a tile of logits{', and the gradient of the head' if head else ''}"),
             (backward, f"one layer's backward pass over {tokens:,} tokens"),
@@ -213,8 +213,11 @@ class _Job:
         return work
 
     def _tile(self, tokens: int) -> float:
-        """A tile of float32 logits `[c, v]`, its copy in the head's dtype, and the sums `[c, D]` and `[v, D]` beside it."""
-        cells = min(self.tile_bytes // 4, round(tokens * self._trained()) * self.shape.vocabulary)
+        """A tile of float32 logits `[c, v]`, its copy in the head's dtype, and the sums `[c, D]` and `[v, D]` beside it. Where the head is
+        trained, whole rows of logits for a few tokens."""
+        trained = round(tokens * self._trained())
+        whole_rows = 0 if self.is_lora else FORESEEN_ROWS * self.shape.vocabulary
+        cells = min(max(self.tile_bytes // 4, whole_rows), trained * self.shape.vocabulary)
         copies = 4 + (self.element if self.element < 4 else 0)
         return cells * copies + 2 * 4 * self.shape.hidden * cells**0.5
 

@@ -27,6 +27,8 @@ EPSILON = 1e-4
 """Added to a standard deviation."""
 MEAN_EPSILON = 1e-6
 """Added to a mean reward."""
+ROUNDING = 1e-12
+"""A sum this small beside its terms is 0 and rounding."""
 SCALES = ("group", "batch", "none")
 """What the estimator `group` divides by."""
 
@@ -82,7 +84,10 @@ def normalize_then_sum(rewards: Rewards) -> Tensor:
     if not rewards.names:
         raise ConfigError('objective.advantage_estimator = "normalize_then_sum" needs what each reward function said. Give the parts.')
     scores = torch.stack([_z_score(rewards, column) for column in rewards.parts.unbind(1)], dim=1)  # [R, K]
-    total = (scores.nan_to_num(nan=0.0) * rewards.part_weights).sum(1).masked_fill(rewards.total.isnan(), torch.nan)  # [R]
+    terms = scores.nan_to_num(nan=0.0) * rewards.part_weights  # [R, K]
+    total = terms.sum(1)
+    total = total.masked_fill(total.abs() <= ROUNDING * terms.abs().sum(1), 0.0)  # what cancels, cancels exactly
+    total = total.masked_fill(rewards.total.isnan(), torch.nan)
     return total / (_std(total) + EPSILON)  # the mean over the batch is 0: every score sums to 0 over its group
 
 

@@ -33,10 +33,11 @@ from heron.rollout import Collector
 from heron.run import Run, RunWriter
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
-from heron.training.compiled import entropy_bonus_of, moves_without_advantage, objective_of
+from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.cost import plan_of
 from heron.training.held_out import make_evaluator
 from heron.training.optimizer import make_optimizer
+from heron.training.probing import check_estimator, moves_without_advantage
 from heron.training.samples import weighing_of
 from heron.training.trainer import Trainer
 from heron.training.updater import Updater
@@ -196,7 +197,7 @@ def _trainer(
         heldout=len(dataset.heldout), dropped=dataset.dropped, estimate=estimate,
         rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
-    for sentence in objective.advice():
+    for sentence in advice_on(config.objective, objective):
         run.event("message", text=sentence)
     return Trainer(
         config=config, prompts=dataset.train, cursor=_cursor(config, len(dataset.train)), policy=policy, collector=collector,
@@ -224,9 +225,9 @@ def _route(policy: Policy) -> Route:
 
 def _check_objective(config: Config) -> None:
     """The functions that it names are there, and fit their settings and the engine."""
-    objective_of(config.objective)
+    moves_without_advantage(objective_of(config.objective))
     entropy_bonus_of(config.objective)
-    find_estimator(config.objective.advantage_estimator)
+    check_estimator(find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards)
     correction = config.objective.importance_sampling_correction
     if NativeEngine.exact_logprobs and correction != "none":
         raise ConfigError(f"objective.importance_sampling_correction is {correction!r}, but the engine samples with the very weights that "

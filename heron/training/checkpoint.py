@@ -79,7 +79,7 @@ class Checkpoints:
 def load_state(path: Path) -> TrainState:
     """The counters of a checkpoint."""
     values = json.loads((path / "state.json").read_text())
-    bonus = values.pop("entropy")
+    bonus = values.pop("entropy", asdict(FixedEntropy()))  # checkpoints of before had none
     return TrainState(**values, entropy=FixedEntropy(**bonus) if bonus.keys() == {"coef"} else AdaptiveEntropy(**bonus))
 
 

@@ -63,10 +63,12 @@ class Weighing:
 def weighing_of(objective: ObjectiveConfig, *, scheme: str, max_completion_length: int, moves_without_advantage: bool) -> Weighing:
     """The counting that a config asks for, with a loss of this scheme."""
     uses_entropy = objective.entropy_coef > 0 or objective.use_adaptive_entropy
+    always = objective.entropy_coef > 0 and not objective.use_adaptive_entropy
+    in_between = objective.use_adaptive_entropy and objective.num_iterations * objective.num_minibatches > 1
     return Weighing(
         scheme=scheme, max_completion_length=max_completion_length, mask_truncated=objective.mask_truncated_completions,
         top_entropy_quantile=objective.top_entropy_quantile,
-        keep_all=moves_without_advantage or uses_entropy, uses_entropy_bonus=uses_entropy,
+        keep_all=moves_without_advantage or always or in_between, uses_entropy_bonus=uses_entropy,
         rows_per_micro_batch=objective.rows_per_micro_batch, num_minibatches=objective.num_minibatches,
     )
 
@@ -100,8 +102,8 @@ def make_samples(groups: Sequence[Group], weighing: Weighing, *, batch_tokens: i
     return [siblings for siblings in by_group if siblings]
 
 
-def mean_kept_entropy(groups: Sequence[Group], weighing: Weighing) -> float:
-    """Mean entropy, over all ranks, of the tokens that an optimizer step keeps, when they were sampled; 0 if there are none."""
+def mean_kept_entropy(groups: Sequence[Group], weighing: Weighing) -> float | None:
+    """Mean entropy, over all ranks, of the tokens that an optimizer step keeps, when they were sampled; None if there are none."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = [loss_tokens(rollout, mask_truncated=weighing.mask_truncated) for rollout in rollouts]
     keeps = _keeps(rollouts, lengths, weighing)
@@ -109,7 +111,7 @@ def mean_kept_entropy(groups: Sequence[Group], weighing: Weighing) -> float:
         value for rollout, keep in zip(rollouts, keeps, strict=True) if keep
         for value, kept in zip(entropies_of(rollout), keep, strict=True) if kept
     ])
-    return sum(values) / max(len(values), 1)
+    return sum(values) / len(values) if values else None
 
 
 def _weights(lengths: Sequence[int], counts: Counts, weighing: Weighing, batch_tokens: int) -> list[float]:

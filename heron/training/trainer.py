@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heron.config.schema import Config
@@ -115,7 +115,7 @@ class Trainer:
 
     def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
         """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
-        minibatches = self._minibatches(groups)
+        minibatches, applied = self._minibatches(groups), self.state.entropy.applied
         rate = learning_rate(number, self.config.train)
         set_learning_rate(self.updater.optimizer, rate)
         self.policy.model.train(self.config.model.gradient_checkpointing)
@@ -127,12 +127,13 @@ class Trainer:
         tokens = sum(batch.num_tokens for batch in batches) * self.config.objective.num_iterations
         rollouts = sum(len(group.rollouts) for group in groups)
         trained = sum(batch.num_rows for batch in batches) / rollouts
-        bonus = {"entropy_coef": self.state.entropy.coef} if self.weighing.uses_entropy_bonus else {}
+        bonus = {"entropy_coef": applied} if self.weighing.uses_entropy_bonus else {}
         return tokens, measured | bonus | {"frac_rollouts_trained": trained, "learning_rate": rate}
 
     def _minibatches(self, groups: Sequence[Group]) -> list[Minibatch]:
         """The groups divided evenly among the optimizer steps of a pass, weighed and packed."""
-        size = len(groups) // self.weighing.num_minibatches
+        weighing = replace(self.weighing, keep_all=self.weighing.keep_all or self.state.entropy.applied > 0)
+        size = len(groups) // weighing.num_minibatches
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         batch_tokens = sum(
             loss_tokens(rollout, mask_truncated=self.weighing.mask_truncated) for group in groups for rollout in group.rollouts
@@ -140,7 +141,7 @@ class Trainer:
         return [
             Minibatch(
                 batches=tuple(pack(
-                    make_samples(part, self.weighing, batch_tokens=batch_tokens),
+                    make_samples(part, weighing, batch_tokens=batch_tokens),
                     budget=self.config.train.micro_batch_tokens, device=self.policy.device,
                 )),
                 entropy=mean_kept_entropy(part, self.weighing) if self.config.objective.use_adaptive_entropy else None,

@@ -107,7 +107,10 @@ def _tokens(batch: Microbatch, logprobs: Tensor, entropy: Tensor | None, anchors
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, *, max_grad_norm: float) -> float:
-    """Sum the gradient over ranks, clip it, take the step, clear it; returns the norm before clipping. Stops on a non-finite one."""
+    """Sum the gradient over ranks, clip it, take the step, clear it; returns the norm before clipping. Stops on a non-finite one.
+
+    A gradient of exactly 0 takes no step: momentum alone must not move the weights.
+    """
     everything = [weight for group in optimizer.param_groups for weight in group["params"]]
     ranks.sum_gradients(everything)
     weights = [weight for weight in everything if weight.grad is not None]
@@ -115,6 +118,7 @@ def clip_and_step(optimizer: torch.optim.Optimizer, *, max_grad_norm: float) -> 
     if not math.isfinite(norm):
         raise GuardStop(f"The gradient's norm is {norm}: this optimizer step was not taken. "
                         "Lower train.learning_rate, or look at the last rollouts for what made it.")
-    optimizer.step()
+    if norm:
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

@@ -27,7 +27,7 @@ class Minibatch:
     batches: tuple[Microbatch, ...]
     """Packed; empty if none of them can move the weights."""
     entropy: float | None = None
-    """Mean entropy of their kept tokens when they were sampled; None where it is not wanted."""
+    """Mean entropy of their kept tokens when they were sampled; None where it is not wanted, and where none is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,8 @@ class Updater:
                 report(done, total)
             if step.batches and not norms:
                 mismatch = self._mismatch([batch for part in minibatches for batch in part.batches], anchors, measured)
-            if not ranks.total_of(len(step.batches)):
-                continue  # nothing can move the weights; a rank without rows goes on, for the others wait for its gradient
-            norms.append(clip_and_step(self.optimizer, max_grad_norm=self.max_grad_norm))
+            if ranks.total_of(len(step.batches)):  # a rank without rows goes on, for the others wait for its gradient
+                norms += [norm] if (norm := clip_and_step(self.optimizer, max_grad_norm=self.max_grad_norm)) else []
             if step.entropy is not None:
                 entropy = entropy.after(step.entropy)
         return self._metrics(measured, norms) | mismatch, entropy, len(norms)
@@ -97,4 +96,5 @@ class Updater:
         values = Measures.merged(measured).metrics()
         if not values:
             return {}
-        return values | {"loss": values["loss"] / len(norms), "grad_norm": sum(norms) / len(norms)}
+        steps = max(len(norms), 1)
+        return values | {"loss": values["loss"] / steps, "grad_norm": sum(norms) / steps}

@@ -131,12 +131,14 @@ def test_a_micro_batch_is_never_shorter_than_one_sequence_nor_longer_than_the_st
 
 
 def test_llama_8b_saves_what_was_measured_on_it() -> None:
-    """Prevents: dropping a tensor from the formula. 200,864 bytes were measured; the rest of the difference is a few numbers per token."""
+    """Prevents: dropping a tensor from the formula. The bytes were measured with torch's attention on plain rows, without the copies that
+    packed rows may take in float32; the rest of the difference is a few numbers per token."""
     from heron.memory.activations import saved_per_layer
 
     shape = read_shape(LLAMA_8B)
     for element, measured in ((2, 200_864), (4, 368_800)):
-        assert saved_per_layer(shape, element, rank=None) == pytest.approx(measured, abs=64)
+        copies = 8 * shape.query_width + 8 if element == 4 else 0
+        assert saved_per_layer(shape, element, rank=None) - copies == pytest.approx(measured, abs=64)
 
 
 def test_bytes_per_weight_replace_the_dtype() -> None:

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from heron.kernels import attention
 from heron.kernels.attention import packed_plan
+from heron.kernels.logprobs_at_once import LEAST_ROWS
 from heron.kernels.logprobs_tiles import CPU_TILE_BYTES, CUDA_TILE_BYTES
 from heron.memory import planner, read_shape
 from heron.memory.activations import saved_per_layer
@@ -95,7 +96,7 @@ def saved_bytes(family: str, layers: int, dtype: torch.dtype, targets: Any, toke
 
 def test_the_planned_tile_is_the_kernels_own() -> None:
     """Prevents: a default that drifts from the kernel, whose numbers the planner cannot import without torch."""
-    assert (planner.CPU_TILE_BYTES, planner.CUDA_TILE_BYTES) == (CPU_TILE_BYTES, CUDA_TILE_BYTES)
+    assert (planner.CPU_TILE_BYTES, planner.CUDA_TILE_BYTES, planner.FORESEEN_ROWS) == (CPU_TILE_BYTES, CUDA_TILE_BYTES, LEAST_ROWS)
 
 
 def test_the_planner_loads_no_torch() -> None:

@@ -19,7 +19,8 @@ from heron.rollout import Collector
 from heron.run import Run
 from heron.training import updater as updater_module
 from heron.training.assemble import assemble, reassemble
-from heron.training.compiled import moves_without_advantage, objective_of
+from heron.training.compiled import objective_of
+from heron.training.probing import moves_without_advantage
 from heron.types import Group
 
 LOSS = '''"""Policy gradient with a quadratic leash to the old policy, over rows."""
