@@ -130,7 +130,7 @@ def test_alone_means_alone(case: Case) -> None:
     assert len(heron_gradient(case.policy, GROUPS, ObjectiveConfig(), budget=1)[2]) == len(trained)
 
 
-@pytest.mark.parametrize("settings", [{"beta": 0.1}, {"entropy_coef": 0.1}, {"use_adaptive_entropy": True}])
+@pytest.mark.parametrize("settings", [{"beta": 0.1}, {"entropy_coef": 0.1}, {"use_adaptive_entropy": True, "num_iterations": 2}])
 def test_rows_without_advantage_are_kept_where_they_move_something(settings: dict[str, object]) -> None:
     """A KL or an entropy term moves every row: leaving out those without advantage would be wrong there."""
     kept = make_samples(GROUPS, weighing(ObjectiveConfig(**settings)))  # type: ignore[arg-type]

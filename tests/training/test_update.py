@@ -115,6 +115,19 @@ class TestLearningRate:
         assert {group["lr"] for group in optimizer.param_groups} == {0.5}
 
 
+def test_a_gradient_of_zero_takes_no_step() -> None:
+    """Prevents: momentum that moves the weights in a step in which nothing was learnt, as where an entropy bonus is not applied."""
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer([("w", weight)], TrainConfig(learning_rate=0.1, weight_decay=0.1))
+    weight.grad = torch.ones(3)
+    assert clip_and_step(optimizer, max_grad_norm=1.0) > 0
+    moved = weight.detach().clone()
+    assert not torch.equal(moved, torch.ones(3))
+    weight.grad = torch.zeros(3)
+    assert clip_and_step(optimizer, max_grad_norm=1.0) == 0.0
+    assert torch.equal(weight, moved) and weight.grad is None
+
+
 class TestMeasures:
     def test_means_are_over_tokens_and_losses_are_summed(self) -> None:
         """Prevents: means of micro-batch means, in which the tokens of a short micro-batch count more."""
