@@ -155,3 +155,13 @@ def test_engine_without_entropies_will_do_without_them(make: Make) -> None:
     use_engine(trainer, Engine(trainer.policy, entropies=False))
     trainer.step()
     assert trainer.state.policy_version == 1
+
+
+def test_a_bonus_that_is_not_applied_costs_nothing_and_still_steers(make: Make, applied: list[float]) -> None:
+    """Prevents: forward passes, and a step of momentum, for groups without a signal while the entropy is above its target; and a
+    controller that never wakes up since no step was taken."""
+    trainer = make(rewards=[flat], **adaptive(ABOVE))
+    trainer.step()
+    assert applied == [] and trainer.state.policy_version == 0
+    assert isinstance(trainer.state.entropy, AdaptiveEntropy) and trainer.state.entropy.last is not None
+    assert trainer.state.entropy.coef == pytest.approx(0.007)
