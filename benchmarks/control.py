@@ -33,7 +33,7 @@ class ShuffledRubric:
 
     def __init__(self, rubric: Rubric, *, seed: int) -> None:
         self.rubric = rubric
-        self.names = rubric.names
+        self.names, self.weights = rubric.names, rubric.weights
         self.draw = random.Random(seed)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:

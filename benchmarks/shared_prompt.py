@@ -294,7 +294,7 @@ def _row(one: Measured) -> tuple[str, ...]:
     shape = one.case.shape
     return (
         shape.name, one.case.dtype, str(shape.padded_tokens), str(shape.packed_tokens), f"{one.padded:.2f}",
-        f"{one.padded_completions:.2f}", f"{one.ours:.2f}", f"{one.ratio:.1f}x",
+        f"{one.padded_completions:.2f}", f"{one.ours:.2f}", f"{one.ratio:.2f}x",
         "-" if one.case.goal is None else f"{one.case.goal:g}x", f"{one.padded_completions / one.ours:.1f}x", f"{shape.token_ratio:.1f}x",
         f"{one.error:.1e}",
     )
@@ -304,7 +304,7 @@ def bar(measured: Sequence[Measured]) -> Bar:
     """All goals at once."""
     asked = [one for one in measured if one.case.goal is not None]
     return Bar(
-        name=NAME, met=all(one.is_met for one in measured), figure=" / ".join(f"{one.ratio:.1f}x" for one in asked),
+        name=NAME, met=all(one.is_met for one in measured), figure=" / ".join(f"{one.ratio:.2f}x" for one in asked),
         goal=" / ".join(f"{one.case.goal:g}x" for one in asked),
     )
 

@@ -117,7 +117,7 @@ class PackedPlan:
         """`q [T, H, d]`, `k [T, K, d]`, `v [T, K, e]`, places in preorder, to `[T, H, e]`."""
         plain = [grid for grid in self.grids if form.is_plain(grid, q.dtype)]
         tiled = [grid for grid in self.grids if not form.is_plain(grid, q.dtype)]
-        output = _TreeAttention.apply(q, k, v, self, tiled, form) if tiled else q.new_empty(*q.shape[:2], v.shape[-1])
+        output = _TreeAttention.apply(q, k, v, self, tiled, form) if tiled else q.new_zeros(*q.shape[:2], v.shape[-1])
         if not plain:
             return output
         tokens = torch.cat([grid.tokens for grid in plain])
@@ -195,9 +195,9 @@ class _TreeAttention(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: PackedPlan, grids: Sequence[Grid], form: Form
     ) -> Tensor:
-        """`[T, H, e]`; undefined for the tokens of other grids than these."""
-        output = q.new_empty(*q.shape[:2], v.shape[-1], dtype=wide(q.dtype))  # [T, H, e]
-        lse = output.new_empty(output.shape[:2])  # [T, H]
+        """`[T, H, e]`; 0 for tokens that other grids than these answer for, whose infinite `lse` takes them out of the backward pass."""
+        output = q.new_zeros(*q.shape[:2], v.shape[-1], dtype=wide(q.dtype))  # [T, H, e]
+        lse = output.new_full(output.shape[:2], float("inf"))  # [T, H]
         for grid in grids:
             _grid_forward(grid, q, k, v, form, output, lse)
         for queries, keys, hidden in _span_tiles(plan, q, k, form.window):

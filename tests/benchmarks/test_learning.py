@@ -107,6 +107,13 @@ def test_control_keeps_rewards_within_their_group() -> None:
     assert all(rollout.rewards["length"] == rollout.reward for rollout in shuffled)
 
 
+def test_control_can_stand_in_for_the_rubric() -> None:
+    """Prevents: a control that the collector cannot score with, found out after minutes of training."""
+    rubric = Rubric([(length, 0.5)], tags=Tags())
+    shuffled = ShuffledRubric(rubric, seed=0)
+    assert (shuffled.names, shuffled.weights) == (rubric.names, rubric.weights)
+
+
 def test_control_gives_every_sibling_every_reward_alike() -> None:
     """Prevents: a shuffle that keeps (or always moves) a reward, and so still tells good from bad."""
     rubric = ShuffledRubric(Rubric([length], tags=Tags()), seed=0)

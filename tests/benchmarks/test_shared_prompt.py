@@ -56,7 +56,7 @@ def test_tokens_are_those_that_are_packed() -> None:
 
 def test_every_goal_holds_the_bar() -> None:
     fast, slow = measured(ratio=2.5), measured(ratio=1.9)
-    assert shared_prompt.bar([fast, fast]).line() == "bar shared_prompt: met, 2.5x / 2.5x (goal 2x / 2x)"
+    assert shared_prompt.bar([fast, fast]).line() == "bar shared_prompt: met, 2.50x / 2.50x (goal 2x / 2x)"
     assert shared_prompt.bar([fast, slow]).exit_code == 1
     assert shared_prompt.bar([fast, measured(ratio=0.5, goal=None)]).met
 
@@ -73,4 +73,4 @@ def test_another_gradient_is_no_speed() -> None:
 def test_row_shows_both_ratios_and_the_tokens() -> None:
     cells = shared_prompt.table([measured(ratio=3.0)])
     row = dict(zip(cells.columns, cells.rows[0], strict=True))
-    assert (row["ratio"], row["ratio to completions' logits"], row["token ratio"]) == ("3.0x", "1.0x", f"{84 / 38:.1f}x")
+    assert (row["ratio"], row["ratio to completions' logits"], row["token ratio"]) == ("3.00x", "1.0x", f"{84 / 38:.1f}x")

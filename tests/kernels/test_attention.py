@@ -252,3 +252,17 @@ def test_what_transformers_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(output, query.transpose(1, 2))
     attention._attention(module, query, key, value, None, plan=Plan())
     assert seen == {"layer": 3, "scaling": query.shape[-1] ** -0.5, "window": None, "softcap": None}
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("window", [None, 5])
+def test_nothing_is_read_that_was_not_written(layout: str, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: gradients that are NaN now and then, where rows of one tree are computed in two ways and share tokens: memory that
+    nobody has written holds what the last user left there."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        check(LAYOUTS[layout], tensors(LAYOUTS[layout]), window=window)
+    finally:
+        torch.use_deterministic_algorithms(False)
