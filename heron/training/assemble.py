@@ -81,6 +81,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
         raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
                        'and set "status" in run.json to "interrupted".')
     config = load_config(run_dir / "config.toml")
+    _check_objective(config)
     if rewards is None and record.manifest.get("rewards_from_python"):
         raise RunError(f"{run_dir} was started with reward functions from Python, which a run cannot store. "
                        "Resume it with heron.resume(run_dir, rewards=[...]).")

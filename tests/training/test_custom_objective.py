@@ -247,3 +247,19 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match=words):
         make_trainer(small_config(tiny_folder("qwen3"), objective=objective), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_was_broken_since_is_found_before_the_run_is_opened_again(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a record that says the run is being trained, behind which nothing runs."""
+    file = tmp_path / "losses.py"
+    file.write_text(
+        'from heron.objective import register_loss\n\n\n@register_loss(weights="tokens")\ndef mine(inputs):\n'
+        "    return -inputs.ratio * inputs.advantages\n"
+    )
+    config = small_config(tiny_folder("qwen3"), objective={"loss_type": f"{file}:mine"})
+    make_trainer(config, tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_text()
+    file.write_text(file.read_text().replace("inputs.advantages", "inputs.nothing"))
+    with pytest.raises(ConfigError, match="mine raised AttributeError"):
+        reassemble(tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").read_text() == before
