@@ -5,7 +5,7 @@ depth-first order, attend to its keys in one unmasked matrix product, siblings a
 row attends to itself in *grids* of rows of similar length. The two are merged by their log-sum-exp, and so is everything in
 between, however often rows branch. A short common beginning is not worth a product of its own; it is repeated in the grids, and
 the first row that holds a token answers for it. Rows with nothing above them need no merging and go to torch's own attention where
-that is faster. Memory beyond inputs and gradients is a grid's copy of them and one tile of scores, backwards too.
+that is faster. Memory beyond inputs and gradients is one tile of scores, and copies of what it is made from, backwards too.
 
 8 prompts of 256 tokens with 8 answers of 44 on average (6 heads over 2, width 64), one layer forwards and backwards on one core of
 a Zen 5 CPU: 170 ms in float32 and 130 ms in bfloat16, where rows that repeat their prompt take 540 and 680 ms in torch's attention.
@@ -16,6 +16,7 @@ hides below a span (they are masked, not skipped).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,11 @@ TILE_SCORES = 1 << 19
 """Scores in a tile, about: 2 MiB in float32."""
 TILE_QUERIES = 64
 """Columns of a grid that are computed together; a row's later keys are not even looked at."""
+GRID_STEP = 16
+"""A grid is a multiple of this many columns wide: a product 63 columns wide takes a CPU twice as long as one of 64."""
 SHORT = 512
-"""Rows up to this length are not given to torch's attention in 16 bits: its backward pass on the CPU is three times slower there."""
+"""Rows up to this length are not given to torch's attention in 16 bits, where its backward pass on the CPU is three times slower, nor in a
+batch with spans, where putting its results beside the others' costs more than it gains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +59,8 @@ class Grid:
 
     gather: Tensor
     """`[R, L]` place of every cell; cells to the right of a row's end hold any valid place."""
-    cells: Tensor
-    """`[n]` flat cells of this grid whose output is kept."""
-    tokens: Tensor
-    """`[n]` places that they belong to. Over all grids every place occurs exactly once."""
+    kept: Tensor
+    """`[R, L]` whether the cell answers for its place. Over all grids every place has exactly one such cell."""
     is_alone: bool
     """Whether the rows attend to nothing but themselves: no span stands above them."""
 
@@ -79,11 +81,11 @@ class Form:
         """Arguments of a tile."""
         return {"scaling": self.scaling, "softcap": self.softcap}
 
-    def is_plain(self, grid: Grid, dtype: torch.dtype) -> bool:
-        """Whether torch's own causal attention computes this grid, and does it fast."""
+    def is_plain(self, grid: Grid, dtype: torch.dtype, *, is_alone: bool) -> bool:
+        """Whether torch's own causal attention computes this grid, and does it fast; `is_alone` says that no grid needs anything else."""
         length = grid.gather.shape[1]
         is_full = self.softcap is None and (self.window is None or self.window >= length)
-        return grid.is_alone and is_full and (dtype.itemsize > 2 or length > SHORT)
+        return grid.is_alone and is_full and (length > SHORT or (is_alone and dtype.itemsize > 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +117,13 @@ class PackedPlan:
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, form: Form) -> Tensor:
         """`q [T, H, d]`, `k [T, K, d]`, `v [T, K, e]`, places in preorder, to `[T, H, e]`."""
-        plain = [grid for grid in self.grids if form.is_plain(grid, q.dtype)]
-        tiled = [grid for grid in self.grids if not form.is_plain(grid, q.dtype)]
+        is_plain = [form.is_plain(grid, q.dtype, is_alone=not self.spans) for grid in self.grids]
+        plain = [grid for grid, is_so in zip(self.grids, is_plain, strict=True) if is_so]
+        tiled = [grid for grid, is_so in zip(self.grids, is_plain, strict=True) if not is_so]
         output = _TreeAttention.apply(q, k, v, self, tiled, form) if tiled else q.new_zeros(*q.shape[:2], v.shape[-1])
         if not plain:
             return output
-        tokens = torch.cat([grid.tokens for grid in plain])
+        tokens = torch.cat([grid.gather[grid.kept] for grid in plain])
         return output.index_copy(0, tokens, torch.cat([_plain_attention(grid, q, k, v, form.scaling) for grid in plain]))
 
 
@@ -170,24 +173,23 @@ def _buckets(rows: Sequence[list[int]], slack: float) -> list[list[list[int]]]:
 
 
 def _grid(rows: Sequence[Sequence[int]], seen: set[int], device: torch.device, *, is_alone: bool) -> Grid:
-    length = max(len(row) for row in rows)
-    gather, cells, tokens = [], [], []
-    for number, row in enumerate(rows):
-        gather.append([*row, *[row[-1]] * (length - len(row))])
-        for column, place in enumerate(row):
-            if place not in seen:
-                seen.add(place)
-                cells.append(number * length + column)
-                tokens.append(place)
-    gather_t, cells_t, tokens_t = (torch.tensor(x, dtype=torch.int64, device=device) for x in (gather, cells, tokens))
-    return Grid(gather=gather_t, cells=cells_t, tokens=tokens_t, is_alone=is_alone)
+    length = GRID_STEP * math.ceil(max(len(row) for row in rows) / GRID_STEP)
+    gather, kept = [], []
+    for row in rows:
+        padding = length - len(row)
+        gather.append([*row, *[row[-1]] * padding])
+        kept.append([*[place not in seen for place in row], *[False] * padding])
+        seen.update(row)
+    return Grid(
+        gather=torch.tensor(gather, dtype=torch.int64, device=device), kept=torch.tensor(kept, device=device), is_alone=is_alone
+    )
 
 
 def _plain_attention(grid: Grid, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
     """`[n, H, e]` of the tokens that a grid of rows alone answers for. Padding stands on the right, where causal attention never looks."""
-    q, k, v = (x.transpose(1, 2) for x in _on_grid(grid, q, k, v))  # [R, H, L, d], [R, K, L, d]
+    q, k, v = (x.transpose(1, 2) for x in _at(grid.gather, q, k, v))  # [R, H, L, d], [R, K, L, d]
     output = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
-    return output.transpose(1, 2).flatten(0, 1).index_select(0, grid.cells)
+    return output.transpose(1, 2)[grid.kept]
 
 
 class _TreeAttention(torch.autograd.Function):
@@ -242,54 +244,44 @@ def _span_tiles(plan: PackedPlan, q: Tensor, k: Tensor, window: int | None) -> I
             yield queries, keys, hidden
 
 
-def _grid_tiles(grid: Grid, q: Tensor, k: Tensor, window: int | None) -> Iterator[tuple[slice, slice, slice, Tensor]]:
-    """Rows, columns of queries, columns of keys, and what hides keys from queries, of all tiles of a grid `q [R, L, H, d]`."""
-    rows, length, heads = q.shape[:3]
+def _grid_tiles(grid: Grid, q: Tensor, k: Tensor, window: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Places of queries `[R, C]`, whether their cells are kept, places of keys `[R, J]`, and what hides keys, of all tiles of a grid."""
+    (rows, length), heads = grid.gather.shape, q.shape[1]
     columns = torch.arange(length, device=grid.gather.device)
     for first in range(0, length, TILE_QUERIES):
         end = min(first + TILE_QUERIES, length)
         begin = 0 if window is None else max(0, first - window + 1)
         distance = columns[first:end, None] - columns[begin:end]  # [C, J]
         unseen = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        hidden = hide(unseen, groups=heads // k.shape[2], dtype=wide(q.dtype))
+        hidden = hide(unseen, groups=heads // k.shape[1], dtype=wide(q.dtype))
         step = max(1, TILE_SCORES // (heads * (end - first) * (end - begin)))
         for row in range(0, rows, step):
-            yield slice(row, row + step), slice(first, end), slice(begin, end), hidden
+            part = slice(row, row + step)
+            yield grid.gather[part, first:end], grid.kept[part, first:end], grid.gather[part, begin:end], hidden
 
 
-def _on_grid(grid: Grid, *tensors: Tensor) -> Iterator[Tensor]:
-    """`[T, ...]` to `[R, L, ...]`."""
-    cells = grid.gather.flatten()
-    return (tensor.index_select(0, cells).unflatten(0, grid.gather.shape) for tensor in tensors)
+def _at(places: Tensor, *tensors: Tensor) -> Iterator[Tensor]:
+    """`[T, ...]` to `[R, L, ...]` at `places [R, L]`."""
+    return (tensor.index_select(0, places.flatten()).unflatten(0, places.shape) for tensor in tensors)
 
 
 def _grid_forward(grid: Grid, q: Tensor, k: Tensor, v: Tensor, form: Form, output: Tensor, lse: Tensor) -> None:
     """Write the output and the log-sum-exp of the tokens that this grid answers for."""
-    q, k, v = _on_grid(grid, q, k, v)
-    outputs = output.new_empty(*q.shape[:3], v.shape[-1])  # [R, L, H, e]
-    sums = output.new_empty(q.shape[:3])  # [R, L, H]
-    for rows, queries, keys, hidden in _grid_tiles(grid, q, k, form.window):
-        outputs[rows, queries], sums[rows, queries] = tile_forward(
-            q[rows, queries], k[rows, keys], v[rows, keys], hidden=hidden, **form.scores
-        )
-    for whole, part in ((output, outputs), (lse, sums)):
-        whole.index_copy_(0, grid.tokens, part.flatten(0, 1).index_select(0, grid.cells))
+    for queries, kept, keys, hidden in _grid_tiles(grid, q, k, form.window):
+        parts = tile_forward(*_at(queries, q), *_at(keys, k, v), hidden=hidden, **form.scores)
+        cells = kept.flatten().nonzero().squeeze(1)
+        for whole, part in zip((output, lse), parts, strict=True):
+            whole.index_copy_(0, queries.flatten()[cells], part.flatten(0, 1).index_select(0, cells))
 
 
 def _grid_backward(
     grid: Grid, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, delta: Tensor, form: Form, grads: Sequence[Tensor]
 ) -> None:
-    """Add what flows back through the tokens that this grid answers for; its other cells have no gradient."""
-    kept = grad.new_zeros(grid.gather.numel(), 1, 1).index_fill_(0, grid.cells, 1).unflatten(0, grid.gather.shape)  # [R, L, 1, 1]
-    grad, q, k, v, lse, delta = _on_grid(grid, grad, q, k, v, lse, delta)
-    grad, delta = grad * kept, delta * kept[..., 0]
-    wholes = [whole.new_zeros(*grid.gather.shape, *whole.shape[1:]) for whole in grads]
-    for rows, queries, keys, hidden in _grid_tiles(grid, q, k, form.window):
-        parts = tile_backward(
-            grad[rows, queries], q[rows, queries], k[rows, keys], v[rows, keys], lse[rows, queries], delta[rows, queries],
-            hidden=hidden, **form.scores,
-        )
-        for whole, part, where in zip(wholes, parts, (queries, keys, keys), strict=True):
-            whole[rows, where] += part
-    for total, whole in zip(grads, wholes, strict=True):
-        total.index_add_(0, grid.gather.flatten(), whole.flatten(0, 1))
+    """Add what flows back through the tokens that this grid answers for; an infinite `lse` takes its other cells out."""
+    for queries, kept, keys, hidden in _grid_tiles(grid, q, k, form.window):
+        some_grad, some_q, some_lse, some_delta = _at(queries, grad, q, lse, delta)
+        some_k, some_v = _at(keys, k, v)
+        some_lse.masked_fill_(~kept[..., None], float("inf"))
+        parts = tile_backward(some_grad, some_q, some_k, some_v, some_lse, some_delta, hidden=hidden, **form.scores)
+        for whole, part, places in zip(grads, parts, (queries, keys, keys), strict=True):
+            whole.index_add_(0, places.flatten(), part.flatten(0, 1).to(whole.dtype))

@@ -13,9 +13,13 @@ pass over short rows is five times slower than this one). What it leaves out: dr
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+LN_2 = math.log(2)
+"""Scores are held in units of it: a CPU takes a third of the time for a power of 2, and a sixth where keys are hidden."""
 LOWEST = -1e30
 """Stands for the largest score of a query that sees no key of the tile: finite, so that nothing becomes NaN."""
 
@@ -40,10 +44,10 @@ def tile_forward(
     shape, heads = query.shape[:3], key.shape[2]
     scores, _ = _scores(fold(query, heads), fold(key, heads), hidden, scaling, softcap)  # [R K, C g, J]
     top = scores.amax(-1, keepdim=True).clamp_(min=LOWEST)
-    weights = scores.sub_(top).exp_()
+    weights = scores.sub_(top).exp2_()
     total = weights.sum(-1, keepdim=True).clamp_(min=torch.finfo(weights.dtype).tiny)
     output = torch.bmm(weights.to(value.dtype), fold(value, heads)).to(total.dtype).div_(total)
-    return _unfold(output, shape, heads), _unfold(top.add_(total.log()), shape, heads).squeeze(-1)
+    return _unfold(output, shape, heads), _unfold(top.add_(total.log2()).mul_(LN_2), shape, heads).squeeze(-1)
 
 
 def tile_backward(
@@ -59,7 +63,7 @@ def tile_backward(
     grad, query, key, value = (fold(x, heads) for x in (grad, query, key, value))
     lse, delta = (fold(x[..., None], heads) for x in (lse, delta))
     scores, slope = _scores(query, key, hidden, scaling, softcap)
-    weights = scores.sub_(lse).exp_()  # [R K, C g, J]
+    weights = scores.sub_(lse, alpha=1 / LN_2).exp2_()  # [R K, C g, J]
     grad_value = torch.bmm(weights.to(value.dtype).transpose(1, 2), grad)
     grad_scores = torch.bmm(grad, value.transpose(1, 2)).to(weights.dtype).sub_(delta).mul_(weights)
     if slope is not None:
@@ -104,14 +108,16 @@ def _unfold(x: Tensor, shape: tuple[int, ...], heads: int) -> Tensor:
 def _scores(
     query: Tensor, key: Tensor, hidden: Tensor | None, scaling: float, softcap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Wide scores `[N, M, J]` of folded queries `[N, M, d]`, and their slope with respect to the plain ones if they are capped."""
+    """Wide scores `[N, M, J]` of folded queries `[N, M, d]`, in units of log 2; and their slope with respect to the plain ones if they
+    are capped."""
     dtype = wide(query.dtype)
-    scores = _product(query.to(dtype), key.to(dtype).transpose(1, 2), scaling)
+    unit = LN_2 if softcap is None else softcap
+    scores = _product(query.to(dtype), key.to(dtype).transpose(1, 2), scaling / unit)
     slope = None
     if softcap is not None:
-        tanh = scores.div_(softcap).tanh_()
+        tanh = scores.tanh_()
         slope = 1 - tanh.square()
-        scores = tanh.mul_(softcap)
+        scores = tanh.mul_(softcap / LN_2)
     if hidden is not None:
         scores.add_(hidden)
     return scores, slope

@@ -13,6 +13,7 @@ from heron.kernels import attention
 from heron.kernels.attention import packed_plan
 from heron.kernels.logprobs_at_once import LEAST_ROWS
 from heron.kernels.logprobs_tiles import CPU_TILE_BYTES, CUDA_TILE_BYTES
+from heron.kernels.packed import GRID_STEP
 from heron.memory import planner, read_shape
 from heron.memory.activations import saved_per_layer
 
@@ -71,8 +72,8 @@ def test_saved_activations_are_those_of_autograd(family: str, dtype: torch.dtype
     assert planned == three - two
 
 
-def saved_bytes(family: str, layers: int, dtype: torch.dtype, targets: Any, tokens: int = 24) -> float:
-    """Bytes per token that autograd keeps in a forward pass, weights aside."""
+def saved_bytes(family: str, layers: int, dtype: torch.dtype, targets: Any, tokens: int = 2 * GRID_STEP) -> float:
+    """Bytes per token that autograd keeps in a forward pass, weights aside; of a row that needs no padding."""
     attention.register()
     model = build(family, {"num_hidden_layers": layers, "layer_types": None}, device="cpu").to(dtype)
     model.set_attn_implementation(attention.NAME)

@@ -31,5 +31,5 @@ def test_what_siblings_share_is_packed_once() -> None:
 def test_every_packed_token_is_attended_for_once() -> None:
     """Prevents: a row that is left out although a token stands only in it, and tokens that two rows answer for."""
     (batch,) = pack([[sample(5), sample(5, 6), sample(5, 6, 7)], [sample(5)]], budget=99, device=torch.device("cpu"))
-    tokens = torch.cat([grid.tokens for grid in batch.plan.grids])
+    tokens = torch.cat([grid.gather[grid.kept] for grid in batch.plan.grids])
     assert tokens.sort().values.tolist() == list(range(batch.num_tokens))
