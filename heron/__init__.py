@@ -21,7 +21,7 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from heron import rewards
-    from heron.api import chat, evaluate, resume, train
+    from heron.api import chat, evaluate, load, resume, train
     from heron.rewards import last_number, number
     from heron.run import Run
 
@@ -30,12 +30,13 @@ _HOMES = {
     "chat": "heron.api",
     "evaluate": "heron.api",
     "last_number": "heron.rewards",
+    "load": "heron.api",
     "number": "heron.rewards",
     "resume": "heron.api",
     "train": "heron.api",
 }
 
-__all__ = ["Run", "chat", "evaluate", "last_number", "number", "resume", "rewards", "train"]
+__all__ = ["Run", "chat", "evaluate", "last_number", "load", "number", "resume", "rewards", "train"]
 
 
 def __getattr__(name: str) -> Any:

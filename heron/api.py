@@ -1,4 +1,4 @@
-"""What `import heron` offers: train, resume, evaluate, chat. Each builds a config, calls one function below, and shows it.
+"""What `import heron` offers: train, resume, evaluate, chat, load. Each builds a config, calls one function below, and shows it.
 
 The command line calls these same functions.
 """
@@ -18,6 +18,7 @@ from heron.rewards import resolve
 from heron.run import Run
 
 if TYPE_CHECKING:
+    from heron.inference import LoadedModel
     from heron.training.trainer import Trainer
 
 Reward = str | Callable[..., Any] | tuple[str | Callable[..., Any], float]
@@ -73,6 +74,27 @@ def chat(run_dir: str | Path, question: str, *, start: bool = False, temperature
     from heron.training.conversation import Conversation
 
     return Conversation.of_run(Run(Path(run_dir)), start=start, temperature=temperature, max_tokens=max_tokens).ask(question)
+
+
+def load(
+    path: str | Path, *, fast_inference: bool = True, dtype: Any = "auto", device: str = "auto", max_concurrent: int = 256,
+    chat_template: str | None = None,
+) -> LoadedModel:
+    """A model to generate with, without training: `heron.load("runs/first").fast_generate(["2 + 2 ="])`.
+
+    Args:
+        path: a run, a model folder (whole, or an adapter), or a hub id.
+        fast_inference: sample with Heron's own engine; False takes `generate` of transformers, slow and plain.
+        dtype: `auto` keeps the checkpoint's (or the run's); else `float32` or `bfloat16`, as a name or as torch's.
+        device: `auto` takes CUDA when there is one; or a torch device such as `cpu`.
+        max_concurrent: most completions that are sampled at once.
+        chat_template: name of a built-in template, for a base model that has none of its own.
+    """
+    from heron.inference import load
+
+    return load(
+        path, fast_inference=fast_inference, dtype=dtype, device=device, max_concurrent=max_concurrent, chat_template=chat_template
+    )
 
 
 def train_config(config: Config, run_dir: Path, *, rewards: Sequence[Any] | None = None, quiet: bool = False) -> Run:

@@ -19,9 +19,11 @@ class FinishReason(enum.StrEnum):
     """Why the engine stopped a completion."""
 
     STOP = "stop"
-    """An end token was sampled (it is the last token of the completion)."""
+    """An end token was sampled, or a stop string was written: its last token is the last token of the completion."""
     LENGTH = "length"
     """The token limit was reached first: the completion is truncated."""
+    PAUSED = "paused"
+    """It was taken out before it ended, to be continued later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +79,11 @@ class Completion:
     """Log-probability of each token under the distribution that was sampled (tempered), in nats."""
     finish_reason: FinishReason
     policy_version: int
-    """Number of optimizer steps the sampling weights had seen."""
+    """Number of optimizer steps that the weights had seen which said the first token."""
     entropies: tuple[float, ...] = ()
     """Entropy of the distribution that each token was sampled from, in nats (0 for greedy decoding); empty if the engine has none."""
+    versions: tuple[tuple[int, int], ...] = ()
+    """`(policy version, tokens)` in order, where an engine counts them: more than one if the completion was continued by newer weights."""
 
     @property
     def truncated(self) -> bool:

@@ -100,6 +100,10 @@ class RewardsConfig:
     """Built-in names such as `gsm8k.correctness`, or `file.py:function`; `file.py` takes every public function in it."""
     weights: tuple[float, ...] = ()
     """One weight per function. Empty: all 1. Weight 0 logs a function without training on it."""
+    overlap: bool = False
+    """Score each group in a thread of its own as soon as it is sampled, while others still are: for rewards that wait (a judge, a
+    sandbox, a server). Every function, also one in batch form, is then called once per group instead of once per step, in the order in
+    which groups finish, and not in the main thread (so it can set no signal handlers or alarms)."""
 
     def __post_init__(self) -> None:
         check_finite("rewards", self)
@@ -114,6 +118,13 @@ class RewardsConfig:
 class RolloutConfig:
     """How the policy is sampled."""
 
+    engine: str = "native"
+    """`native` samples with Heron's own engine; `hf` with transformers' `generate`, slow and plain, to compare with; `vllm` with vLLM from
+    a copy of the weights (see docs/vllm.md)."""
+    vllm_url: str | None = None
+    """Of a vLLM server that runs already, for the engine `vllm`. None: vLLM runs in this process."""
+    vllm_folder: str | None = None
+    """Where adapters are written for that server, under the same path on both sides."""
     num_generations: int = 8
     """Siblings per prompt (G): the group that advantages are relative to."""
     max_completion_length: int = 512
@@ -124,9 +135,20 @@ class RolloutConfig:
     """Must be 1 while training: a filtered sampler has other log-probs than the loss."""
     max_concurrent: int = 256
     """Most completions that are sampled at once."""
+    cache_gib: float = 0.0
+    """Most memory for the native engine's keys and values, in GiB. It takes what it needs up to then; beyond, completions wait for each
+    other. 0: half of the memory that is free on a CPU, 80 % of it on a GPU."""
+    partial_tokens: int = 0
+    """Sample at most so many tokens of a completion per step; groups with unfinished siblings go on in the next step, under its weights,
+    and are trained when they are complete. For long answers. 0: every completion is finished in its step."""
 
     def __post_init__(self) -> None:
         check_finite("rollout", self)
+        one_of("rollout.engine", self.engine, ("native", "hf", "vllm"))
+        require(self.vllm_url is None or self.engine == "vllm", "rollout.vllm_url is of use to rollout.engine = 'vllm' alone",
+                self.vllm_url, "Set the engine, or leave it out.")
+        require((self.vllm_url is None) == (self.vllm_folder is None), "rollout.vllm_url and rollout.vllm_folder go together",
+                self.vllm_url or self.vllm_folder, "The server reads adapters from the folder.")
         require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
                  "An answer alone has no group to be better than; 8 is a common choice.")
         require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
@@ -135,6 +157,10 @@ class RolloutConfig:
         require(self.top_p == 1.0, "rollout.top_p must be 1 while training", self.top_p,
                  "Filtering changes the sampled distribution but not the one in the loss; use rollout.temperature instead.")
         require(self.max_concurrent >= 1, "rollout.max_concurrent must be at least 1", self.max_concurrent, "")
+        require(self.cache_gib >= 0, "rollout.cache_gib must not be negative", self.cache_gib, "0 takes a share of the free memory.")
+        require(0 <= self.partial_tokens < self.max_completion_length,
+                f"rollout.partial_tokens must lie in [0, rollout.max_completion_length = {self.max_completion_length})",
+                self.partial_tokens, "0 finishes every completion in its step.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +294,12 @@ class Config:
         rows, size = prompts // steps * self.rollout.num_generations, self.objective.rows_per_micro_batch
         require(size is None or rows % size == 0, f"objective.rows_per_micro_batch must divide the {rows} rollouts of an optimizer step",
                 size, "TRL asks for the same.")
+        if self.rollout.partial_tokens:
+            advice = "Leave out rollout.partial_tokens, or this."
+            require(steps == 1, "objective.num_minibatches must be 1 with rollout.partial_tokens, whose steps differ in size", steps,
+                    advice)
+            require(size is None, "objective.rows_per_micro_batch must be left out with rollout.partial_tokens, whose steps differ in "
+                    "size", size, advice)
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, None left out: what is written to a run's `config.toml`."""

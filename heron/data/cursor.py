@@ -39,8 +39,11 @@ class PromptCursor:
     def batch(self, step: int) -> tuple[int, ...]:
         """The rows of `step`, which counts from 1."""
         assert step >= 1, f"steps count from 1, not {step}"
-        begin = (step - 1) * self.batch_size
-        return tuple(self._row(position) for position in range(begin, begin + self.batch_size))
+        return self.window((step - 1) * self.batch_size, self.batch_size)
+
+    def window(self, begin: int, count: int) -> tuple[int, ...]:
+        """`count` rows from place `begin` of the sequence on."""
+        return tuple(self._row(position) for position in range(begin, begin + count))
 
     def _row(self, position: int) -> int:
         epoch, index = divmod(position, self.num_rows)

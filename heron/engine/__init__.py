@@ -1,7 +1,13 @@
-"""Sampling. `protocol` says what an engine is; `native` samples from the trainer's own weights; `scripted` is for tests."""
+"""Sampling behind one protocol.
 
+`native` samples from the trainer's own weights; `hf` is transformers' own generation; `scripted` is for tests.
+"""
+
+from heron.engine.choosing import is_exact, make_engine
+from heron.engine.hf import HFEngine
 from heron.engine.native import NativeEngine
-from heron.engine.protocol import Engine, Request, SamplingParams
+from heron.engine.params import SamplingParams
+from heron.engine.protocol import Engine, Request
 from heron.engine.scripted import ScriptedEngine
 
-__all__ = ["Engine", "NativeEngine", "Request", "SamplingParams", "ScriptedEngine"]
+__all__ = ["Engine", "HFEngine", "NativeEngine", "Request", "SamplingParams", "ScriptedEngine", "is_exact", "make_engine"]

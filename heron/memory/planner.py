@@ -20,7 +20,7 @@ ALWAYS, SAMPLING, EVALUATION, TRAINING = "always", "sampling", "evaluation", "tr
 """The phases of a row."""
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_LIVE_LOGITS = 6  # float32 [B, V] tensors alive at once in `kernels.sampling.sample`
+PAGE, CHUNK = 32, 4096  # tokens of a page of the engine's cache, and of one forward pass over prompts
 CPU_TILE_BYTES, CUDA_TILE_BYTES = 8 * 2**20, 32 * 2**20  # of `kernels.logprobs_tiles`, which cannot be imported without torch
 FORESEEN_ROWS = 256  # of `kernels.logprobs_at_once`
 
@@ -164,30 +164,32 @@ class _Job:
         return rows
 
     def sampling(self) -> list[Row]:
-        """A wave of a step's completions."""
-        rollout = self.config.rollout
-        return self._wave(SAMPLING, prompts=self.config.train.prompts_per_step, siblings=rollout.num_generations)
+        """A step's completions, as many at once as may be."""
+        return self._sampled(SAMPLING, prompts=self.config.train.prompts_per_step, siblings=self.config.rollout.num_generations)
 
     def evaluation(self) -> list[Row]:
-        """A wave of held-out answers; there may be more of them than a step has."""
+        """Held-out answers; there may be more of them at once than in a step."""
         evaluation = self.config.evaluation
-        return self._wave(EVALUATION, prompts=evaluation.size, siblings=max(evaluation.samples, 1)) if evaluation.size else []
+        return self._sampled(EVALUATION, prompts=evaluation.size, siblings=max(evaluation.samples, 1)) if evaluation.size else []
 
-    def _wave(self, phase: str, *, prompts: int, siblings: int) -> list[Row]:
-        """Cache: `2 x L x rows x columns x K x e`. The prompts are computed, then dropped, before the first token is drawn."""
+    def _sampled(self, phase: str, *, prompts: int, siblings: int) -> list[Row]:
+        """Pages if no completion ends early; the prompts are computed in chunks."""
         shape, rollout = self.shape, self.config.rollout
         rows = min(rollout.max_concurrent, prompts * siblings)
-        columns = self.prompt_tokens + rollout.max_completion_length
-        cache = 2 * shape.layers * rows * columns * shape.key_width * self.element
-        tokens = -(-rows // siblings) * self.prompt_tokens
+        shared = -(-rows // siblings) * -(-self.prompt_tokens // PAGE)
+        own = rows * (-(-rollout.max_completion_length // PAGE) + 1)
+        key = max(4, self.element) if self.config.model.device == "cpu" else self.element
+        cache = (shared + own) * PAGE * shape.layers * shape.key_width * (key + self.element)
+        note = f"{shared:,} pages of prompts and {own:,} of {rows} completions, {PAGE} tokens each, {shape.layers} layers"
+        if rollout.cache_gib and cache > rollout.cache_gib * 2**30:
+            cache, note = int(rollout.cache_gib * 2**30), f"rollout.cache_gib; {in_gib(cache)} would let all {rows} completions run at once"
+        tokens = min(CHUNK, -(-rows // siblings) * self.prompt_tokens)
+        logits = rows * shape.vocabulary * (4 if self.element == 4 else 4 + self.element)
         work = [
             (tokens * running_layer(shape, self.element), f"one layer of {tokens:,} prompt tokens"),
-            (_LIVE_LOGITS * 4 * rows * shape.vocabulary, f"{_LIVE_LOGITS} x float32 [{rows}, {shape.vocabulary}] logits"),
+            (logits, f"logits [{rows}, {shape.vocabulary}]"),
         ]
-        return [
-            _row("key-value cache", cache, phase, f"{rows} completions x {columns:,} tokens x {shape.layers} layers"),
-            _row("sampling workspace", *_largest(work, phase)),
-        ]
+        return [_row("key-value cache", cache, phase, note), _row("sampling workspace", *_largest(work, phase))]
 
     def training(self) -> list[Row]:
         """The backward pass of a full micro-batch, behind others whose gradients are already there."""

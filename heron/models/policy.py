@@ -114,7 +114,9 @@ class Policy:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits `[N, V]` of hidden states `[N, D]`, before any temperature."""
-        z = nn.functional.linear(hidden, self._head.weight, self._head.bias).float() * self._scale  # type: ignore[arg-type]
+        z = nn.functional.linear(hidden, self._head.weight, self._head.bias).float()  # type: ignore[arg-type]
+        if self._scale != 1:
+            z = z * self._scale
         return z if self._softcap is None else self._softcap * torch.tanh(z / self._softcap)
 
     def logprobs(

@@ -21,7 +21,7 @@ import torch
 from heron import data
 from heron.config import Config, load_config, to_toml
 from heron.config.schema import EMBEDDED
-from heron.engine import NativeEngine
+from heron.engine import is_exact, make_engine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.kernels.matmul import Route, choose_route
@@ -185,11 +185,12 @@ def _trainer(
 ) -> Trainer:
     for listener in listeners:
         run.subscribe(listener)
-    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
+    engine = make_engine(config.rollout, policy)
     objective = objective_of(config.objective)
     collector = Collector(
         policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric,
         estimator=find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards,
+        overlap=config.rewards.overlap,
     )
     run.event(
         "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
@@ -230,7 +231,7 @@ def _check_objective(config: Config) -> None:
     entropy_bonus_of(config.objective)
     check_estimator(find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards)
     correction = config.objective.importance_sampling_correction
-    if NativeEngine.exact_logprobs and correction != "none":
+    if is_exact(config.rollout.engine) and correction != "none":
         raise ConfigError(f"objective.importance_sampling_correction is {correction!r}, but the engine samples with the very weights that "
                           "are trained: its log-probs are the trainer's, and there is nothing to correct. Leave it out.")
 

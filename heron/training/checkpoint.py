@@ -20,6 +20,7 @@ import torch
 from heron.errors import RunError
 from heron.models.policy import Policy
 from heron.objective import AdaptiveEntropy, FixedEntropy
+from heron.rollout import InFlight
 
 MANIFEST = "MANIFEST.json"
 
@@ -38,6 +39,10 @@ class TrainState:
     """Time spent in steps, over all sittings."""
     entropy: FixedEntropy | AdaptiveEntropy = field(default_factory=FixedEntropy)
     """The entropy bonus for the next optimizer step."""
+    prompts_begun: int = 0
+    """Prompts that sampling has begun with, where groups are carried from step to step."""
+    in_flight: list[InFlight] = field(default_factory=list)
+    """Groups that the next step goes on with."""
 
 
 class Checkpoints:
@@ -80,6 +85,7 @@ def load_state(path: Path) -> TrainState:
     """The counters of a checkpoint."""
     values = json.loads((path / "state.json").read_text())
     bonus = values.pop("entropy", asdict(FixedEntropy()))  # checkpoints of before had none
+    values["in_flight"] = [InFlight.of_dict(flight) for flight in values.pop("in_flight", ())]
     return TrainState(**values, entropy=FixedEntropy(**bonus) if bonus.keys() == {"coef"} else AdaptiveEntropy(**bonus))
 
 

@@ -39,7 +39,7 @@ def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | 
     functions = resolve(config.rewards.functions, config.rewards.weights)
     rubric = Rubric(functions, tags=config.tags) if functions else None  # a run cannot store functions that came from Python
     policy = policy_of_run(run, start=start)
-    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)
+    engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)  # whatever the run trained with: the same answers
     collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
     return make_evaluator(config, collector, prompts)
 

@@ -48,6 +48,26 @@ def _mean_std(name: str, scores: Sequence[float | None], mean_key: str, std_key:
     return {mean_key: fmean(known), std_key: stdev(known) if len(known) > 1 else 0.0}
 
 
+def staleness(groups: Sequence[Group], version: int) -> dict[str, float]:
+    """`version_lag/*`: optimizer steps between the weights that said a token and those that are trained, over all tokens."""
+    lags = [lag for group in groups for lag, tokens in _lags(group, version) for _ in range(tokens)]
+    return {"version_lag/mean": fmean(lags), "version_lag/max": max(lags)} if lags else {}
+
+
+def max_lag(groups: Sequence[Group], version: int) -> int:
+    """The largest of them; 0 if these weights said everything."""
+    return max((lag for group in groups for lag, _ in _lags(group, version)), default=0)
+
+
+def _lags(group: Group, version: int) -> list[tuple[int, int]]:
+    """`(lag, tokens)` of every part of every completion."""
+    completions = [turn.completion for rollout in group.rollouts for turn in rollout.turns]
+    return [
+        (version - said_by, tokens) for each in completions
+        for said_by, tokens in each.versions or ((each.policy_version, len(each.token_ids)),)
+    ]
+
+
 def wilson(successes: float, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
     """95 % confidence interval of a proportion (Wilson 1927): sensible near 0 and 1, unlike the normal one.
 

@@ -17,6 +17,7 @@ class StepClock:
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.overlapped: dict[str, float] = {}
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -27,14 +28,20 @@ class StepClock:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
+    def beside(self, name: str, seconds: float) -> None:
+        """So much of phase `name` happened while another one went on; the step did not wait for it."""
+        self.overlapped[name] = self.overlapped.get(name, 0.0) + seconds
+
     def metrics(self, *, sampled_tokens: int, trained_tokens: int) -> dict[str, float]:
-        """`time/*` in seconds, `throughput/*` in tokens per second."""
+        """`time/*` in seconds, `throughput/*` in tokens per second. The phases are what the step waited for, so with `time/unaccounted`
+        they are `time/step`; `time/<phase>_overlapped` comes on top where a phase ran beside another one."""
         total = time.perf_counter() - self.started
         values = {f"time/{name}": seconds for name, seconds in self.seconds.items()}
         values |= {"time/step": total, "time/unaccounted": total - sum(self.seconds.values())}
+        values |= {f"time/{name}_overlapped": seconds for name, seconds in self.overlapped.items()}
         for phase, tokens in (("sample", sampled_tokens), ("score", sampled_tokens), ("train", trained_tokens)):
-            if self.seconds.get(phase):
-                values[f"throughput/{phase}_tokens_per_second"] = tokens / self.seconds[phase]
+            if spent := self.seconds.get(phase, 0.0) + self.overlapped.get(phase, 0.0):
+                values[f"throughput/{phase}_tokens_per_second"] = tokens / spent
         return values
 
 

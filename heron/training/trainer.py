@@ -6,6 +6,7 @@ the weights, the optimizer and four counters: so a run that is killed goes on fr
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from heron.errors import RewardError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
+from heron.rollout.partial import begin, tokens_of
 from heron.run import RunWriter
 from heron.training.batch import pack
 from heron.training.checkpoint import Checkpoints, TrainState
@@ -25,7 +27,7 @@ from heron.training.evaluation import Evaluator
 from heron.training.interrupt import StopRequest, stop_on_interrupt
 from heron.training.optimizer import learning_rate, set_learning_rate
 from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
-from heron.training.statistics import rollout_metrics
+from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
 from heron.training.updater import Minibatch, Updater
 from heron.types import Group, Prompt
@@ -85,11 +87,12 @@ class Trainer:
         """Sample, score, update and record once."""
         clock = StepClock()
         number = self.state.step + 1
-        groups = self._collect(number, clock)
-        metrics = rollout_metrics(groups, list(groups[0].rollouts[0].rewards))
+        groups, sampled = self._collect(number, clock)
+        metrics = rollout_metrics(groups, list(groups[0].rollouts[0].rewards)) if groups else {}
+        if self.config.rollout.partial_tokens:
+            metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}
         with clock.phase("train"):
             trained_tokens, update = self._update(number, groups)
-        sampled = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
         self.state.num_tokens += sampled
         metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()}
         with clock.phase("record"):
@@ -99,19 +102,32 @@ class Trainer:
         self.run.log(number, metrics | times)
         self.state.step = number
 
-    def _collect(self, number: int, clock: StepClock) -> list[Group]:
-        """The step's prompts, sampled and scored."""
+    def _collect(self, number: int, clock: StepClock) -> tuple[list[Group], int]:
+        """The groups to train on, sampled and scored, and the number of tokens that were sampled."""
         train, rollout = self.config.train, self.config.rollout
-        prompts = [self.prompts[row] for row in self.cursor.batch(number)]
         params = SamplingParams(max_tokens=rollout.max_completion_length, temperature=rollout.temperature)
-        with clock.phase("sample"):
-            rollouts = self.collector.sample(
-                prompts, params, siblings=rollout.num_generations, seed=_step_seed(train.seed, number),
-                on_progress=self._progress("sample"),
-            )
-        with clock.phase("score"):
-            self.run.progress("score", 0, 1)
-            return self.collector.score(rollouts)
+        seed = _step_seed(train.seed, number)
+        if rollout.partial_tokens:
+            return self._collect_portions(params, seed, clock)
+        groups = self.collector.collect(
+            [self.prompts[row] for row in self.cursor.batch(number)], params, siblings=rollout.num_generations, seed=seed, clock=clock,
+            report=self._report,
+        )
+        return groups, sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+
+    def _collect_portions(self, params: SamplingParams, seed: int, clock: StepClock) -> tuple[list[Group], int]:
+        """A portion of every group in flight: those carried from the last step, and as many new ones as have room beside them."""
+        state, rollout = self.state, self.config.rollout
+        rows = self.cursor.window(state.prompts_begun, self.config.train.prompts_per_step - len(state.in_flight))
+        flights = [*state.in_flight, *begin(rows, siblings=rollout.num_generations, seed=seed)]
+        groups, carried = self.collector.collect_portions(
+            flights, [self.prompts[flight.row] for flight in flights], params, tokens=rollout.partial_tokens, clock=clock,
+            report=self._report,
+        )
+        complete = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+        sampled = complete + tokens_of(carried) - tokens_of(state.in_flight)
+        state.prompts_begun, state.in_flight = state.prompts_begun + len(rows), carried  # a reward that raised has left them as they were
+        return groups, sampled
 
     def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
         """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
@@ -126,15 +142,15 @@ class Trainer:
         batches = [batch for minibatch in minibatches for batch in minibatch.batches]
         tokens = sum(batch.num_tokens for batch in batches) * self.config.objective.num_iterations
         rollouts = sum(len(group.rollouts) for group in groups)
-        trained = sum(batch.num_rows for batch in batches) / rollouts
+        trained = {"frac_rollouts_trained": sum(batch.num_rows for batch in batches) / rollouts} if rollouts else {}
         bonus = {"entropy_coef": applied} if self.weighing.uses_entropy_bonus else {}
-        return tokens, measured | bonus | {"frac_rollouts_trained": trained, "learning_rate": rate}
+        return tokens, measured | bonus | trained | {"learning_rate": rate}
 
     def _minibatches(self, groups: Sequence[Group]) -> list[Minibatch]:
         """The groups divided evenly among the optimizer steps of a pass, weighed and packed."""
         weighing = replace(self.weighing, keep_all=self.weighing.keep_all or self.state.entropy.applied > 0)
         size = len(groups) // weighing.num_minibatches
-        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
+        parts = [groups[part * size : (part + 1) * size] for part in range(weighing.num_minibatches)]
         batch_tokens = sum(
             loss_tokens(rollout, mask_truncated=self.weighing.mask_truncated) for group in groups for rollout in group.rollouts
         )
@@ -145,6 +161,7 @@ class Trainer:
                     budget=self.config.train.micro_batch_tokens, device=self.policy.device,
                 )),
                 entropy=mean_kept_entropy(part, self.weighing) if self.config.objective.use_adaptive_entropy else None,
+                is_stale=max_lag(part, self.policy.version) > 0,
             )
             for part in parts
         ]
@@ -203,11 +220,11 @@ class Trainer:
         }
 
     def _progress(self, phase: str) -> Callable[[int, int], None]:
-        def report(done: int, total: int) -> None:
-            self._announce_stop()
-            self.run.progress(phase, done, total)
+        return functools.partial(self._report, phase)
 
-        return report
+    def _report(self, phase: str, done: int, total: int) -> None:
+        self._announce_stop()
+        self.run.progress(phase, done, total)
 
     def _announce_stop(self) -> None:
         """Say once that Ctrl-C was heard."""

@@ -28,6 +28,8 @@ class Minibatch:
     """Packed; empty if none of them can move the weights."""
     entropy: float | None = None
     """Mean entropy of their kept tokens when they were sampled; None where it is not wanted, and where none is kept."""
+    is_stale: bool = False
+    """Older weights than these sampled some of their tokens: the old log-probs are what the sampler reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +65,12 @@ class Updater:
             for batch in step.batches:
                 part, anchors[id(batch)] = accumulate(
                     self.policy, batch, self.objective, temperature=self.temperature, anchors=anchors.get(id(batch)),
-                    is_on_policy=not norms, entropy_coef=entropy.applied,
+                    is_on_policy=not norms and not step.is_stale, entropy_coef=entropy.applied,
                 )
                 measured.append(part)
                 done += 1
                 report(done, total)
-            if step.batches and not norms:
+            if step.batches and not norms and not step.is_stale:  # old log-probs that are the sampler's would hide any gap
                 mismatch = self._mismatch([batch for part in minibatches for batch in part.batches], anchors, measured)
             if ranks.total_of(len(step.batches)):  # a rank without rows goes on, for the others wait for its gradient
                 norms += [norm] if (norm := clip_and_step(self.optimizer, max_grad_norm=self.max_grad_norm)) else []

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "heron"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
-OPTIONAL = ("vllm", "ray", "bitsandbytes", "math_verify", "datasets", "pyarrow", "deepspeed")
+OPTIONAL = ("vllm", "ray", "bitsandbytes", "math_verify", "llguidance", "datasets", "pyarrow", "deepspeed")
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class TestPublicSurface:
     def test_names_are_exact_and_sorted(self) -> None:
         import heron
 
-        assert heron.__all__ == ["Run", "chat", "evaluate", "last_number", "number", "resume", "rewards", "train"]
+        assert heron.__all__ == ["Run", "chat", "evaluate", "last_number", "load", "number", "resume", "rewards", "train"]
         assert heron.__all__ == sorted(heron.__all__)
         assert set(dir(heron)) == {*heron.__all__, "__version__"}
         for name in heron.__all__:

@@ -146,20 +146,14 @@ class TestCrowds:
         whole = NativeEngine(policy).generate(requests(), params)
         assert tokens(NativeEngine(policy, max_concurrent=max_concurrent).generate(requests(), params)) == tokens(whole)
 
-    def test_waves_hold_no_more_than_allowed(self, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`max_concurrent` is what bounds the memory."""
-        engine = NativeEngine(policy, max_concurrent=4)
-        sizes: list[int] = []
-        prefill = engine._prefill
-
-        def watch(prompts: Any, room: int, max_tokens: int) -> Any:
-            sizes.append(room)
-            return prefill(prompts, room, max_tokens)
-
-        monkeypatch.setattr(engine, "_prefill", watch)
-        engine.generate(requests(), SamplingParams(max_tokens=4))
-        assert max(sizes) <= 4
-        assert sum(sizes) == 15
+    def test_waves_hold_no_more_than_allowed(self, policy: Policy) -> None:
+        """`max_concurrent` bounds the completions in the making."""
+        counts: list[int] = []
+        stream = NativeEngine(policy, max_concurrent=4).stream(
+            requests(), SamplingParams(max_tokens=4), on_token=lambda *_: counts.append(stream.scheduler.rows)
+        )
+        assert len(list(stream)) == 15
+        assert max(counts) == 4
 
     def test_order_of_requests(self, policy: Policy) -> None:
         params = SamplingParams(max_tokens=NEW)

@@ -57,16 +57,30 @@ def test_phases_take_turns() -> None:
     assert made.sampling_peak + made.training_peak + made.evaluation_peak - 2 * always == sum(row.bytes for row in made.rows)
 
 
-def test_the_cache_has_a_cell_per_completion_token_layer_and_key_head() -> None:
-    """Prevents: a cache counted with query heads, or for one sequence."""
+def test_the_cache_has_a_cell_per_token_layer_and_key_head() -> None:
+    """Prevents: a cache counted with query heads, for one sequence, or with the prompt repeated for each sibling."""
     config = Config(rollout=RolloutConfig(num_generations=4, max_completion_length=60), train=TrainConfig(prompts_per_step=3))
-    assert size(config, "key-value cache", "sampling") == 2 * 28 * 8 * 128 * 2 * 12 * 160
+    pages = 3 * 4 + 12 * 3  # 100 tokens a prompt, shared by four; 60 of an answer and a page to fork to
+    assert size(config, "key-value cache", "sampling") == 2 * 28 * 8 * 128 * 2 * pages * 32
 
 
 def test_the_cache_is_bounded_by_max_concurrent() -> None:
-    """Prevents: a plan that ignores waves."""
+    """Prevents: a plan that ignores how many completions run at once."""
     config = Config(rollout=RolloutConfig(max_completion_length=60, max_concurrent=5))
-    assert size(config, "key-value cache", "sampling") == 2 * 28 * 8 * 128 * 2 * 5 * 160
+    assert size(config, "key-value cache", "sampling") == 2 * 28 * 8 * 128 * 2 * (4 + 5 * 3) * 32
+
+
+def test_the_cache_is_bounded_by_its_budget() -> None:
+    """Prevents: a plan that does not fit because the cache was counted as if it had no limit."""
+    config = Config(rollout=RolloutConfig(cache_gib=0.25))
+    assert size(config, "key-value cache", "sampling") == 2**28
+    assert size(Config(rollout=RolloutConfig(cache_gib=100)), "key-value cache", "sampling") < 100 * 2**30
+
+
+def test_keys_are_wide_on_a_cpu() -> None:
+    """Prevents: a plan for bfloat16 on a CPU without the float32 keys that the engine keeps there."""
+    on_cpu, elsewhere = (Config(model=ModelConfig(device=device, dtype="bfloat16")) for device in ("cpu", "cuda"))
+    assert size(on_cpu, "key-value cache", "sampling") * 2 == size(elsewhere, "key-value cache", "sampling") * 3
 
 
 def test_evaluation_may_need_more_than_a_step() -> None:

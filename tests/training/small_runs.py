@@ -12,6 +12,7 @@ import torch
 
 from heron.config import Config, load_config
 from heron.engine import NativeEngine, Request, SamplingParams
+from heron.engine.protocol import Finished
 from heron.models import Policy
 from heron.rewards import resolve
 from heron.training.assemble import assemble
@@ -51,11 +52,15 @@ class Engine(NativeEngine):
         self.exact_logprobs = exact_logprobs  # type: ignore[misc]
         self.reports_entropies = entropies
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> list[list[Completion]]:
-        answers = super().generate(requests, params, on_progress=on_progress)
-        return answers if self.reports_entropies else [[replace(each, entropies=()) for each in siblings] for siblings in answers]
+    def stream(
+        self, requests: Sequence[Request], params: SamplingParams, *, on_token: Callable[[int, int], None] | None = None
+    ) -> Iterator[Finished]:  # type: ignore[override]
+        for each in super().stream(requests, params, on_token=on_token):
+            yield replace(each, completion=self.reported(each.completion))
+
+    def reported(self, completion: Completion) -> Completion:
+        """As this engine tells it."""
+        return completion if self.reports_entropies else replace(completion, entropies=())
 
 
 def use_engine(trainer: Trainer, engine: Engine) -> None:

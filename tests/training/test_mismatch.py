@@ -13,7 +13,6 @@ from naive import in_float64, naive_logprobs
 from small_runs import Engine, make_trainer, remember, small_config, use_engine
 from torch import Tensor
 
-from heron.engine import Request, SamplingParams
 from heron.objective import find_correction
 from heron.run import Run
 from heron.types import Completion, Group
@@ -22,14 +21,10 @@ from heron.types import Completion, Group
 class Off(Engine):
     """Reports log-probs that are too high for every second token and too low for the others."""
 
-    def generate(
-        self, requests: Sequence[Request], params: SamplingParams, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> list[list[Completion]]:
-        return [[self._off(each) for each in siblings] for siblings in super().generate(requests, params, on_progress=on_progress)]
-
-    @staticmethod
-    def _off(each: Completion) -> Completion:
-        return replace(each, logprobs=tuple(value + (0.2 if place % 2 else -0.1) for place, value in enumerate(each.logprobs)))
+    def reported(self, completion: Completion) -> Completion:
+        return replace(
+            completion, logprobs=tuple(value + (0.2 if place % 2 else -0.1) for place, value in enumerate(completion.logprobs))
+        )
 
 
 def variety(completion: str) -> float:

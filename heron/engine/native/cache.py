@@ -1,135 +1,69 @@
-"""Keys and values of one wave of completions, and the two attention plans that fill and read it.
-
-The one hard idea: all rows of a wave share one write position. Prompts are laid right-aligned into the cache, so the next token
-of every row goes into the same column, whatever the length of its prompt. A prompt is computed once (packed with the others)
-and has one row, which its siblings share until they say different things: then the row is forked.
-"""
+"""The cache of one policy version: pages and their tensors, as large as the requests need and the budget allows."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-from heron.kernels.attention import AttentionPlan
+from heron.engine.native.pages import Pages
+from heron.engine.native.store import Store
+from heron.engine.params import SamplingParams
+from heron.engine.protocol import Request
+from heron.errors import EngineError
+from heron.kernels.packed_tiles import wide
+from heron.models.policy import Policy
 
-
-@dataclass(slots=True, kw_only=True)
-class KeyValueCache:
-    """`[B, K, C, d]` keys and values per layer; columns before a row's `start` are padding."""
-
-    capacity: int
-    """Columns C: the longest prompt of the wave plus the most new tokens."""
-    room: int
-    """Rows that are set aside; those in use come first."""
-    starts: Tensor
-    """`[B]` first column of each row's prompt."""
-    cursor: int
-    """The next column to write."""
-    keys: dict[int, Tensor]
-    """By layer."""
-    values: dict[int, Tensor]
-    """By layer."""
-
-    def write_prompts(self, layer: int, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> None:
-        """Copy packed `key, value [T, K, d]` to cells `rows [T], columns [T]`."""
-        for store, packed in ((self.keys, key), (self.values, value)):
-            if layer not in store:
-                store[layer] = packed.new_zeros(self.room, packed.shape[1], self.capacity, packed.shape[2])
-            store[layer][rows, :, columns] = packed
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `[B, K, 1, d]` at the cursor; returns everything up to and including it, `[B, K, t, d]`."""
-        end, rows = self.cursor + 1, len(self.starts)
-        self.keys[layer][:rows, :, self.cursor : end] = key
-        self.values[layer][:rows, :, self.cursor : end] = value
-        return self.keys[layer][:rows, :, :end], self.values[layer][:rows, :, :end]
-
-    def fork(self, parents: Tensor) -> None:
-        """Add a copy of each of these rows behind the others."""
-        rows, new = len(self.starts), len(self.starts) + len(parents)
-        self.starts = torch.cat([self.starts, self.starts[parents]])
-        for store in (self.keys, self.values):
-            for tensor in store.values():
-                tensor[rows:new, :, : self.cursor] = tensor[parents, :, : self.cursor]
-
-    def keep(self, rows: Tensor, *, room: int) -> None:
-        """Drop all rows but these; `room` is how many there may be from now on."""
-        self.starts, self.room = self.starts[rows], room
-        for store in (self.keys, self.values):
-            for layer, tensor in store.items():
-                store[layer] = tensor.new_zeros(room, *tensor.shape[1:])
-                store[layer][: len(rows)] = tensor.index_select(0, rows)
+SHARE_OF_HOST = 0.5
+"""Of the host's free memory, if no budget is given."""
+SHARE_OF_GPU = 0.8
+"""Of the GPU's free memory, if no budget is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrefillPlan:
-    """Attend within packed prompts and leave their keys and values in the cache."""
+class Cache:
+    """Pages, and what lies in them."""
 
-    packed: AttentionPlan
-    """Who attends to whom among the packed prompt tokens."""
-    cache: KeyValueCache
-    """Where keys and values go."""
-    rows: Tensor
-    """`[T]` row in the cache of every packed token."""
-    columns: Tensor
-    """`[T]` its column in the cache."""
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
-    ) -> Tensor:
-        self.cache.write_prompts(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), self.rows, self.columns)
-        return self.packed.attend(layer, query, key, value, scaling=scaling, window=window, softcap=softcap)
+    pages: Pages
+    """Who holds which."""
+    store: Store
+    """Keys and values."""
+    version: int
+    """Of the weights that computed them: of no use to any other."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodePlan:
-    """One new token per row attends to its whole row."""
-
-    cache: KeyValueCache
-    """What has been said so far."""
-    visible: Tensor | None
-    """`[B, 1, 1, t]` True where a column holds a token of the row; None if every column does."""
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
-    ) -> Tensor:
-        keys, values = self.cache.append(layer, key, value)
-        visible = self.visible
-        if window is not None and keys.shape[2] > window:
-            keys, values = keys[:, :, -window:], values[:, :, -window:]
-            visible = None if visible is None else visible[..., -window:]
-        batch, heads, _, width = query.shape
-        folded = query.view(batch, keys.shape[1], heads // keys.shape[1], width)  # siblings of a key head become its queries
-        if softcap is None:
-            output = scaled_dot_product_attention(folded, keys, values, attn_mask=visible, scale=scaling)
-        else:
-            output = _capped_attention(folded, keys, values, visible, scaling=scaling, softcap=softcap)
-        return output.reshape(batch, heads, 1, -1)  # a value may be narrower than a key
+def cache_for(
+    requests: Sequence[Request], params: SamplingParams, policy: Policy, *, page_size: int, max_concurrent: int, budget: int | None
+) -> Cache:
+    """A cache with room for these requests, or for as much of them as the budget in bytes allows."""
+    longest = max((len(request.prompt_ids) for request in requests), default=0) + params.max_tokens
+    alone = -(-longest // page_size) + 1  # one completion on its own, and a page to fork to
+    everything = sum(-(-len(request.prompt_ids) // page_size) + len(request.seeds) * (-(-params.max_tokens // page_size) + 1)
+                     for request in requests)
+    wanted = max(alone, min(everything, max_concurrent * alone))
+    each = bytes_per_token(policy) * page_size
+    has_scratch = policy.device.type == "cuda"  # see `graphs`
+    allowed = (_free_bytes(policy.device) if budget is None else budget) // each - has_scratch
+    if allowed < alone:
+        raise EngineError(f"One completion of up to {longest:,} tokens needs {alone * each:,} bytes of cache, but there are "
+                          f"{allowed * each:,}. Raise rollout.cache_gib, or lower rollout.max_completion_length.")
+    count = min(wanted, allowed)
+    return Cache(pages=Pages(count), store=Store(count, page_size, has_scratch=has_scratch), version=policy.version)
 
 
-def _capped_attention(
-    query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, *, scaling: float, softcap: float
-) -> Tensor:
-    """Attention whose scores become `softcap * tanh(scores / softcap)` (Gemma 2), in float32: `[B, K, g, d]` over `[B, K, t, d]`."""
-    scores = softcap * torch.tanh(query.float() @ keys.float().transpose(-1, -2) * (scaling / softcap))  # [B, K, g, t]
-    if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
-    return scores.softmax(-1).to(values.dtype) @ values
+def bytes_per_token(policy: Policy) -> int:
+    """Keys and values of one token in all layers."""
+    config: Any = policy.text_config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    key = wide(policy.dtype) if policy.device.type == "cpu" else policy.dtype
+    return int(config.num_hidden_layers * heads * width * (key.itemsize + policy.dtype.itemsize))
 
 
-def prompt_layout(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
-    """Cache row and column of every token of prompts of these lengths, packed one after the other and right-aligned to `width`."""
-    rows = [row for row, length in enumerate(lengths) for _ in range(length)]
-    columns = [column for length in lengths for column in range(width - length, width)]
-    return rows, columns
-
-
-def empty_cache(starts: Sequence[int], *, room: int, capacity: int, cursor: int, device: torch.device) -> KeyValueCache:
-    """A cache whose rows begin at these columns, nothing written yet."""
-    return KeyValueCache(
-        capacity=capacity, room=room, starts=torch.tensor(starts, device=device), cursor=cursor, keys={}, values={}
-    )
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0])
+    return int(SHARE_OF_HOST * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
