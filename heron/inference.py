@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heron.config import load_config
-from heron.config.schema import ModelConfig, RolloutConfig
+from heron.config.schema import ModelConfig
 from heron.engine import Engine, Request, SamplingParams, make_engine
 from heron.errors import ConfigError
 from heron.models import Policy, load_policy
@@ -144,7 +144,7 @@ def load(
     }
     policy = _policy(Path(path), str(path), given)
     policy.model.eval()
-    engine = make_engine(RolloutConfig(engine="native" if fast_inference else "hf", max_concurrent=max_concurrent), policy)
+    engine = make_engine("native" if fast_inference else "hf", policy, max_concurrent=max_concurrent)
     return LoadedModel(policy=policy, engine=engine)
 
 

@@ -1,4 +1,4 @@
-"""Which engine a config means.
+"""Which engine a name means.
 
 What it leaves out: how an engine works. vLLM's is imported when it is asked for.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heron.config.schema import RolloutConfig
 from heron.engine.hf import HFEngine
 from heron.engine.native import NativeEngine
 from heron.engine.protocol import Engine
@@ -16,19 +15,23 @@ from heron.models.policy import Policy
 GIB = 2**30
 
 
-def make_engine(rollout: RolloutConfig, policy: Policy) -> Engine:
-    """The engine of these settings, on this policy."""
-    cache_bytes = int(rollout.cache_gib * GIB) or None
-    if rollout.engine == "native":
-        return NativeEngine(policy, max_concurrent=rollout.max_concurrent, cache_bytes=cache_bytes)
-    if rollout.engine == "hf":
-        return HFEngine(policy, max_concurrent=rollout.max_concurrent)
+def make_engine(
+    name: str, policy: Policy, *, max_concurrent: int = 256, cache_gib: float = 0.0, vllm_url: str | None = None,
+    vllm_folder: str | None = None,
+) -> Engine:
+    """The engine of this name on this policy; the settings are those of the config's section `rollout`."""
+    cache_bytes = int(cache_gib * GIB) or None
+    if name == "native":
+        return NativeEngine(policy, max_concurrent=max_concurrent, cache_bytes=cache_bytes)
+    if name == "hf":
+        return HFEngine(policy, max_concurrent=max_concurrent)
+    assert name == "vllm", "the config knows these three"
     from heron.engine.vllm import ColocatedVllm, ServedVllm
 
-    if rollout.vllm_url is None:
-        return ColocatedVllm(policy, max_concurrent=rollout.max_concurrent, cache_bytes=cache_bytes)
-    assert rollout.vllm_folder is not None, "the config checks it"
-    return ServedVllm(policy, rollout.vllm_url, shared_folder=Path(rollout.vllm_folder), max_concurrent=rollout.max_concurrent)
+    if vllm_url is None:
+        return ColocatedVllm(policy, max_concurrent=max_concurrent, cache_bytes=cache_bytes)
+    assert vllm_folder is not None, "the config asks for both or neither"
+    return ServedVllm(policy, vllm_url, shared_folder=Path(vllm_folder), max_concurrent=max_concurrent)
 
 
 def is_exact(engine: str) -> bool:

@@ -20,8 +20,8 @@ import torch
 
 from heron import data
 from heron.config import Config, load_config, to_toml
-from heron.config.schema import EMBEDDED
-from heron.engine import is_exact, make_engine
+from heron.config.schema import EMBEDDED, RolloutConfig
+from heron.engine import Engine, is_exact, make_engine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.kernels.matmul import Route, choose_route
@@ -185,7 +185,7 @@ def _trainer(
 ) -> Trainer:
     for listener in listeners:
         run.subscribe(listener)
-    engine = make_engine(config.rollout, policy)
+    engine = _engine(config.rollout, policy)
     objective = objective_of(config.objective)
     collector = Collector(
         policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric,
@@ -223,6 +223,13 @@ def _route(policy: Policy) -> Route:
     if policy.device.type != "cpu" or policy.dtype is not torch.float32:
         return Route()
     return choose_route([(rows, *shape) for rows in (16, 256) for shape in policy.linear_shapes()])
+
+
+def _engine(rollout: RolloutConfig, policy: Policy) -> Engine:
+    return make_engine(
+        rollout.engine, policy, max_concurrent=rollout.max_concurrent, cache_gib=rollout.cache_gib, vllm_url=rollout.vllm_url,
+        vllm_folder=rollout.vllm_folder,
+    )
 
 
 def _check_objective(config: Config) -> None:

@@ -90,7 +90,7 @@ def test_a_seed_decides_whatever_the_batch(policy: Policy) -> None:
 def test_it_draws_what_the_native_engine_draws(policy: Policy) -> None:
     """The two engines share seeds and model, so they are comparable token by token."""
     native, hf = (
-        make_engine(RolloutConfig(engine=name), policy).generate(requests(), DRAWN) for name in ("native", "hf")
+        make_engine(name, policy).generate(requests(), DRAWN) for name in ("native", "hf")
     )
     assert tokens(native) == tokens(hf)
 

@@ -127,8 +127,9 @@ def test_greedy_equals_transformers(tiny_folder: Callable[[str], Path], kind: st
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_logprobs_are_the_trainers(tiny_folder: Callable[[str], Path], kind: str, method: str) -> None:
+def test_logprobs_are_the_trainers(tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str, method: str) -> None:
     """Prevents: a ratio that is not 1 on-policy. k3 is the mismatch that the trainer logs."""
+    monkeypatch.setattr("heron.engine.native.prefill.QUERIES", 3)  # fewer than a chunk
     torch.manual_seed(0)  # of the adapter
     policy, asked = load_tiny(tiny_folder(kind), method=method, lora_rank=4), requests(siblings=3)
     if method == "lora":
