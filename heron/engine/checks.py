@@ -8,6 +8,7 @@ from heron.engine.params import SamplingParams
 from heron.engine.protocol import Request
 from heron.errors import EngineError
 from heron.models.policy import Policy
+from heron.types import FinishReason
 
 
 def check_requests(requests: Sequence[Request], params: SamplingParams, policy: Policy) -> None:
@@ -28,6 +29,8 @@ def check_requests(requests: Sequence[Request], params: SamplingParams, policy: 
         if request.said and len(said) != len(request.seeds):
             raise EngineError(f"A request has {len(request.seeds)} seeds but continues {len(said)} completions. Give one (or None) for "
                               "each seed.")
+        if any(before is not None and before.finish_reason is FinishReason.STOP for before in request.said):
+            raise EngineError("A completion that is to go on has ended already (finish_reason stop). Ask for the others alone.")
         if max(said, default=0) >= params.max_tokens:
             raise EngineError(f"A completion that is to go on has {max(said)} tokens already, but max_tokens is {params.max_tokens}. "
                               "It counts them all.")

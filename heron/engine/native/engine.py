@@ -47,6 +47,9 @@ class NativeEngine:
         self, policy: Policy, *, max_concurrent: int = 256, cache_bytes: int | None = None, page_size: int = PAGE,
         chunk_tokens: int = CHUNK,
     ) -> None:
+        for name, value in (("max_concurrent", max_concurrent), ("page_size", page_size), ("chunk_tokens", chunk_tokens)):
+            if value < 1:
+                raise EngineError(f"{name} must be at least 1, but it is {value}.")
         self.policy = policy
         self.max_concurrent = max_concurrent
         self.cache_bytes = cache_bytes

@@ -9,7 +9,7 @@ ends. What it leaves out: what the tokens are, and the copies of pages (it says 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from heron.engine.native.pages import Pages, names
@@ -66,12 +66,16 @@ class Scheduler:
 
     def admit(self) -> Moves:
         """Give pages to waiting branches, first come first served. What freed pages still hold of them is copied, not computed."""
-        moves: Moves = []
-        while self.waiting and self._has_room(self.waiting[0]):
+        admitted: list[tuple[Branch, list[int], list[bool]]] = []
+        owed = 0  # pages that these still take; what they find is kept from each other first
+        while self.waiting and self._has_room(self.waiting[0], owed):
             branch = self.waiting.popleft()
-            moves += self._furnish(branch)
+            known = self.pages.find(list(names(branch.token_ids, self.page_size))[: (branch.size - 1) // self.page_size])
+            revived = [self.pages.revive(page) for page in known]
+            owed += -(-branch.size // self.page_size) - sum(revived)
+            admitted.append((branch, known, revived))
             self.filling.append(branch)
-        return moves
+        return [move for branch, known, revived in admitted for move in self._furnish(branch, known, revived)]
 
     def chunks(self) -> list[Chunk]:
         """Tokens of admitted branches to compute in the next forward pass, at most `chunk_tokens`."""
@@ -96,16 +100,14 @@ class Scheduler:
             for name, page in zip(names(branch.token_ids, self.page_size), full, strict=False):
                 self.pages.remember(name, page)
 
-    def _has_room(self, branch: Branch) -> bool:
+    def _has_room(self, branch: Branch, owed: int) -> bool:
         idle = not (self.filling or self.running)
         needed = -(-branch.size // self.page_size) + len(branch.sequences)
-        return idle or (self.rows + len(branch.sequences) <= self.max_rows and needed <= self.pages.free)
+        return idle or (self.rows + len(branch.sequences) <= self.max_rows and needed <= self.pages.free - owed)
 
-    def _furnish(self, branch: Branch) -> Moves:
+    def _furnish(self, branch: Branch, known: Sequence[int], revived: Sequence[bool]) -> Moves:
         """Pages for all that a branch has said: full ones to be shared, the rest its own."""
         full, rest = divmod(branch.size, self.page_size)
-        known = self.pages.find(list(names(branch.token_ids, self.page_size))[: (branch.size - 1) // self.page_size])
-        revived = [self.pages.revive(page) for page in known]  # all of them before anything else is taken
         branch.shared = [page if alive else self._page(shared=True) for page, alive in zip(known, revived, strict=True)]
         moves = [(page, target) for page, target in zip(known, branch.shared, strict=True) if page != target]
         branch.shared += [self._page(shared=True) for _ in range(full - len(known))]
