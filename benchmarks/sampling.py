@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machine import describe_machine, installed
 from benchmarks.report import Table, conclude
 from benchmarks.sampling_checks import COLUMNS, Check, worst
-from benchmarks.sampling_loads import LARGE, PLAIN, SMALL, Load, Shape, rollout, save_model
+from benchmarks.sampling_loads import LARGE, PLAIN, SMALL, WIDE, Load, Shape, rollout, save_model
 
 if TYPE_CHECKING:
     from benchmarks.sampling_draw import Row
@@ -54,6 +54,8 @@ class Case:
 CASES = (
     Case(shape=SMALL, dtype="float32", goals={"rollout": {HF: 7.0, VLLM: 1.5}, "plain decode": {HF: 1.8}}),
     Case(shape=SMALL, dtype="bfloat16", goals={"rollout": {HF: 9.0, VLLM: 1.1}, "plain decode": {HF: 3.0}}),
+    Case(shape=WIDE, dtype="float32", goals={"rollout": {HF: 7.0, VLLM: 1.5}}),
+    Case(shape=WIDE, dtype="bfloat16", goals={"rollout": {HF: 9.0, VLLM: 1.1}}),
     Case(shape=LARGE, dtype="float32", goals={"plain decode": {HF: 2.0}}),
     Case(shape=LARGE, dtype="bfloat16", goals={"plain decode": {HF: 2.0}}),
 )

@@ -45,6 +45,7 @@ class Shape:
 
 
 SMALL = Shape(name="10 M", vocabulary=8192, width=384, inner=960, layers=5, heads=6, key_heads=2)
+WIDE = Shape(name="10 M, key head per query head", vocabulary=8192, width=320, inner=864, layers=6, heads=5, key_heads=5)
 LARGE = Shape(name="100 M", vocabulary=32_768, width=768, inner=2304, layers=11, heads=12, key_heads=4)
 
 
