@@ -11,7 +11,7 @@ chat template, and is answered. What it leaves out: serving over HTTP (`heron se
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,14 @@ class LoadedModel:
             n: answers to each prompt.
             seed: the same prompts, seed and place in the list give the same answers.
         """
-        if n < 1:
-            raise ConfigError(f"n must be at least 1, but it is {n}.")
+        _check_asked(params, n)
         read = [self._read(prompt) for prompt in _listed(prompts)]
         requests = [
             Request(prompt_ids=ids, seeds=tuple(derived_seed(seed, number, sibling) for sibling in range(n)))
             for number, (ids, _) in enumerate(read)
         ]
         with self.engine.awake():
-            answers = self.engine.generate(requests, params or DEFAULT_PARAMS)
+            answers = self.engine.generate(requests, DEFAULT_PARAMS if params is None else params)
         return [
             Generation(prompt_ids=ids, outputs=tuple(self._output(opening, completion) for completion in siblings))
             for (ids, opening), siblings in zip(read, answers, strict=True)
@@ -111,16 +110,18 @@ class LoadedModel:
 
     def chat(self, messages: str | Sequence[Message], params: SamplingParams | None = None, *, seed: int = 0) -> str:
         """The answer to a question, or to a whole conversation, as text."""
-        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         return self.fast_generate([conversation], params, seed=seed)[0].text
 
     def _read(self, prompt: str | Sequence[Message]) -> tuple[tuple[int, ...], str]:
         """A prompt's tokens, and the opening tag that its template has written already."""
         if isinstance(prompt, str):
+            _check_text(prompt)
             begin = self.tokenizer.bos_token
             ready = begin is not None and prompt.startswith(begin)
             return tuple(self.tokenizer(prompt, add_special_tokens=not ready)["input_ids"]), ""
         text = self.policy.render_text(prompt)
+        _check_text(text)
         return self.policy.encode(text), self.policy.prefilled(text)
 
     def _output(self, opening: str, completion: Completion) -> Output:
@@ -162,11 +163,38 @@ def _policy(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
     return load_policy(ModelConfig(name=name, **given), Tags())
 
 
+def _check_asked(params: SamplingParams | None, n: int) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigError(f"n must be a whole number, at least 1, but it is {n!r}.")
+    if params is not None and not isinstance(params, SamplingParams):
+        raise ConfigError(f"params must be SamplingParams or None, but it is {params!r}. Example: SamplingParams(max_tokens=64).")
+
+
 def _listed(prompts: Prompts) -> list[str | Sequence[Message]]:
     """Several prompts; one conversation alone is taken for a mistake, for its messages are no prompts."""
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        _check_prompt(prompts)
     listed: list[str | Sequence[Message]] = [prompts] if isinstance(prompts, str) else list(prompts)
     for prompt in listed:
-        if isinstance(prompt, Mapping):
-            raise ConfigError(f"{prompt!r} is a message and no prompt. Give a list of conversations, [[...]], also for a single one, or "
-                              "call chat.")
+        _check_prompt(prompt)
     return listed
+
+
+def _check_prompt(prompt: object) -> None:
+    """A text, or a list of messages."""
+    if isinstance(prompt, Mapping):
+        raise ConfigError(f"{prompt!r} is a message and no prompt. A conversation is a list of messages: give fast_generate a list of "
+                          "conversations, [[...]], also for a single one, or call chat([...]).")
+    is_conversation = isinstance(prompt, list | tuple) and prompt and all(isinstance(message, Mapping) for message in prompt)
+    if not isinstance(prompt, str) and not is_conversation:
+        raise ConfigError(f'A prompt must be a text or a list of messages, but it is {prompt!r}. Example of a message: '
+                          '{"role": "user", "content": "What is 2 + 2?"}.')
+
+
+def _check_text(text: str) -> None:
+    """It can be written in UTF-8, as tokenizers want it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"A prompt holds half a character ({text[error.start]!r}, a lone surrogate), which cannot be encoded: "
+                          f"{text!r:.80}. Read its source with the right encoding, or take it out.") from error

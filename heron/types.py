@@ -14,6 +14,9 @@ from typing import Any
 Message = dict[str, Any]
 """A chat message: `{"role": "user", "content": "What is 2 + 2?"}`."""
 
+LEAST_TEMPERATURE = 1e-6
+"""Below it, float32 logits that are divided by the temperature could overflow."""
+
 
 class FinishReason(enum.StrEnum):
     """Why the engine stopped a completion."""

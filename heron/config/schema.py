@@ -12,7 +12,7 @@ from typing import Any
 from heron.config.checks import check_finite, check_seed, one_of, require
 from heron.config.objective import ObjectiveConfig
 from heron.errors import ConfigError
-from heron.types import Tags
+from heron.types import LEAST_TEMPERATURE, Tags
 
 EMBEDDED = "embedded"
 """The model name that means: build and warm up the small default model, no download."""
@@ -137,7 +137,7 @@ class RolloutConfig:
     """Most completions that are sampled at once."""
     cache_gib: float = 0.0
     """Most memory for the native engine's keys and values, in GiB. It takes what it needs up to then; beyond, completions wait for each
-    other. 0: half of the memory that is free on a CPU, 80 % of it on a GPU."""
+    other. 0: half of the memory that is free on a CPU, 80 % of it on a GPU. A vLLM in this process takes all of it; 0 leaves it to vLLM."""
     partial_tokens: int = 0
     """Sample at most so many tokens of a completion per step; groups with unfinished siblings go on in the next step, under its weights,
     and are trained when they are complete. For long answers. 0: every completion is finished in its step."""
@@ -147,17 +147,22 @@ class RolloutConfig:
         one_of("rollout.engine", self.engine, ("native", "hf", "vllm"))
         require(self.vllm_url is None or self.engine == "vllm", "rollout.vllm_url is of use to rollout.engine = 'vllm' alone",
                 self.vllm_url, "Set the engine, or leave it out.")
-        require((self.vllm_url is None) == (self.vllm_folder is None), "rollout.vllm_url and rollout.vllm_folder go together",
-                self.vllm_url or self.vllm_folder, "The server reads adapters from the folder.")
+        require(self.vllm_url is None or self.vllm_folder is not None, "rollout.vllm_folder must be set where rollout.vllm_url is",
+                self.vllm_folder, "The server reads adapters from this folder, under the same path as here.")
+        require(self.vllm_folder is None or self.vllm_url is not None, "rollout.vllm_url must be set where rollout.vllm_folder is",
+                self.vllm_url, "Give the address of the server that reads the folder, or leave the folder out.")
         require(self.num_generations >= 2, "rollout.num_generations must be at least 2", self.num_generations,
                  "An answer alone has no group to be better than; 8 is a common choice.")
         require(self.max_completion_length >= 1, "rollout.max_completion_length must be at least 1", self.max_completion_length, "")
-        require(self.temperature > 0, "rollout.temperature must be above 0", self.temperature,
-                 "At 0 all siblings are equal and nothing can be learnt; 1.0 is the default.")
+        require(self.temperature >= LEAST_TEMPERATURE, f"rollout.temperature must be at least {LEAST_TEMPERATURE}", self.temperature,
+                 "Near 0 all siblings are equal and nothing can be learnt; 1.0 is the default.")
         require(self.top_p == 1.0, "rollout.top_p must be 1 while training", self.top_p,
                  "Filtering changes the sampled distribution but not the one in the loss; use rollout.temperature instead.")
         require(self.max_concurrent >= 1, "rollout.max_concurrent must be at least 1", self.max_concurrent, "")
         require(self.cache_gib >= 0, "rollout.cache_gib must not be negative", self.cache_gib, "0 takes a share of the free memory.")
+        has_cache = self.engine != "hf" and self.vllm_url is None
+        require(self.cache_gib == 0 or has_cache, "rollout.cache_gib is of use to the native engine and to a vLLM in this process alone",
+                self.cache_gib, "Leave it out: transformers' generate takes what it needs, and a server has its own setting.")
         require(0 <= self.partial_tokens < self.max_completion_length,
                 f"rollout.partial_tokens must lie in [0, rollout.max_completion_length = {self.max_completion_length})",
                 self.partial_tokens, "0 finishes every completion in its step.")

@@ -34,6 +34,14 @@ def make_engine(
     return ServedVllm(policy, vllm_url, shared_folder=Path(vllm_folder), max_concurrent=max_concurrent)
 
 
+def check_installed(name: str, *, vllm_url: str | None = None) -> None:
+    """Refuse an engine whose package is absent, before there is a policy. A server has its own packages."""
+    if name == "vllm" and vllm_url is None:
+        from heron.engine.vllm import library
+
+        library.check_installed()
+
+
 def is_exact(engine: str) -> bool:
     """Whether the log-probs of the engine of this name are the trainer's own, before there is a policy."""
     return engine == "native"

@@ -28,7 +28,7 @@ from heron.kernels.sampling import sample
 from heron.models.policy import Policy
 from heron.types import Completion, FinishReason
 
-HONOURED = ("max_tokens", "temperature")
+HONOURED = ("max_tokens", "temperature", "pause_after")
 """Sampling parameters that this engine knows; any other must have its default."""
 
 
@@ -38,6 +38,8 @@ class HFEngine:
     exact_logprobs = False
 
     def __init__(self, policy: Policy, *, max_concurrent: int = 256) -> None:
+        if max_concurrent < 1:
+            raise EngineError(f"max_concurrent must be at least 1, but it is {max_concurrent}.")
         self.policy = policy
         self.max_concurrent = max_concurrent
 
@@ -46,7 +48,7 @@ class HFEngine:
         _refuse_others(params)
         check_requests(requests, params, self.policy)
         sequences = [
-            new_sequence(number, sibling, request.prompt_ids, seed, params.max_tokens, request.said[sibling] if request.said else None)
+            new_sequence(number, sibling, request.prompt_ids, seed, request.said[sibling] if request.said else None)
             for number, request in enumerate(requests) for sibling, seed in enumerate(request.seeds)
         ]
         return HFStream(self.policy, sequences, params, batch_size=self.max_concurrent, on_token=on_token)
@@ -109,6 +111,7 @@ class HFStream:
 
         drawing = _Drawing(batch, self._policy, self._params, on_token)
         longest = self._params.max_tokens - min(len(sequence.token_ids) for sequence in batch)
+        longest = min(longest, self._params.pause_after or longest)
         with self._policy.sampling(), _transformers_attention(self._policy) as model:
             model.generate(
                 token_ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, pad_token_id=0, eos_token_id=None,
@@ -159,8 +162,8 @@ class _Drawing:
         row.say(token, logprob, entropy, self.policy.version)
         if token in self.policy.end_ids:
             row.finish_reason = FinishReason.STOP
-        elif len(row.token_ids) == self.params.max_tokens:
-            row.finish_reason = FinishReason.LENGTH
+        else:
+            row.finish_reason = row.reason_of_length(self.params)
 
 
 @contextlib.contextmanager

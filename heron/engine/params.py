@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from heron.engine.structure import Structure
 from heron.errors import ConfigError
-
-LEAST_TEMPERATURE = 1e-6
-"""Below it, float32 logits divided by it could overflow."""
+from heron.types import LEAST_TEMPERATURE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +40,8 @@ class SamplingParams:
     """The model's end tokens end nothing: completions go on to `max_tokens`, for measurements of speed."""
     structure: Structure | None = None
     """What the text of every completion must match; its tokens are masked accordingly."""
+    pause_after: int = 0
+    """Pause a completion (`FinishReason.PAUSED`) once it has said so many tokens in this call; 0: never."""
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -58,6 +58,7 @@ class SamplingParams:
         check = _Checker(self)
         check("max_tokens", int, "at least 1", lambda n: n >= 1)
         check("temperature", float, f"0 (greedy) or at least {LEAST_TEMPERATURE}", lambda t: t == 0 or t >= LEAST_TEMPERATURE)
+        check("pause_after", int, "0 (never) or more", lambda n: n >= 0)
         check("top_k", int, "0 (off) or more", lambda k: k >= 0)
         check("top_p", float, "above 0 and at most 1", lambda p: 0 < p <= 1)
         check("min_p", float, "between 0 and 1", lambda p: 0 <= p <= 1)

@@ -54,9 +54,9 @@ class ScriptedStream:
     """One token a round of everything that is open."""
 
     def __init__(self, engine: ScriptedEngine, requests: Sequence[Request], params: SamplingParams, on_token: Progress) -> None:
-        self._engine, self._most, self._on_token = engine, params.max_tokens, on_token
+        self._engine, self._params, self._on_token = engine, params, on_token
         self._open = [
-            new_sequence(number, sibling, request.prompt_ids, seed, params.max_tokens, request.said[sibling] if request.said else None)
+            new_sequence(number, sibling, request.prompt_ids, seed, request.said[sibling] if request.said else None)
             for number, request in enumerate(requests) for sibling, seed in enumerate(request.seeds)
         ]
         self._finishing = self._rounds(len(self._open))
@@ -86,12 +86,12 @@ class ScriptedStream:
     def _say(self, sequence: Drawn) -> None:
         """The next word of the script, and the end where it ends or the limit is reached."""
         script = self._engine.script(sequence.prompt_ids, sequence.sibling)
-        if len(sequence.token_ids) < min(len(script), self._most):
+        if len(sequence.token_ids) < min(len(script), self._params.max_tokens):
             sequence.say(script[len(sequence.token_ids)], 0.0, 0.0, self._engine.version)
         if len(sequence.token_ids) >= len(script):
             sequence.finish_reason = FinishReason.STOP
-        elif len(sequence.token_ids) >= self._most:
-            sequence.finish_reason = FinishReason.LENGTH
+        else:
+            sequence.finish_reason = sequence.reason_of_length(self._params)
 
     def _finished(self, sequence: Drawn) -> Finished:
         completion = sequence.completion(self._engine.version)

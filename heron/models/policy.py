@@ -43,7 +43,7 @@ class Policy:
         self.end_ids = _end_tokens(tokenizer, self._causal)
         text_config = self._causal.config.get_text_config()
         self.vocabulary_size = int(self._head.weight.shape[0])  # type: ignore[union-attr, arg-type]
-        self.context_length = int(getattr(text_config, "max_position_embeddings", 0) or 0) or None
+        self.context_length = _context_length(text_config)
         self._softcap = getattr(text_config, "final_logit_softcapping", None)
         self._scale = _logit_scale(text_config)
 
@@ -198,6 +198,22 @@ def no_bars() -> Iterator[None]:
     finally:
         if were_on:
             logging.enable_progress_bar()
+
+
+def _context_length(config: Any) -> int | None:
+    """Most tokens of a row; None where the config does not say.
+
+    Where a family turns its positions otherwise as soon as anything in a batch is longer than it was trained on (`longrope`, `dynamic`), a
+    row would depend on its neighbours, and keys in the cache on what came later: such a model is used up to that length.
+    """
+    longest = int(getattr(config, "max_position_embeddings", 0) or 0) or None
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+    for kind in kinds:
+        if kind.get("rope_type", kind.get("type")) in ("longrope", "dynamic"):
+            original = kind.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+            return int(original) if original else longest
+    return longest
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> frozenset[int]:

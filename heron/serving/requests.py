@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heron.errors import HeronError, did_you_mean
-from heron.types import Message
+from heron.types import LEAST_TEMPERATURE, Message
 
 USED = (
     "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "n", "seed", "stream", "stream_options",
@@ -102,7 +102,7 @@ def _message(message: Any, place: str) -> Message:
     unknown = [key for key, value in message.items() if key not in ("role", "content") and value is not None]
     if unknown:
         raise Refusal(f"{place} has {unknown[0]!r}, which is not supported; a message has a role and a content.", field=place)
-    return {"role": message["role"], "content": _text(message.get("content"), place)}
+    return {"role": _encodable(message["role"], f"{place}.role"), "content": _encodable(_text(message.get("content"), place), place)}
 
 
 def _text(content: Any, place: str) -> str:
@@ -115,6 +115,17 @@ def _text(content: Any, place: str) -> str:
     return "".join(text for text in texts if text is not None)
 
 
+def _encodable(text: str, place: str) -> str:
+    """The text, if a tokenizer can read it: JSON can spell half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        what = f"{place} holds half a character ({half!r}, a lone surrogate), which is no text: {text!r:.80}."
+        raise Refusal(what, field=place) from error
+    return text
+
+
 def _part_text(part: Any) -> str | None:
     is_text = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
     return part["text"] if is_text else None
@@ -124,8 +135,9 @@ def _temperature(body: Mapping[str, Any]) -> float:
     value = body.get("temperature")
     if value is None:
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        raise Refusal(f"temperature must be a number from 0 to 100, but it is {value!r}.", field="temperature")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (value == 0 or LEAST_TEMPERATURE <= value <= 100):
+        raise Refusal(f"temperature must be 0 or a number from {LEAST_TEMPERATURE} to 100, but it is {value!r}.", field="temperature")
     return float(value)
 
 

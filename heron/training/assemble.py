@@ -1,6 +1,6 @@
 """From a config to a trainer that is ready: everything that can be wrong is found here, before time is spent.
 
-Order of checks: rewards, data, rewards against data, run directory, model, prompts against the model's context.
+Order of checks: device and packages, rewards, data, rewards against data, run directory, model, prompts against the model's context.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from heron import data
 from heron.config import Config, load_config, to_toml
 from heron.config.schema import EMBEDDED, RolloutConfig
-from heron.engine import Engine, is_exact, make_engine
+from heron.engine import Engine, check_installed, is_exact, make_engine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
 from heron.kernels.matmul import Route, choose_route
@@ -54,6 +54,7 @@ def assemble(
 ) -> Trainer:
     """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
     find_device(config.model.device)
+    check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     if config.model.name != EMBEDDED:
         locate(config.model.name)
     _refuse_used_folder(run_dir)
@@ -81,6 +82,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
         raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
                        'and set "status" in run.json to "interrupted".')
     config = load_config(run_dir / "config.toml")
+    check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     _check_objective(config)
     if rewards is None and record.manifest.get("rewards_from_python"):
         raise RunError(f"{run_dir} was started with reward functions from Python, which a run cannot store. "

@@ -74,6 +74,7 @@ class Trainer:
         try:
             with using(self.route), stop_on_interrupt() as self.stop:
                 self._evaluate("before")
+                self._evaluate_if_due()  # what ended the last sitting may have been this evaluation
                 while self.state.step < self.config.train.max_steps and not self.stop.is_set:
                     self.step()
                     self._evaluate_if_due()
@@ -168,7 +169,7 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         every = self.config.evaluation.steps
-        if every and self.state.step % every == 0 and self.state.step < self.config.train.max_steps:
+        if every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.max_steps:
             self._evaluate(f"step-{self.state.step:06d}")
 
     def _evaluate(self, name: str) -> None:

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 from benchmarks import sampling, sampling_draw, sampling_floor, sampling_memory, sampling_sides, sampling_skew
 from benchmarks.sampling_checks import Check, worst
 from benchmarks.sampling_draw import Row
-from benchmarks.sampling_loads import PLAIN, SMALL, Load, Shape, rollout, save_counting, save_model
+from benchmarks.sampling_loads import PLAIN, SMALL, WIDE, Load, Shape, rollout, save_counting, save_model
 from benchmarks.sampling_sides import Sampled, Speed, useful_tokens
 from benchmarks.sampling_skew import Costs
 
@@ -290,5 +290,7 @@ def test_arguments_and_goals() -> None:
         ("10 M", "float32", "rollout", "HF generate"): 7.0, ("10 M", "float32", "rollout", "vLLM"): 1.5,
         ("10 M", "float32", "plain decode", "HF generate"): 1.8, ("10 M", "bfloat16", "rollout", "HF generate"): 9.0,
         ("10 M", "bfloat16", "rollout", "vLLM"): 1.1, ("10 M", "bfloat16", "plain decode", "HF generate"): 3.0,
+        (WIDE.name, "float32", "rollout", "HF generate"): 7.0, (WIDE.name, "float32", "rollout", "vLLM"): 1.5,
+        (WIDE.name, "bfloat16", "rollout", "HF generate"): 9.0, (WIDE.name, "bfloat16", "rollout", "vLLM"): 1.1,
         ("100 M", "float32", "plain decode", "HF generate"): 2.0, ("100 M", "bfloat16", "plain decode", "HF generate"): 2.0,
     }

@@ -183,6 +183,12 @@ class TestRefusals:
         with pytest.raises(GuardStop, match="not finite"):
             HFEngine(policy).generate(requests(), DRAWN)
 
+    def test_nothing_at_once(self, policy: Policy) -> None:
+        """Prevents: a range of step 0, or a call that returns fewer answers than asked for."""
+        for most in (0, -1):
+            with pytest.raises(EngineError, match=f"max_concurrent must be at least 1, but it is {most}"):
+                HFEngine(policy, max_concurrent=most)
+
     def test_unknown_engine(self) -> None:
         with pytest.raises(ConfigError, match="natve"):
             RolloutConfig(engine="natve")

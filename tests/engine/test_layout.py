@@ -31,7 +31,7 @@ def random_rows(seed: int, count: int) -> list[Branch]:
             table = shared[number % 3] = [*table, pages.pop()] if table else table
         own = [pages.pop() for _ in range(draw.randint(1, 4))]
         length = SIZE * (len(table) + len(own) - 1) + draw.randint(0, SIZE - 1)
-        rows.append(Branch(sequences=[new_sequence(0, 0, (1,), 0, 1, None)], shared=list(table), own=own, length=length))
+        rows.append(Branch(sequences=[new_sequence(0, 0, (1,), 0, None)], shared=list(table), own=own, length=length))
     return rows
 
 

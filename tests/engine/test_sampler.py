@@ -46,7 +46,7 @@ def sampler(**settings: Any) -> Sampler:
 
 
 def sequence(prompt: str = "q", sibling: int = 0, seed: int = 0) -> Sequence:
-    return new_sequence(0, sibling, POLICY.encode(prompt), seed, 50, None)
+    return new_sequence(0, sibling, POLICY.encode(prompt), seed, None)
 
 
 def certain(text_or_token: str | int) -> Tensor:
@@ -80,7 +80,8 @@ class TestDraw:
         for row, branch in enumerate(branches):
             cdf = logits[row].double().softmax(-1).cumsum(-1)
             for one in branch.sequences:
-                expected = torch.searchsorted(cdf, torch.tensor(one.uniforms[:3], dtype=torch.float64), right=True).tolist()
+                uniforms = torch.tensor([one.uniforms[n] for n in range(3)], dtype=torch.float64)
+                expected = torch.searchsorted(cdf, uniforms, right=True).tolist()
                 assert one.token_ids == expected
                 assert one.logprobs == pytest.approx(logits[row].log_softmax(-1)[expected].tolist(), abs=1e-5)
                 assert one.versions == [(3, 3)]

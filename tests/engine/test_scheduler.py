@@ -47,7 +47,7 @@ class Load:
 
     @property
     def count(self) -> int:
-        """Pages: what `cache_for` gives at least."""
+        """Pages: what `pages_wanted` gives at least."""
         return -(-self.longest // self.page_size) + 1 + self.spare
 
     def word(self, request: int, sibling: int, place: int) -> int:
@@ -64,7 +64,7 @@ class Load:
         """What is to be sampled, as the engine queues it."""
         queue = []
         for number in sorted(range(len(self.prompts)), key=lambda n: -len(self.prompts[n])):
-            rows = [new_sequence(number, s, self.prompts[number], 0, 1, said.get((number, s))) for s in range(self.siblings[number])
+            rows = [new_sequence(number, s, self.prompts[number], 0, said.get((number, s))) for s in range(self.siblings[number])
                     if (number, s) not in said or said[number, s].finish_reason is FinishReason.PAUSED]
             for first in range(0, len(rows), self.max_rows):
                 queue += same_so_far(rows[first : first + self.max_rows])
@@ -364,7 +364,7 @@ def test_compact_closes_holes(shared: bool) -> None:
     for page in set(taken) - set(kept):
         pages.release(page)
     for page in kept:
-        branch = Branch(sequences=[new_sequence(0, 0, (1,) * 5, 0, 9, None)])
+        branch = Branch(sequences=[new_sequence(0, 0, (1,) * 5, 0, None)])
         (branch.shared if shared else branch.own).append(page)
         scheduler.running.append(branch)
     moves = scheduler.compact()

@@ -41,7 +41,7 @@ def finish(one: Sampler, sequences: list[Sequence], *, seed: int = 0, steps: int
 
 
 def sequences(count: int) -> list[Sequence]:
-    return [new_sequence(0, number, (1, 2), number, 200, None) for number in range(count)]
+    return [new_sequence(0, number, (1, 2), number, None) for number in range(count)]
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"top_p": 0.8, "min_p": 0.05}, {"repetition_penalty": 1.3, "top_k": 4}])
@@ -110,7 +110,7 @@ def test_continued_elsewhere_is_the_same(cut: int) -> None:
         sampler(structure=ANSWER, max_tokens=200).draw(random_logits(1, step), [Branch(sequences=[part])])
     said = Completion(token_ids=tuple(part.token_ids), logprobs=tuple(part.logprobs), entropies=tuple(part.entropies),
                       finish_reason=FinishReason.PAUSED, policy_version=3, versions=((3, cut),))
-    again = new_sequence(0, 0, (1, 2), 0, 200, said)
+    again = new_sequence(0, 0, (1, 2), 0, said)
     draw = sampler(structure=ANSWER, max_tokens=200)
     for step in range(cut, 200):
         draw.draw(random_logits(1, step), [Branch(sequences=[again])])

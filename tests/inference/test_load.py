@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ def model(tiny_folder: Callable[[str], Path], request: pytest.FixtureRequest) ->
     return loaded
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny_folder: Callable[[str], Path]) -> LoadedModel:
+    """One for tests of what is refused before anything is sampled."""
+    return heron.load(tiny_folder("qwen3"), device="cpu")
+
+
 def test_texts_are_continued_and_conversations_answered(model: LoadedModel) -> None:
     """Prevents: a raw text that is wrapped in a chat template, or a conversation that is not."""
     text, talk = model.fast_generate(["What is 1 + 1?", ASKED], PARAMS)
@@ -51,8 +58,42 @@ def test_siblings_and_seeds(model: LoadedModel) -> None:
     assert said(model.fast_generate(["x"], PARAMS, n=4)) == said([result])
     assert model.fast_generate(["x", "y"], PARAMS, n=4)[0].outputs[0].token_ids == result.token_ids
     assert said(model.fast_generate(["x"], PARAMS, n=4, seed=1)) != said([result])
-    with pytest.raises(ConfigError, match="n must be at least 1"):
-        model.fast_generate(["x"], n=0)
+
+
+@pytest.mark.parametrize("n", [0, True, 2.5, "2", None])
+def test_a_number_of_answers_that_is_none(loaded: LoadedModel, n: Any) -> None:
+    """Prevents: one answer for True, and a TypeError from the middle."""
+    with pytest.raises(ConfigError, match="n must be a whole number, at least 1, but it is"):
+        loaded.fast_generate(["x"], n=n)
+
+
+@pytest.mark.parametrize("params", [{"max_tokens": 4}, {}, 0, 8])
+def test_params_that_are_none(loaded: LoadedModel, params: Any) -> None:
+    """Prevents: the defaults in the place of something empty, and an AttributeError."""
+    with pytest.raises(ConfigError, match=r"params must be SamplingParams or None, but it is .*SamplingParams\(max_tokens=64\)"):
+        loaded.fast_generate(["x"], params)
+
+
+@pytest.mark.parametrize("prompts", [5, None, [5], [None], [b"x"], ["x", [5]], [["x"]], [[]], b"xy"])
+def test_prompts_that_are_none(loaded: LoadedModel, prompts: Any) -> None:
+    """Prevents: bytes, numbers and lists of texts that reach a template or a tokenizer."""
+    with pytest.raises(ConfigError, match="must be a text or a list of messages, but it is"):
+        loaded.fast_generate(prompts)
+
+
+def test_a_message_alone(loaded: LoadedModel) -> None:
+    """Prevents: the words "role" and "content", each continued."""
+    message: Any = ASKED[0]
+    for call in (loaded.fast_generate, loaded.chat):
+        with pytest.raises(ConfigError, match=r"is a message and no prompt.*call chat"):
+            call(message)
+
+
+@pytest.mark.parametrize("prompt", ["a\udc80", [{"role": "user", "content": "a\udc80"}]])
+def test_half_a_character(loaded: LoadedModel, prompt: Any) -> None:
+    """Prevents: a codec's error about a text that nobody has seen."""
+    with pytest.raises(ConfigError, match=r"half a character \('\\udc80', a lone surrogate\)"):
+        loaded.fast_generate([prompt])
 
 
 def test_chat(model: LoadedModel) -> None:

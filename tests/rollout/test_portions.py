@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tinymodels import TAGS, load_tiny, prompt
 
-from heron.engine import HFEngine, SamplingParams, ScriptedEngine
+from heron.engine import HFEngine, NativeEngine, Request, SamplingParams, ScriptedEngine
 from heron.environments import SingleTurn
 from heron.models import Policy
 from heron.rewards import Rubric
 from heron.rollout import Collector, InFlight
 from heron.rollout.partial import begin, tokens_of
-from heron.types import Group
+from heron.types import FinishReason, Group
 
 ROWS = [prompt(number, "?" * (number + 1)) for number in range(3)]
 MOST = 10
@@ -94,3 +94,24 @@ def test_a_group_in_flight_survives_json(policy: Policy) -> None:
     assert carried
     flights = [*carried, *begin([0], siblings=2, seed=9)]
     assert [InFlight.of_dict(json.loads(json.dumps(flight.as_dict()))) for flight in flights] == flights
+
+
+def test_portions_of_all_ages_run_in_one_batch(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: as many forward passes as there are ages, each with a fraction of the rows."""
+    policy = load_tiny(tiny_folder("qwen3"))
+    policy.end_ids = frozenset()
+    engine = NativeEngine(policy)
+    said = [
+        engine.generate([Request(prompt_ids=(3, 4), seeds=(seed,))], SamplingParams(max_tokens=40, pause_after=age))[0][0]
+        for seed, age in enumerate((1, 5, 9))
+    ]
+    assert [(len(one.token_ids), one.finish_reason) for one in said] == [(age, FinishReason.PAUSED) for age in (1, 5, 9)]
+    request = Request(prompt_ids=(3, 4), seeds=(0, 1, 2), said=tuple(said))
+    passes: list[int] = []
+    stream = engine.stream([request], SamplingParams(max_tokens=40, pause_after=6), on_token=lambda done, _: passes.append(done))
+    longer = {one.sibling: one.completion for one in stream}
+    assert len(passes) <= 7
+    whole = engine.generate([Request(prompt_ids=(3, 4), seeds=(0, 1, 2))], SamplingParams(max_tokens=15))[0]
+    for sibling, age in enumerate((1, 5, 9)):
+        assert longer[sibling].token_ids == whole[sibling].token_ids[: age + 6]
+        assert longer[sibling].finish_reason is FinishReason.PAUSED

@@ -168,6 +168,12 @@ def test_models_and_health(model: ChatModel, start: Callable[..., Server]) -> No
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "wizard"),
         ({"temperature": -1}, "temperature", "-1"),
         ({"temperature": True}, "temperature", "True"),
+        ({"temperature": 1e-9}, "temperature", "0 or a number from 1e-06 to 100"),
+        ({"temperature": float("nan")}, "temperature", "nan"),
+        ({"messages": [{"role": "user", "content": "a\udc80"}]}, "messages[0]", "half a character"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "\ud83d"}]}]}, "messages[0]", "half a character"),
+        ({"messages": [{"role": "user\udc80", "content": "a"}]}, "messages[0].role", "half a character"),
+        ({"messages": [{"role": "user", "content": "x" * 600}]}, None, "Shorten the prompt."),
         ({"n": 0}, "n", "from 1 to 64"),
         ({"max_tokens": 0}, "max_tokens", "at least 1"),
         ({"max_tokens": 2.5}, "max_tokens", "2.5"),
@@ -177,7 +183,7 @@ def test_models_and_health(model: ChatModel, start: Callable[..., Server]) -> No
         ({"top_p": 0.9}, "top_p", "not supported"),
         ({"stop": ["."]}, "stop", "not supported"),
         ({"temprature": 1}, "temprature", 'Did you mean "temperature"'),
-        ({"max_tokens": 10_000}, None, "context of 512"),
+        ({"max_tokens": 10_000}, None, "or ask for fewer new tokens"),
     ],
 )
 def test_bad_requests_are_refused_by_name(

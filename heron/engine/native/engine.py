@@ -9,11 +9,12 @@ once. The nouns: `sequence` (a completion, a branch), `pages` and `store` (the c
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 from heron.engine.checks import check_requests
-from heron.engine.native.cache import Cache, cache_for
+from heron.engine.native.cache import Cache, bytes_per_token, free_bytes, make_cache, pages_allowed, pages_wanted
 from heron.engine.native.pages import PAGE
 from heron.engine.native.runner import Runner
 from heron.engine.native.sampler import Sampler
@@ -31,7 +32,7 @@ CHUNK = 4096
 
 
 class NativeEngine:
-    """Samples from `policy` itself.
+    """Samples from `policy` itself, for one thread at a time.
 
     Args:
         policy: the trainer's model, tokenizer and version.
@@ -55,9 +56,10 @@ class NativeEngine:
         self.cache_bytes = cache_bytes
         self.page_size = page_size
         self.chunk_tokens = chunk_tokens
-        self._is_awake = False
+        self._awake = 0  # how often `awake` was entered
+        self._bytes_per_page = 0  # asked of the model when first needed
         self._cache: Cache | None = None
-        self._latest: Session | None = None  # who has the cache, while awake
+        self._latest: weakref.ref[Session] | None = None  # who has the cache, while awake; gone if nobody wants the rest of it
 
     def sync(self) -> None:
         """The weights are shared: nothing to do."""
@@ -65,17 +67,19 @@ class NativeEngine:
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
         """Keep the cache between calls, so that a conversation's next turn finds its beginning there; it is freed on leaving."""
-        self._is_awake = True
+        self._awake += 1
         try:
             yield
         finally:
-            self._is_awake, self._cache, self._latest = False, None, None
+            self._awake -= 1
+            if not self._awake:
+                self._cache = self._latest = None
 
     def stream(self, requests: Sequence[Request], params: SamplingParams, *, on_token: Progress | None = None) -> Session:
         """Completions one by one, as they finish. While nobody asks for the next one, nothing is sampled."""
         check_requests(requests, params, self.policy)
         session = Session(self, self._cache_for(requests, params), requests, params, on_token)
-        self._latest = session if self._is_awake else None
+        self._latest = weakref.ref(session) if self._awake else None
         return session
 
     def generate(
@@ -86,14 +90,22 @@ class NativeEngine:
 
     def _cache_for(self, requests: Sequence[Request], params: SamplingParams) -> Cache:
         """The cache of the last call if that is done, of this version and large enough; else a new one."""
-        wanted = cache_for(
-            requests, params, self.policy, page_size=self.page_size, max_concurrent=self.max_concurrent, budget=self.cache_bytes,
-        )
-        kept, is_done = self._cache, self._latest is None or self._latest.scheduler.is_done
-        if kept is not None and is_done and kept.version == wanted.version and kept.pages.count >= wanted.pages.count:
+        self._bytes_per_page = self._bytes_per_page or bytes_per_token(self.policy) * self.page_size
+        latest = self._latest() if self._latest is not None else None
+        kept, is_done = self._cache, latest is None or latest.scheduler.is_done
+        held = 0 if kept is None else kept.pages.count * self._bytes_per_page
+        wanted, alone = pages_wanted(requests, params, page_size=self.page_size, max_concurrent=self.max_concurrent)
+        if self.cache_bytes is None:
+            budget = free_bytes(self.policy.device) + (held if is_done else 0)  # which is given back, or lent on
+        else:
+            budget = self.cache_bytes - (0 if is_done else held)
+        count = min(wanted, pages_allowed(budget, self._bytes_per_page, alone, self.policy))
+        if kept is not None and is_done and kept.pages.is_idle and kept.version == self.policy.version and kept.pages.count >= count:
             return kept
-        self._cache = wanted if self._is_awake else None
-        return wanted
+        self._cache = kept = None  # freed before the next one is made
+        cache = make_cache(count, self.policy, page_size=self.page_size)
+        self._cache = cache if self._awake else None
+        return cache
 
 
 class Session:
@@ -113,7 +125,7 @@ class Session:
         self.total = sum(len(request.seeds) for request in requests)
         self.finished = 0
         self._ready: deque[Finished] = deque()
-        for branch in _branches(requests, params, engine.max_concurrent):
+        for branch in _branches(requests, engine.max_concurrent):
             self.scheduler.waiting.append(branch)
 
     def __iter__(self) -> Session:
@@ -173,13 +185,13 @@ class Session:
         return Finished(request=sequence.request, sibling=sequence.sibling, completion=sequence.completion(self.version))
 
 
-def _branches(requests: Sequence[Request], params: SamplingParams, at_once: int) -> Iterator[Branch]:
+def _branches(requests: Sequence[Request], at_once: int) -> Iterator[Branch]:
     """What is to be sampled, longest prompts first; siblings that cannot run at once wait apart."""
     for number in sorted(range(len(requests)), key=lambda index: -len(requests[index].prompt_ids)):
         request = requests[number]
         said = request.said or (None,) * len(request.seeds)
         siblings = [
-            new_sequence(number, sibling, request.prompt_ids, seed, params.max_tokens, before)
+            new_sequence(number, sibling, request.prompt_ids, seed, before)
             for sibling, (seed, before) in enumerate(zip(request.seeds, said, strict=True))
         ]
         for first in range(0, len(siblings), at_once):

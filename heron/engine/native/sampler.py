@@ -86,8 +86,8 @@ class Sampler:
         """Note why, where the token just said was the last."""
         if self._has_ended(sequence):
             sequence.finish_reason = FinishReason.STOP
-        elif len(sequence.token_ids) >= self.params.max_tokens:
-            sequence.finish_reason = FinishReason.LENGTH
+        else:
+            sequence.finish_reason = sequence.reason_of_length(self.params)
         if sequence.finish_reason is not None and self._structure is not None:
             self._structure.forget(sequence)
 

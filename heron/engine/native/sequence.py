@@ -7,12 +7,29 @@ What it leaves out: tensors, and where pages come from.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
 import torch
 
+from heron.engine.params import SamplingParams
 from heron.types import Completion, FinishReason
+
+
+class Uniforms:
+    """The random numbers of one seed, float64 in [0, 1), drawn by blocks as they are asked for."""
+
+    BLOCK = 256
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._drawn = array("d")
+
+    def __getitem__(self, number: int) -> float:
+        while number >= len(self._drawn):
+            self._drawn.extend(torch.rand(self.BLOCK, generator=self._generator, dtype=torch.float64).tolist())
+        return self._drawn[number]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -25,8 +42,8 @@ class Sequence:
     """Number of its seed."""
     prompt_ids: tuple[int, ...]
     """What it answers."""
-    uniforms: list[float]
-    """Random numbers in [0, 1), one for each token that it may say."""
+    uniforms: Uniforms | list[float]
+    """Random numbers in [0, 1), by the number of the token that they draw."""
     token_ids: list[int] = field(default_factory=list)
     """Said so far."""
     logprobs: list[float] = field(default_factory=list)
@@ -35,6 +52,8 @@ class Sequence:
     """Entropy of that distribution, in nats."""
     versions: list[tuple[int, int]] = field(default_factory=list)
     """`(policy version, tokens)`: which weights said how many of them, in order."""
+    begun: int = 0
+    """How many of them were said in calls before this one."""
     finish_reason: FinishReason | None = None
     """None while it goes on."""
 
@@ -47,6 +66,12 @@ class Sequence:
             self.versions[-1] = (version, self.versions[-1][1] + 1)
         else:
             self.versions.append((version, 1))
+
+    def reason_of_length(self, params: SamplingParams) -> FinishReason | None:
+        """Why it must not say more, for its length; None if it may."""
+        if len(self.token_ids) >= params.max_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.PAUSED if params.pause_after and len(self.token_ids) - self.begun >= params.pause_after else None
 
     def completion(self, version: int) -> Completion:
         """As a value. `version` is that of weights that said nothing, if nothing was said."""
@@ -91,14 +116,13 @@ class Branch:
         return list(by_token.values())
 
 
-def new_sequence(request: int, sibling: int, prompt_ids: tuple[int, ...], seed: int, most: int, said: Completion | None) -> Sequence:
+def new_sequence(request: int, sibling: int, prompt_ids: tuple[int, ...], seed: int, said: Completion | None) -> Sequence:
     """A completion that begins, or goes on after `said`. The n-th token of a seed always meets the same random number."""
-    generator = torch.Generator().manual_seed(seed)
-    uniforms = torch.rand(most, generator=generator, dtype=torch.float64).tolist()
-    sequence = Sequence(request=request, sibling=sibling, prompt_ids=prompt_ids, uniforms=uniforms)
+    sequence = Sequence(request=request, sibling=sibling, prompt_ids=prompt_ids, uniforms=Uniforms(seed))
     if said is not None:
         sequence.token_ids, sequence.logprobs = list(said.token_ids), list(said.logprobs)
         sequence.entropies, sequence.versions = list(said.entropies), list(said.versions)
+        sequence.begun = len(said.token_ids)
     return sequence
 
 

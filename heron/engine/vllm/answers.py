@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from heron.engine.params import SamplingParams
 from heron.engine.protocol import Finished, Request
 from heron.errors import EngineError, GuardStop
 from heron.types import Completion, FinishReason
@@ -30,6 +31,10 @@ class Answer:
     """Decides what it draws."""
     said: Completion | None
     """What it said before it was paused."""
+    most: int
+    """Tokens that it may say now."""
+    is_portion: bool
+    """At that limit it pauses, for it may go on later."""
     token_ids: list[int] = field(default_factory=list)
     """Said now."""
     logprobs: list[float] = field(default_factory=list)
@@ -70,19 +75,24 @@ class Answer:
         completion = Completion(
             token_ids=(*(() if said is None else said.token_ids), *self.token_ids),
             logprobs=(*(() if said is None else said.logprobs), *self.logprobs),
-            finish_reason=self.finish_reason, policy_version=versions[0][0] if versions else version, versions=versions,
+            finish_reason=FinishReason.PAUSED if self.is_portion and self.finish_reason is FinishReason.LENGTH else self.finish_reason,
+            policy_version=versions[0][0] if versions else version, versions=versions,
         )
         return Finished(request=self.request, sibling=self.sibling, completion=completion)
 
 
-def answers_to(requests: Sequence[Request]) -> list[Answer]:
+def answers_to(requests: Sequence[Request], params: SamplingParams) -> list[Answer]:
     """One for each seed."""
-    return [
-        Answer(
-            request=number, sibling=sibling, prompt_ids=request.prompt_ids, seed=seed, said=request.said[sibling] if request.said else None,
-        )
-        for number, request in enumerate(requests) for sibling, seed in enumerate(request.seeds)
-    ]
+    answers = []
+    for number, request in enumerate(requests):
+        for sibling, seed in enumerate(request.seeds):
+            said = request.said[sibling] if request.said else None
+            room = params.max_tokens - (0 if said is None else len(said.token_ids))
+            most = min(room, params.pause_after or room)
+            answers.append(Answer(
+                request=number, sibling=sibling, prompt_ids=request.prompt_ids, seed=seed, said=said, most=most, is_portion=most < room,
+            ))
+    return answers
 
 
 def _merged(versions: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -18,7 +18,7 @@ from heron.models.policy import Policy
 
 SAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Parameters that have the same name and meaning on both sides."""
-HONOURED = {*SAME, "max_tokens", "stop", "stop_token_ids", "ignore_end"}
+HONOURED = {*SAME, "max_tokens", "pause_after", "stop", "stop_token_ids", "ignore_end"}
 COLDEST = 0.01
 """vLLM takes a lower temperature than this for this one, without an error."""
 
@@ -28,7 +28,7 @@ def sampling_arguments(answer: Answer, params: SamplingParams, policy: Policy) -
     own_ends = () if params.ignore_end else policy.end_ids
     arguments: dict[str, Any] = {name: getattr(params, name) for name in SAME}
     arguments |= {
-        "max_tokens": params.max_tokens - answer.num_said, "logprobs": 0,
+        "max_tokens": answer.most, "logprobs": 0,
         "seed": seed_of(answer.seed, answer.num_said), "ignore_eos": True,  # of the checkpoint; the policy knows more of them
         "stop_token_ids": sorted({*own_ends, *params.stop_token_ids}),
     }

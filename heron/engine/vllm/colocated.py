@@ -84,7 +84,7 @@ class ColocatedVllm:
     def stream(self, requests: Sequence[Request], params: SamplingParams, *, on_token: Progress | None = None) -> VllmStream:
         """Completions one by one, as they finish. One stream at a time: what another has left is taken out."""
         check_requests(requests, params, self.policy)
-        answers = answers_to(requests)
+        answers = answers_to(requests, params)
         refuse(params, answers)
         library = self.ready()
         _check_lengths(answers, params, library.max_model_len)
@@ -234,4 +234,5 @@ def _check_lengths(answers: Sequence[Answer], params: SamplingParams, limit: int
     longest = max((len(answer.prompt_ids) for answer in answers), default=0)
     if longest + params.max_tokens > limit:
         raise EngineError(f"A prompt of {longest} tokens and up to {params.max_tokens} new ones exceed what vLLM was started for, {limit}. "
-                          "Raise the engine's max_model_len, or shorten the prompts or rollout.max_completion_length.")
+                          "Raise the engine's max_model_len, shorten the prompt, or ask for fewer new tokens "
+                          "(rollout.max_completion_length in a run).")

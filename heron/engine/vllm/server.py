@@ -96,7 +96,7 @@ class ServedVllm:
     def stream(self, requests: Sequence[Request], params: SamplingParams, *, on_token: Progress | None = None) -> ServedStream:
         """Completions one by one, as they finish. `on_token` is called after each of them. One stream at a time."""
         check_requests(requests, params, self.policy)
-        answers = answers_to(requests)
+        answers = answers_to(requests, params)
         refuse(params, answers)
         self.ready()
         self.close_stream()
