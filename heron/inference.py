@@ -143,13 +143,13 @@ def load(
         name: value for name, value in (("dtype", str(dtype).removeprefix("torch.")), ("device", device), ("chat_template", chat_template))
         if value not in ("auto", None)
     }
-    policy = _policy(Path(path), str(path), given)
+    policy = policy_at(Path(path), str(path), given)
     policy.model.eval()
     engine = make_engine("native" if fast_inference else "hf", policy, max_concurrent=max_concurrent)
     return LoadedModel(policy=policy, engine=engine)
 
 
-def _policy(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
+def policy_at(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
     """The policy that lies at a path, or has this hub id, with the settings that were given."""
     if (path / "run.json").is_file():
         config, run = load_config(path / "config.toml"), Run(path)

@@ -37,9 +37,9 @@ def make_engine(
 def check_installed(name: str, *, vllm_url: str | None = None) -> None:
     """Refuse an engine whose package is absent, before there is a policy. A server has its own packages."""
     if name == "vllm" and vllm_url is None:
-        from heron.engine.vllm import library
+        from heron.engine.vllm import in_process
 
-        library.check_installed()
+        in_process.check_installed()
 
 
 def is_exact(engine: str) -> bool:

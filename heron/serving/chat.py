@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heron.config import ModelConfig, load_config
+from heron.config import load_config
 from heron.engine import Engine, NativeEngine, Request, SamplingParams
 from heron.errors import EngineError, RunError, TemplateError
-from heron.models import Policy, load_policy
-from heron.models.of_run import policy_of_run
-from heron.run import Run
+from heron.inference import policy_at
+from heron.models import Policy
 from heron.serving.requests import ChatRequest, Refusal
-from heron.types import Completion, Tags
+from heron.types import Completion
 
 MAX_TOKENS = 512
 """Longest answer of a model folder where the request names none; a run uses its own `rollout.max_completion_length`."""
@@ -104,15 +103,10 @@ def _event(chunk: dict[str, Any]) -> str:
 def open_model(source: str | Path) -> ChatModel:
     """Load a run's trained model, or a model folder (whole, or an adapter whose base its adapter_config.json names)."""
     path = Path(source)
-    if (path / "run.json").is_file():
-        run = Run(path)
-        policy, longest = policy_of_run(run), load_config(path / "config.toml").rollout.max_completion_length
-    elif (path / "adapter_config.json").is_file():
-        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-        policy, longest = load_policy(ModelConfig(name=base, method="lora"), Tags(), adapter=path), MAX_TOKENS
-    elif (path / "config.json").is_file():
-        policy, longest = load_policy(ModelConfig(name=str(path)), Tags()), MAX_TOKENS
-    else:
+    if not any((path / name).is_file() for name in ("run.json", "adapter_config.json", "config.json")):
         raise RunError(f"{path} is neither a run (run.json) nor a model folder (config.json). Name a folder that `heron train` or "
                        "`heron export` wrote.")
+    is_run = (path / "run.json").is_file()
+    longest = load_config(path / "config.toml").rollout.max_completion_length if is_run else MAX_TOKENS
+    policy = policy_at(path, str(path), {})
     return ChatModel(name=path.resolve().name, policy=policy, engine=NativeEngine(policy), max_tokens=longest)

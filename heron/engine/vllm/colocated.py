@@ -17,7 +17,7 @@ from heron.engine.params import SamplingParams
 from heron.engine.protocol import Finished, Progress, Request, in_order
 from heron.engine.vllm.answers import Answer, answers_to
 from heron.engine.vllm.arguments import refuse, sampling_arguments
-from heron.engine.vllm.library import Heard, Library, Settings
+from heron.engine.vllm.in_process import Heard, Library, Settings
 from heron.engine.vllm.probe import Drawn, Probe
 from heron.engine.vllm.weights import Adapter, Names, named_tensors, room_for, short_lived_folder, write_adapter
 from heron.errors import EngineError
