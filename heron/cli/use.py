@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -94,12 +94,46 @@ def export(
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a model folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, or a model folder; for vllm also a hub id.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     token: Annotated[str | None, typer.Option(help="Clients must send it as a bearer token. Required beyond this machine.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="`native` answers with a run's trained model; `vllm` starts vLLM's server for runs to push weights into.")
+    ] = "native",
+    dtype: Annotated[str | None, typer.Option(help="vllm: of the weights. Default: the run's, or the checkpoint's own.")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="vllm: most tokens of a prompt with its answer. Default: the model's context.")
+    ] = None,
+    lora_rank: Annotated[int | None, typer.Option(min=0, help="vllm: largest adapter; 0 for none. Default: the run's, or 16.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="vllm: take every weight of a run, not adapters. On this machine only.")] = False,
+    cache_gib: Annotated[float | None, typer.Option(help="vllm: memory for keys and values. Default: vLLM's; 1 on a CPU.")] = None,
 ) -> None:
     """Serve a model with an OpenAI-compatible interface."""
+    from heron.config.checks import one_of
+
+    one_of("--engine", engine, ("native", "vllm"))
+    given = {"dtype": dtype, "max_model_len": max_model_len, "lora_rank": lora_rank, "full": full or None, "cache_gib": cache_gib}
+    options = {name: value for name, value in given.items() if value is not None}
+    if engine == "vllm":
+        _serve_vllm(model, host=host, port=port, token=token, **options)
+        return
+    _refuse_vllm_options(options)
     from heron.serving import serve as run_server
 
     run_server(model, host=host, port=port, token=token)
+
+
+def _serve_vllm(model: str, **options: Any) -> None:
+    from heron.serving.vllm import serve_vllm
+
+    if code := serve_vllm(model, **options):
+        raise typer.Exit(code)
+
+
+def _refuse_vllm_options(given: Iterable[str]) -> None:
+    from heron.errors import ConfigError
+
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if names:
+        raise ConfigError(f"{names} is of use to --engine vllm alone. Add it, or leave {names} out.")

@@ -34,7 +34,7 @@ def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, toke
         port: port to listen on; 0 takes a free one.
         token: clients must send it as `Authorization: Bearer TOKEN`.
     """
-    _check(host, port, token)
+    check_address(host, port, token)
     model = open_model(source)
     with make_server(model, host=host, port=port, token=token) as server:
         print(f"{model.name} at {server.url}/v1 (Ctrl-C ends)", flush=True)
@@ -46,23 +46,25 @@ def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, toke
 
 def make_server(model: ChatModel, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> Server:
     """A server that is bound but not yet serving; call `serve_forever`, and close it in the end."""
-    _check(host, port, token)
+    check_address(host, port, token)
     try:
         return Server(model, host, port, token)
     except OSError as error:
         raise ConfigError(f"The server cannot listen on {host}:{port}: {error}. Choose another port or host.") from error
 
 
-def _check(host: str, port: int, token: str | None) -> None:
+def check_address(host: str, port: int, token: str | None) -> None:
+    """ConfigError where a server may not listen, or only with a token."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"port must be between 0 and 65535, but it is {port}.")
     if token is not None and (not token.strip() or not token.isascii()):
         raise ConfigError("token must be ASCII text that is not empty. Make one with: openssl rand -hex 32")
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise ConfigError(f"host {host} can be reached from other machines, so a token is required. Give one, or listen on 127.0.0.1.")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -123,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         if token is None:
             host = self.headers.get("Host", "").rpartition("@")[2]
             name = host.partition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
-            if not _is_loopback(name):
+            if not is_loopback(name):
                 raise Refusal(f"This server answers to localhost, not to {host!r}.", status=403)
         elif path != "/health":
             given = self.headers.get("Authorization", "").encode("latin-1")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ import torch
 
 from heron.config.schema import Config, WarmupConfig
 from heron.data.arithmetic import Demonstration, demonstrations
+from heron.folders import cache_folder
 from heron.kernels import attention
 from heron.models import Policy
 from heron.models.embedded import build_model, build_tokenizer
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 def warm_start(config: Config, *, on_progress: Progress | None = None) -> Path:
     """Folder of the warmed-up embedded model, in Hugging Face format; built if it is not there yet."""
-    folder = _cache_folder() / "embedded" / _key(config)
+    folder = cache_folder() / "embedded" / _key(config)
     if not (folder / "config.json").is_file():
         _build(config, folder, on_progress or (lambda done, total: None))
     return folder
@@ -116,8 +116,3 @@ def _key(config: Config) -> str:
         "torch": torch.__version__.split("+")[0],
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/heron`, or `~/.cache/heron`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heron"

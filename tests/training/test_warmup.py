@@ -13,6 +13,7 @@ import torch
 from heron import data
 from heron.config import Config, load_config
 from heron.data.arithmetic import is_heldout
+from heron.folders import cache_folder
 from heron.models import load_policy
 from heron.models.policy import Policy
 from heron.training import warmup
@@ -146,7 +147,7 @@ def test_failure_while_saving_leaves_nothing(own_cache: Path, monkeypatch: pytes
 def test_two_processes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process finishes the same start first: its folder is taken, ours is dropped, nobody fails."""
     save = Policy.save
-    final = warmup._cache_folder() / "embedded" / warmup._key(config())
+    final = cache_folder() / "embedded" / warmup._key(config())
 
     def late(self: Policy, folder: Path) -> None:
         save(self, folder)
