@@ -2,12 +2,14 @@
 
 The one hard idea: a softmax is only ever needed in sums over blocks of 128 tokens. So the logits are read once, in pieces that stay in
 the processor's cache; the probabilities of a piece are overwritten by the next one's. A draw searches the sums first and then computes
-the probabilities of the one block that it hit. What a piece of several blocks was divided by is read back from its heaviest block.
-The uniforms come from outside, one stream per completion, and no row sees another, so a completion draws the same tokens whatever it is
-batched with. What it leaves out: which tokens are allowed (`kernels.filters` gives a lower bound for each row).
+the probabilities of the one block that it hit. There are two ways to do this: float32 logits on a CPU go to C (`kernels.host.draw`), all
+else, and machines without a compiler, to the torch operations below. What a piece of several blocks was divided by is read back from its
+heaviest block there. The uniforms come from outside, one stream per completion, and no row sees another, so a completion draws the same
+tokens whatever it is batched with. What it leaves out: which tokens are allowed (`kernels.filters` gives a lower bound for each row).
 
-Logits to token, log-prob and entropy, one thread of an AMD EPYC (AVX-512): 3 ms for 64 x 32 768 (of which softmax 1.3 ms), 13 ms for
-64 x 151 936; softmax and `torch.multinomial` take 44 and 250 ms. Extra memory is 3 % of the logits, and three tiles for each thread.
+Logits to token, log-prob and entropy, one thread of an AMD EPYC (AVX-512), 64 x 32 768 and 64 x 151 936: 0.7 and 4 ms in C, 3 and 13 ms
+in torch; softmax and `torch.multinomial` take 44 and 250 ms. Extra memory is 2 % of the logits in C; in torch 3 % of them, and three
+tiles for each thread.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from heron.kernels.host import draw
 
 BLOCK = 128
 """Vocabulary entries per block."""
@@ -41,14 +45,40 @@ def sample(
     Returns:
         `tokens [S]` int64, `logprobs [S]` and `entropy [S]` in nats, float64. Not finite where a row has NaN, +inf or nothing possible.
     """
-    distribution = spread(logits, temperature=temperature, at_least=at_least)
+    way = draw.sample if draw.takes(logits, at_least) else _sample_by_torch
+    return way(logits, uniforms, rows, temperature=temperature, at_least=at_least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What is known of each row before anything is drawn from it."""
+
+    log_total: Tensor
+    """`[B]` log of the sum of the exponentials of the tempered logits; float64."""
+    entropy: Tensor
+    """`[B]` in nats; float64."""
+
+
+def spread(logits: Tensor, *, temperature: float = 1.0, at_least: Tensor | None = None) -> Spread:
+    """Total and entropy of each row, with the arguments of `sample`. Not finite for what is no distribution."""
+    if draw.takes(logits, at_least):
+        log_total, entropy = draw.spread(logits, temperature=temperature, at_least=at_least)
+        return Spread(log_total=log_total, entropy=entropy)
+    return _distribution(logits, temperature, at_least)
+
+
+def _sample_by_torch(
+    logits: Tensor, uniforms: Tensor, rows: Tensor | None, *, temperature: float, at_least: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`sample` for any float type and device."""
+    distribution = _distribution(logits, temperature, at_least)
     rows = torch.arange(len(logits), device=logits.device) if rows is None else rows
     tokens, chosen = _draw(distribution, rows, uniforms)
     return tokens, chosen - distribution.log_total[rows], distribution.entropy[rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
+class Distribution(Spread):
     """Rows of logits, and the sums that draws need."""
 
     logits: Tensor
@@ -59,14 +89,10 @@ class Distribution:
     """`[B]` lowest logit that is possible."""
     cdf: Tensor
     """`[B, blocks]` probability of each block and all before it; float64."""
-    log_total: Tensor
-    """`[B]` log of the sum of the exponentials of the tempered logits; float64."""
-    entropy: Tensor
-    """`[B]` in nats; float64."""
 
 
-def spread(logits: Tensor, *, temperature: float = 1.0, at_least: Tensor | None = None) -> Distribution:
-    """The distribution of each row. Logits of -inf are noticed on a CPU by what they do, and shut out at once elsewhere."""
+def _distribution(logits: Tensor, temperature: float, at_least: Tensor | None) -> Distribution:
+    """Of each row. Logits of -inf are noticed on a CPU by what they do, and shut out at once elsewhere."""
     if at_least is None and logits.device.type == "cpu":
         plain = _sums(logits, temperature, None)
         if bool(plain.entropy.isfinite().all()):

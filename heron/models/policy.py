@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from heron.data.templates import prefilled_tag
 from heron.errors import ModelError, TemplateError
 from heron.kernels.attention import AttentionPlan
+from heron.kernels.host.attend import TYPES
+from heron.kernels.host.build import built
+from heron.kernels.host.linear import Linear, takes
 from heron.kernels.logprobs import selected_logprobs
+from heron.models.recording import WORTH_TOKENS, Recorder
 from heron.types import Message, Tags
 
 _REPLY_MARK = "\u2063heron-reply\u2063"
@@ -38,7 +42,7 @@ class Policy:
         self.reference: Policy | None = None
         self.is_lora = hasattr(model, "peft_config")
         self._causal = model.get_base_model() if self.is_lora else model
-        self._decoder: nn.Module = self._causal.get_decoder()
+        self._decoder: Any = self._causal.get_decoder()
         self._head: nn.Module = self._causal.get_output_embeddings()
         self.end_ids = _end_tokens(tokenizer, self._causal)
         text_config = self._causal.config.get_text_config()
@@ -46,6 +50,9 @@ class Policy:
         self.context_length = _context_length(text_config)
         self._softcap = getattr(text_config, "final_logit_softcapping", None)
         self._scale = _logit_scale(text_config)
+        self.recorder = Recorder(self)
+        """Of the decoder; see `hidden`."""
+        self._few_rows: Linear | None = None  # of the head
 
     @property
     def device(self) -> torch.device:
@@ -109,15 +116,39 @@ class Policy:
     # Tensors
 
     def hidden(self, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
-        """Last hidden states `[B, T, D]` of `token_ids [B, T]` at `positions [B, T]`, attending as the plan says."""
-        return self._forward(self._decoder, token_ids, positions, plan)
+        """Last hidden states `[B, T, D]` of `token_ids [B, T]` at `positions [B, T]`, attending as the plan says.
+
+        Many packed tokens on a CPU go through a recording of the modules with compiled kernels; not in training mode, in which modules
+        drop out or compute twice.
+        """
+        is_much = len(token_ids) == 1 and token_ids.numel() >= WORTH_TOKENS
+        replay = self.recorder.replay() if is_much and self.is_hosted and not self.model.training else None
+        return (replay or self.forward)(token_ids, positions, plan)
+
+    def forward(self, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        """The same, always by the modules themselves."""
+        output = self._decoder(input_ids=token_ids, position_ids=positions, use_cache=False, plan=plan)
+        return output.last_hidden_state
+
+    @property
+    def is_hosted(self) -> bool:
+        """There are compiled kernels for it: on a CPU, in a type that they know."""
+        return self.device.type == "cpu" and self.dtype in TYPES and built().library is not None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits `[N, V]` of hidden states `[N, D]`, before any temperature."""
-        z = nn.functional.linear(hidden, self._head.weight, self._head.bias).float()  # type: ignore[arg-type]
+        z = self._product(hidden).float()
         if self._scale != 1:
             z = z * self._scale
         return z if self._softcap is None else self._softcap * torch.tanh(z / self._softcap)
+
+    def _product(self, hidden: Tensor) -> Tensor:
+        weight, bias = self._head.weight, self._head.bias
+        if torch.is_grad_enabled() or not takes(weight, bias):  # type: ignore[arg-type]
+            return nn.functional.linear(hidden, weight, bias)  # type: ignore[arg-type]
+        if self._few_rows is None or self._few_rows.weight is not weight:
+            self._few_rows = Linear(weight, bias)  # type: ignore[arg-type]
+        return self._few_rows(hidden)
 
     def logprobs(
         self, hidden: Tensor, targets: Tensor, *, temperature: float, entropy: bool = False, expected_gradient: Tensor | None = None
@@ -147,11 +178,6 @@ class Policy:
     def set_reference(self, model: Any) -> None:
         """Freeze `model`, the start of the run, and measure the KL from it. A LoRA policy needs none: it switches its adapter off."""
         self.reference = Policy(model.requires_grad_(False), self.tokenizer, tags=self.tags, source=self.source)
-
-    @staticmethod
-    def _forward(decoder: nn.Module, token_ids: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
-        output = decoder(input_ids=token_ids, position_ids=positions, use_cache=False, plan=plan)
-        return output.last_hidden_state
 
     # Weights
 

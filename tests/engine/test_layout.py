@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,11 @@ def filled(heads: Sequence[int], dtype: torch.dtype) -> Store:
     return store
 
 
+def attend(plan: DecodePlan, layer: int, query: Tensor, key: Tensor, value: Tensor, **how: Any) -> Tensor:
+    """With rows first, `[B, H, 1, d]`: a plan takes them side by side, `[1, H, B, d]`."""
+    return plan.attend(layer, *(part.permute(2, 1, 0, 3) for part in (query, key, value)), **how).permute(2, 1, 0, 3)
+
+
 def plan_of(store: Store, layout: Layout, rows: Sequence[Branch]) -> DecodePlan:
     positions = torch.tensor([row.length for row in rows])
     return DecodePlan(store=store, layout=layout, positions=positions, offsets=positions % SIZE)
@@ -80,7 +86,7 @@ def test_every_row_attends_to_its_own_pages(seed: int, count: int, dtype: torch.
     for layer, (heads, window, softcap) in enumerate(layers):
         query = torch.randn(count, 4, 1, 4, generator=generator).to(dtype)
         key, value = (torch.randn(count, heads, 1, 4, generator=generator).to(dtype) for _ in range(2))
-        output = plan.attend(layer, query, key, value, scaling=0.3, window=window, softcap=softcap)
+        output = attend(plan, layer, query, key, value, scaling=0.3, window=window, softcap=softcap)
         for number, row in enumerate(rows):
             assert torch.equal(store.keys[layer][row.own[-1], :, row.length % SIZE], key[number, :, 0].to(store.keys[layer].dtype))
         wanted = expected(store, layer, query, rows, window, softcap)
@@ -97,7 +103,7 @@ def test_one_layout_for_many_tokens() -> None:
     for _ in range(SIZE):
         plan = plan_of(store, layout, rows)
         query, key, value = (torch.randn(len(rows), heads, 1, 4, generator=generator) for heads in (4, 2, 2))
-        output = plan.attend(0, query, key, value, scaling=0.3, window=5)
+        output = attend(plan, 0, query, key, value, scaling=0.3, window=5)
         assert float((output - expected(store, 0, query, rows, 5, None)).abs().max()) < 1e-5
         for row in rows:
             row.length += 1
@@ -112,7 +118,7 @@ def test_scores_far_apart() -> None:
     store.keys[0][shared] *= 1000
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(len(rows), heads, 1, 4, generator=generator) for heads in (4, 2, 2))
-    output = plan.attend(0, query, key, value, scaling=0.3, window=None)
+    output = attend(plan, 0, query, key, value, scaling=0.3, window=None)
     assert float((output - expected(store, 0, query, rows, None, None)).abs().max()) < 1e-3
 
 
@@ -122,7 +128,7 @@ def test_only_new_cells_are_written() -> None:
     store = filled([2], torch.float32)
     before = store.keys[0].clone()
     plan = plan_of(store, layout_of(rows, SIZE, CPU), rows)
-    plan.attend(0, torch.randn(11, 2, 1, 4), torch.randn(11, 2, 1, 4), torch.randn(11, 2, 1, 4), scaling=1.0, window=None)
+    attend(plan, 0, torch.randn(11, 2, 1, 4), torch.randn(11, 2, 1, 4), torch.randn(11, 2, 1, 4), scaling=1.0, window=None)
     changed = (store.keys[0] != before).any(-1).any(1).nonzero().tolist()
     assert sorted(map(tuple, changed)) == sorted((row.own[-1], row.length % SIZE) for row in rows)
 

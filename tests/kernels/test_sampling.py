@@ -11,7 +11,9 @@ from torch import Tensor
 
 from heron.kernels import sampling
 from heron.kernels.filters import largest, lowest_logit
-from heron.kernels.sampling import BLOCK, sample, spread
+from heron.kernels.host import draw
+from heron.kernels.host.build import built
+from heron.kernels.sampling import BLOCK, sample
 
 ALMOST_ONE = 1 - 2.0**-53
 SIZES = [1, 2, 5, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 1000]
@@ -20,6 +22,16 @@ FILTERS = [
     WHOLE, {**WHOLE, "top_k": 1}, {**WHOLE, "top_k": 7}, {**WHOLE, "top_k": 5000}, {**WHOLE, "top_p": 0.9}, {**WHOLE, "top_p": 0.05},
     {**WHOLE, "top_p": 0.99}, {**WHOLE, "min_p": 0.1}, {**WHOLE, "min_p": 1.0}, {"top_k": 40, "top_p": 0.8, "min_p": 0.02},
 ]
+
+
+@pytest.fixture(params=["c", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways have to do all that is asked here; where logits are float64, both are torch's."""
+    if request.param == "torch":
+        monkeypatch.setattr(draw, "takes", lambda logits, at_least: False)
+    elif built().library is None:
+        pytest.skip(built().reason)
+    return str(request.param)
 
 
 def random_logits(rows: int, size: int, *, scale: float = 3.0, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -188,7 +200,7 @@ def test_memory_is_not_another_batch_of_probabilities(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     logits = random_logits(64, 5000)
     assert sampling._tile(logits)[0] * sampling._tile(logits)[1] <= sampling.TILE
-    assert spread(logits).cdf.numel() <= logits.numel() / BLOCK + 64
+    assert sampling._distribution(logits, 1.0, None).cdf.numel() <= logits.numel() / BLOCK + 64
 
 
 def warped(logits: Tensor, temperature: float, filters: dict[str, Any]) -> Tensor:

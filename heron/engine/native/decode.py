@@ -1,7 +1,7 @@
-"""Attention of one new token per row, through pages.
+"""Attention of one new token per row, through pages: by a compiled kernel (`HostPlan`) or by torch's products (`DecodePlan`).
 
-Which row reads which page (`Layout`) stays the same for many tokens; which tokens of a page are seen changes with each, and is worked
-out once per forward pass for all layers of one window.
+Which row reads which page (`Readers`, `Layout`) stays the same for many tokens; where the new tokens are changes with each. For torch,
+which tokens of a page are seen is worked out once per forward pass, for all layers of one window.
 """
 
 from __future__ import annotations
@@ -13,13 +13,32 @@ from torch import Tensor
 
 from heron.engine.native.layout import NOWHERE, Layout, Part
 from heron.engine.native.store import Store
+from heron.kernels.host import attend
 from heron.kernels.packed_tiles import wide
 from heron.kernels.paged import paged_attention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostPlan:
+    """New tokens `[1, B]`, one per row, attend to their rows' pages, after their own keys and values were put there; by `kernels.host`."""
+
+    store: Store
+    """Keys and values."""
+    readers: attend.Readers
+    """Which rows read which pages, and where the new tokens are."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+    ) -> Tensor:
+        query, key, value = (part.permute(2, 1, 0, 3) for part in (query, key, value))  # [B, H, 1, d]
+        keys, values = self.store.keys[layer], self.store.values[layer]
+        output = attend.attend(query, key, value, keys, values, self.readers, scaling=scaling, window=window, softcap=softcap)
+        return output.permute(2, 1, 0, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecodePlan:
-    """One new token per row attends to its row's pages, after its own key and value were put there."""
+    """The same by torch, on any device."""
 
     store: Store
     """Keys and values."""
@@ -36,14 +55,14 @@ class DecodePlan:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
     ) -> Tensor:
         heads, group = key.shape[1], query.shape[1] // key.shape[1]
-        self.store.write(layer, key[:, :, 0], value[:, :, 0], self.layout.last_pages, self.offsets)
+        self.store.write(layer, _by_row(key), _by_row(value), self.layout.last_pages, self.offsets)
         if (kind := (window, heads, group)) not in self.masks:
             self.masks[kind] = [self._hidden(part, window, heads, group, wide(query.dtype)) for part in self.layout.parts]
         output = paged_attention(
-            query[:, :, 0], self.store.keys[layer], self.store.values[layer], self.layout.table(heads), self.masks[kind],
+            _by_row(query), self.store.keys[layer], self.store.values[layer], self.layout.table(heads), self.masks[kind],
             scaling=scaling, softcap=softcap,
         )
-        return output[:, :, None]
+        return output.transpose(0, 1)[None]
 
     def _hidden(self, part: Part, window: int | None, heads: int, group: int, dtype: torch.dtype) -> Tensor:
         """`[n K, 1 or R g, s]`: 0 where a page's token is seen by a reader, `-inf` where it is not."""
@@ -60,3 +79,8 @@ class DecodePlan:
         if hidden.shape[1] > 1:
             hidden = hidden.repeat_interleave(group, 1)
         return hidden.repeat_interleave(heads, 0)
+
+
+def _by_row(heads: Tensor) -> Tensor:
+    """`[1, H, B, d]` as `[B, H, d]`."""
+    return heads[0].transpose(0, 1)

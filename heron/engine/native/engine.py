@@ -25,6 +25,7 @@ from heron.engine.params import SamplingParams
 from heron.engine.protocol import Finished, Progress, Request, in_order
 from heron.errors import EngineError
 from heron.models.policy import Policy
+from heron.models.recording import WORTH_TOKENS, Replay
 from heron.types import Completion
 
 CHUNK = 4096
@@ -118,7 +119,7 @@ class Session:
         self.scheduler = Scheduler(
             cache.pages, page_size=engine.page_size, max_rows=engine.max_concurrent, chunk_tokens=engine.chunk_tokens,
         )
-        self.runner = Runner(engine.policy, cache.store)
+        self.runner = Runner(engine.policy, cache.store, replay=_recording(engine.policy, requests, params))
         self.sampler = Sampler(engine.policy, params)
         self.version = engine.policy.version
         self.on_token = on_token
@@ -183,6 +184,12 @@ class Session:
 
     def _closed(self, sequence: Completing) -> Finished:
         return Finished(request=sequence.request, sibling=sequence.sibling, completion=sequence.completion(self.version))
+
+
+def _recording(policy: Policy, requests: Sequence[Request], params: SamplingParams) -> Replay | None:
+    """The decode step as a recording, on a CPU and where enough is to be sampled."""
+    asked = params.max_tokens * sum(len(request.seeds) for request in requests)
+    return policy.recorder.replay() if asked >= WORTH_TOKENS and policy.is_hosted else None
 
 
 def _branches(requests: Sequence[Request], at_once: int) -> Iterator[Branch]:

@@ -1,0 +1,112 @@
+"""The forward pass of the trainer's own modules as a straight list of tensor operations: recorded once, and replayed.
+
+The one hard idea: modules are the truth, but running them costs Python for every token, and small operations one by one. So they run
+once on tensors without data (`make_fx`), which gives a graph of what they do with any number of tokens; groups of its operations that
+`kernels.host` does at once are replaced (`lowering`), the rest stays as it is. The graph holds the parameters themselves: what the
+optimizer writes in place, the next replay reads. What it cannot see are weights that were *replaced*, and what Python decides on the way,
+such as an adapter that is switched off: `state_of` is compared before each use, and a changed model is recorded anew.
+
+What it leaves out: GPUs, and models whose forward pass depends on data; those run module by module.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from heron.kernels.attention import AttentionPlan
+from heron.models.lowering import lowered
+
+if TYPE_CHECKING:
+    from heron.models.policy import Policy
+
+WORTH_TOKENS = 1024
+"""Fewest tokens for which recording (some tenths of a second) pays."""
+
+Replay = Callable[[Tensor, Tensor, AttentionPlan], Tensor]
+"""From token ids `[1, T]`, positions `[1, T]` and a plan to last hidden states `[1, T, D]`, with gradients where they are wanted."""
+
+
+class Recorder:
+    """Keeps the recording of one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._state: tuple[Any, ...] = ()
+        self._replay: Replay | None = None
+
+    def replay(self) -> Replay | None:
+        """The decoder of the policy as it is now; None if it cannot be recorded."""
+        state = state_of(self._policy)
+        if state != self._state:
+            self._replay, self._state = self._recorded(), state
+        return self._replay
+
+    def _recorded(self) -> Replay | None:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        policy, some = self._policy, [torch.zeros(1, 3, dtype=torch.int64) for _ in range(2)]  # 0 and 1 would be recorded as such
+
+        def forward(token_ids: Tensor, positions: Tensor) -> Tensor:
+            return policy.forward(token_ids, positions, _Recording())
+
+        try:
+            with policy.sampling(), _quiet("torch._subclasses.fake_tensor"):
+                return lowered(make_fx(forward, tracing_mode="symbolic", pre_dispatch=True, _allow_non_fake_inputs=True)(*some))
+        except Exception as error:  # boundary: any model's own code, run on tensors without data
+            reason = next(iter(str(error).splitlines()), "no message")
+            warnings.warn(f"{policy.source} runs module by module and more slowly, since its forward pass could not be recorded: "
+                          f"{type(error).__name__}: {reason}", stacklevel=2)
+            return None
+
+
+def state_of(policy: Policy) -> tuple[Any, ...]:
+    """What a recording depends on: where the weights lie, and which adapters are on, and how strongly."""
+    adapters = (
+        (module.disable_adapters, *module.active_adapters, *module.scaling.values())
+        for module in policy.model.modules() if hasattr(module, "active_adapters") and hasattr(module, "scaling")
+    )
+    return (*adapters, *(tensor.data_ptr() for tensor in itertools.chain(policy.model.parameters(), policy.model.buffers())))
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without what this logger reports besides raising it."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class _Recording:
+    """An attention plan that leaves a mark in the graph."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+    ) -> Tensor:
+        return attention_mark(query, key, value, layer, scaling, window, softcap)
+
+
+@torch.library.custom_op("heron::attend", mutates_args=())
+def attention_mark(
+    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """Stands for a layer's attention in a recording; never run."""
+    raise NotImplementedError
+
+
+@attention_mark.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None
+) -> Tensor:
+    return query.new_empty(*query.shape[:3], value.shape[3])
