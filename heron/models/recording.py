@@ -30,24 +30,28 @@ if TYPE_CHECKING:
 WORTH_TOKENS = 1024
 """Fewest tokens for which recording (some tenths of a second) pays."""
 
+KEPT = 2
+"""Recordings of one policy."""
+
 Replay = Callable[[Tensor, Tensor, AttentionPlan], Tensor]
 """From token ids `[1, T]`, positions `[1, T]` and a plan to last hidden states `[1, T, D]`, with gradients where they are wanted."""
 
 
 class Recorder:
-    """Keeps the recording of one policy."""
+    """Keeps the recordings of one policy: with its adapter and, where a KL is measured from the base, without."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._state: tuple[Any, ...] = ()
-        self._replay: Replay | None = None
+        self._replays: dict[tuple[Any, ...], Replay | None] = {}
 
     def replay(self) -> Replay | None:
         """The decoder of the policy as it is now; None if it cannot be recorded."""
         state = state_of(self._policy)
-        if state != self._state:
-            self._replay, self._state = self._recorded(), state
-        return self._replay
+        if state not in self._replays:
+            for stale in list(self._replays)[: 1 - KEPT]:
+                del self._replays[stale]
+            self._replays[state] = self._recorded()
+        return self._replays[state]
 
     def _recorded(self) -> Replay | None:
         from torch.fx.experimental.proxy_tensor import make_fx

@@ -1,6 +1,7 @@
 """`heron doctor`: what this machine offers, and what is wrong with a run.
 
-The one hard idea: it reports and never repairs, and it loads no torch, so it also answers where torch is what is broken.
+The one hard idea: it reports and never repairs, and it loads no torch, so it also answers where torch is what is broken. What only torch
+can say, another process is asked for.
 Values of tokens and keys are never shown, only whether they are set.
 """
 
@@ -11,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from heron.run.alerts import Alert, History, examine
@@ -19,6 +21,10 @@ from heron.run.text import one_line
 
 PACKAGES = ("heron-rl", "torch", "transformers", "safetensors", "peft", "datasets", "pyarrow", "rich")
 SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_TOKEN", "CUDA_VISIBLE_DEVICES", "NO_COLOR", "CI")
+
+KERNELS = "from heron.kernels.host.build import built; print(built().verdict)"
+KERNELS_PATIENCE_S = 60
+"""Torch is loaded, and the kernels are compiled if they never were."""
 
 
 def diagnose(run: Run) -> tuple[Alert, ...]:
@@ -35,6 +41,7 @@ def machine_report(folder: str | Path = ".") -> dict[str, str]:
         "memory": _memory(),
         "disk": _disk(Path(folder)),
         "gpu": _gpus(),
+        "compiled kernels (CPU)": _kernels(),
         **{name: _version(name) for name in PACKAGES},
         "set in the environment": ", ".join(name for name in SWITCHES if name in os.environ) or "none of " + ", ".join(SWITCHES),
     }
@@ -84,6 +91,19 @@ def _gpus() -> str:
         return "nvidia-smi did not answer within 10 seconds: the driver may be stuck"
     words = answer.stdout.strip() or answer.stderr.strip() or f"no output, exit code {answer.returncode}"
     return "; ".join(words.splitlines())
+
+
+def _kernels() -> str:
+    """Whether a CPU computes by the compiled kernels, or why not."""
+    question, here = [sys.executable, "-c", KERNELS], Path(__file__).parents[2]
+    try:
+        answer = subprocess.run(question, cwd=here, capture_output=True, text=True, timeout=KERNELS_PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"not known: torch and the C compiler took more than {KERNELS_PATIENCE_S} seconds"
+    if answer.returncode:
+        (*_, last) = ("", *answer.stderr.strip().splitlines())
+        return f"not known: {one_line(last, 300) or f'Python ended with exit code {answer.returncode}'}"
+    return one_line(answer.stdout, 400)
 
 
 def _version(package: str) -> str:

@@ -67,6 +67,7 @@ def assemble(
     route = _route(policy)
     manifest = _manifest(config, rubric, rewards) | {
         "start_model": policy.source, "data_fingerprint": _fingerprint(dataset), "matmul": route.name,
+        "host_kernels": policy.is_hosted,
     }
     run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
     state = TrainState(entropy=entropy_bonus_of(config.objective))
@@ -108,6 +109,8 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     run = RunWriter.reopen(run_dir, last_step=state.step)
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
     trainer.route = Route(name=record.manifest.get("matmul", Route().name))  # another route would round differently
+    if (was_hosted := bool(record.manifest.get("host_kernels"))) != policy.is_hosted:
+        run.event("message", text=_other_kernels(was_hosted))
     trainer.saved_step = None if path is None else state.step
     return trainer
 
@@ -225,6 +228,13 @@ def _route(policy: Policy) -> Route:
     if policy.device.type != "cpu" or policy.dtype is not torch.float32:
         return Route()
     return choose_route([(rows, *shape) for rows in (16, 256) for shape in policy.linear_shapes()])
+
+
+def _other_kernels(was_hosted: bool) -> str:
+    """What a resumed run is told if compiled kernels have come or gone."""
+    before, now = ("with", "without") if was_hosted else ("without", "with")
+    return (f"This run began {before} compiled kernels for the CPU and goes on {now} them: its results are those of a run without a pause "
+            "up to rounding, not bit for bit. `heron doctor` says whether the kernels are there, and why not.")
 
 
 def _engine(rollout: RolloutConfig, policy: Policy) -> Engine:

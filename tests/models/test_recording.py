@@ -95,6 +95,9 @@ def test_is_made_anew_for_what_it_cannot_see(tiny_folder: Callable[[str], Path])
         without = recorder.replay()
         assert without is not with_adapter and without is not None
         assert_same(policy, without)
+    assert recorder.replay() is with_adapter
+    with policy.model.disable_adapter():
+        assert recorder.replay() is without
     weight = policy.model.get_input_embeddings().weight
     weight.data = torch.randn_like(weight)
     replaced = recorder.replay()

@@ -45,6 +45,13 @@ class Built:
     is_parallel: bool = False
     """Whether it uses torch's threads."""
 
+    @property
+    def verdict(self) -> str:
+        """One line for a person."""
+        if self.library is None:
+            return f"none, torch does all of it: {self.reason}"
+        return "there, on torch's threads" if self.is_parallel else "there, on one thread (the compiler knows no OpenMP)"
+
 
 @functools.cache
 def built() -> Built:

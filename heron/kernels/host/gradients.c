@@ -8,44 +8,11 @@ What it leaves out: gradients by cosines and sines; strides, but those of the gr
 
 #include <math.h>
 
-#include "vectors.h"
+#include "numbers.h"
 
 #define PARALLEL_FROM (1L << 16) /* numbers in a call that are worth waking the threads for */
 #define ROWS 64 /* of a block, which has its own sum of a weight's gradient: `ROWS` of trained.py */
 #define BLOCK 4096 /* numbers of a gate that a thread takes at a time */
-
-/* Up to LANES numbers from the i-th, as floats; zeros behind them. */
-INLINE vec get(const int is_bf16, const void *p, long i, long count) {
-    if (is_bf16) {
-        narrow v = {0};
-        if (count >= LANES) memcpy(&v, (const bf16 *)p + i, sizeof v);
-        else memcpy(&v, (const bf16 *)p + i, count * 2);
-        return widened_all(v);
-    }
-    if (count >= LANES) return load((const float *)p + i);
-    vec v = {0};
-    memcpy(&v, (const float *)p + i, count * 4);
-    return v;
-}
-
-/* Store up to LANES numbers from the i-th on. A NaN that bfloat16s lead to has no low bits, so rounding does not carry into its sign. */
-INLINE void set(const int is_bf16, void *p, long i, long count, vec x) {
-    if (is_bf16) {
-        uvec bits = (uvec)x;
-        narrow v = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, narrow);
-        if (count >= LANES) memcpy((bf16 *)p + i, &v, sizeof v);
-        else memcpy((bf16 *)p + i, &v, count * 2);
-    }
-    else if (count >= LANES) store((float *)p + i, x);
-    else memcpy((float *)p + i, &x, count * 4);
-}
-
-/* PART(i, count) from `from` to `to`: compiled for whole vectors, and for the last, shorter one. */
-#define ALONG(from, to, PART) do { \
-        long i = (from); \
-        for (; i + LANES <= (to); i += LANES) PART(i, LANES); \
-        if (i < (to)) PART(i, (to) - i); \
-    } while (0)
 
 typedef struct {
     const void *x, *weight, *dy;

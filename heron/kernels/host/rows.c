@@ -1,53 +1,14 @@
 /* What a layer does to each row besides its matrix products: norms, rotations of heads, gated activations.
 
 The one hard idea: bfloat16 is widened on loading and rounded exactly where the modules of transformers round it, so the same numbers come out.
-Types are told apart only in `get` and `set`. Each function has a part for one vector, which is compiled twice: for whole vectors and for the
-last, shorter one. What it leaves out: strides; all is contiguous. */
+What it leaves out: strides; all is contiguous. */
 
 #include <math.h>
 
-#include "vectors.h"
+#include "numbers.h"
 
 #define PARALLEL_FROM (1L << 17) /* numbers in a call that are worth waking the threads for */
 #define BLOCK 4096 /* numbers of a gate that a thread takes at a time */
-
-/* Up to LANES numbers from the i-th, as floats; zeros behind them. */
-INLINE vec get(const int is_bf16, const void *p, long i, long count) {
-    if (is_bf16) {
-        narrow v = {0};
-        if (count >= LANES) memcpy(&v, (const bf16 *)p + i, sizeof v);
-        else memcpy(&v, (const bf16 *)p + i, count * 2);
-        return widened_all(v);
-    }
-    if (count >= LANES) return load((const float *)p + i);
-    vec v = {0};
-    memcpy(&v, (const float *)p + i, count * 4);
-    return v;
-}
-
-/* As if stored and loaded again. A NaN that bfloat16s lead to has no low bits, so rounding does not carry into its sign. */
-INLINE vec as(const int is_bf16, vec x) {
-    uvec bits = (uvec)x;
-    return is_bf16 ? (vec)((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u) : x;
-}
-
-/* Store up to LANES numbers from the i-th on. */
-INLINE void set(const int is_bf16, void *p, long i, long count, vec x) {
-    if (is_bf16) {
-        narrow v = __builtin_convertvector((uvec)as(1, x) >> 16, narrow);
-        if (count >= LANES) memcpy((bf16 *)p + i, &v, sizeof v);
-        else memcpy((bf16 *)p + i, &v, count * 2);
-    }
-    else if (count >= LANES) store((float *)p + i, x);
-    else memcpy((float *)p + i, &x, count * 4);
-}
-
-/* PART(i, count) along `size` numbers. */
-#define ALONG(size, PART) do { \
-        long i = 0; \
-        for (; i + LANES <= (size); i += LANES) PART(i, LANES); \
-        if (i < (size)) PART(i, (size) - i); \
-    } while (0)
 
 /* The sum of the squares of a row; two partial sums per lane, since an addition waits for the one before. */
 INLINE float squares(const int is_bf16, const void *x, long first, long width) {
@@ -71,7 +32,7 @@ INLINE void normalise(const int is_bf16, const int plus_one, const void *x, cons
         vec normal = get(is_bf16, x, first + (i), count) * scale, by = get(is_bf16, weight, i, count); \
         set(is_bf16, y, first + (i), count, plus_one ? normal * (by + all(1.0f)) : as(is_bf16, normal) * by); \
     } while (0)
-    ALONG(width, PART);
+    ALONG(0, width, PART);
 #undef PART
 }
 
@@ -95,7 +56,7 @@ INLINE void turn(const int is_bf16, const void *x, const void *cos, const void *
         set(is_bf16, y, first + (i), count, as(is_bf16, a * cos_a) - as(is_bf16, b * sin_a)); \
         set(is_bf16, y, first + half + (i), count, as(is_bf16, b * cos_b) + as(is_bf16, a * sin_b)); \
     } while (0)
-    ALONG(half, PART);
+    ALONG(0, half, PART);
 #undef PART
     const long size = is_bf16 ? 2 : 4;
     memcpy((char *)y + (first + turned) * size, (const char *)x + (first + turned) * size, (width - turned) * size);
@@ -128,7 +89,7 @@ INLINE void gate_block(const int is_bf16, const int is_gelu, const void *gate, c
         vec open = as(is_bf16, activated(is_gelu, get(is_bf16, gate, from + (i), count))); \
         set(is_bf16, y, from + (i), count, open * get(is_bf16, up, from + (i), count)); \
     } while (0)
-    ALONG(size, PART);
+    ALONG(0, size, PART);
 #undef PART
 }
 
