@@ -22,11 +22,11 @@ from heron.kernels.host.trained import gated, normed, rotated
 aten = torch.ops.aten
 TO_END = 2**63 - 1
 """How a graph says `x[a:]`."""
-CASTS = (aten.to.dtype, aten.to.device, aten.type_as.default, aten._to_copy.default)
-SAME = (*CASTS, aten.alias.default, aten.view.default, aten.reshape.default, aten.contiguous.default, aten.dropout.default)
-"""May give back what they were given."""
+CASTS = (aten.to.dtype, aten.to.device, aten.type_as.default)
+SAME = (*CASTS, aten.alias.default, aten.view.default, aten.reshape.default, aten.dropout.default)
+"""May give back what they were given: a copy only if they are asked for one."""
 SWITCHES = (torch._C._set_grad_enabled, torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast)
-"""Of no meaning while nothing is differentiated: transformers switches autocast off where it computes in float32."""
+"""As they were while it was recorded: left out, since a replay may be differentiated (see `_check_switches`)."""
 KERNEL_TYPES = (torch.float32, torch.bfloat16)
 
 Operand = Any
@@ -36,6 +36,7 @@ Operand = Any
 def lowered(module: GraphModule) -> Callable[..., Tensor]:
     """A function `(tokens, positions, plan)` that does what the graph of `(tokens, positions)` says."""
     graph = module.graph
+    _check_switches(module)
     _give_plan(graph)
     for rule in (_same, _norm, _rotation, _gate, _linear):
         for node in list(graph.nodes):
@@ -48,6 +49,18 @@ def lowered(module: GraphModule) -> Callable[..., Tensor]:
     graph.lint()
     module.recompile()
     return module
+
+
+def _check_switches(module: GraphModule) -> None:
+    """Gradients may be switched off only over what depends on no parameter, such as the angles of rotations."""
+    is_off, trained = False, set[Operand]()
+    for node in module.graph.nodes:
+        if node.target is torch._C._set_grad_enabled:
+            is_off = not is_off
+        elif isinstance(getattr(module, str(node.target), None), torch.nn.Parameter) or trained.intersection(node.all_input_nodes):
+            trained.add(node)
+            if is_off and node.op == "call_function":
+                raise ValueError(f"gradients are switched off at {node.name}, which depends on a parameter")
 
 
 def _give_plan(graph: Graph) -> None:
@@ -74,7 +87,8 @@ def _same(_: GraphModule, node: Operand) -> Node | None:
         return None
     whole = _is(node, aten.slice.Tensor) and tuple(node.args[2:]) in ((0, TO_END), (0, TO_END, 1))
     once = _is(node, aten.mul.Tensor) and isinstance(node.args[1], float) and node.args[1] == 1.0
-    kept = node.target in SAME and _shape(node) == _shape(source)
+    copies = node.kwargs or len(node.args) > 3 or (_is(node, aten.dropout.default) and node.args[2])
+    kept = node.target in SAME and not copies and _shape(node) == _shape(source)
     return source if (whole or once or kept) and _dtype(node) == _dtype(source) else None
 
 
@@ -113,7 +127,8 @@ def _rotation(module: GraphModule, node: Operand) -> Node | None:
         if not _is(first, aten.mul.Tensor) or not _is(second, aten.mul.Tensor):
             continue
         (x, cos), (turned, sin) = first.args, second.args
-        if _is(cos, aten.unsqueeze.default) and _is(sin, aten.unsqueeze.default) and _is_half_turned(turned, x):
+        by_token = all(_is(angle, aten.unsqueeze.default) and angle.args[1] == 1 for angle in (cos, sin))
+        if by_token and _is_half_turned(turned, x):
             return _call(module, node, rotated, x, cos, sin) if _dtype(x) in KERNEL_TYPES and _dtype(x) == _dtype(cos) else None
     return None
 

@@ -21,7 +21,7 @@ from heron.kernels.host.attend import TYPES
 from heron.kernels.host.build import built
 from heron.kernels.host.linear import Linear, takes
 from heron.kernels.logprobs import selected_logprobs
-from heron.models.recording import WORTH_TOKENS, Recorder
+from heron.models.recording import Recorder
 from heron.types import Message, Tags
 
 _REPLY_MARK = "\u2063heron-reply\u2063"
@@ -121,7 +121,7 @@ class Policy:
         Many packed tokens on a CPU go through a recording of the modules with compiled kernels; not in training mode, in which modules
         drop out or compute twice.
         """
-        is_much = len(token_ids) == 1 and token_ids.numel() >= WORTH_TOKENS
+        is_much = len(token_ids) == 1 and self.recorder.is_worth(token_ids.numel())
         replay = self.recorder.replay() if is_much and self.is_hosted and not self.model.training else None
         return (replay or self.forward)(token_ids, positions, plan)
 

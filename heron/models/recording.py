@@ -3,16 +3,18 @@
 The one hard idea: modules are the truth, but running them costs Python for every token, and small operations one by one. So they run
 once on tensors without data (`make_fx`), which gives a graph of what they do with any number of tokens; groups of its operations that
 `kernels.host` does at once are replaced (`lowering`), the rest stays as it is. The graph holds the parameters themselves: what the
-optimizer writes in place, the next replay reads. What it cannot see are weights that were *replaced*, and what Python decides on the way,
-such as an adapter that is switched off: `state_of` is compared before each use, and a changed model is recorded anew.
+optimizer writes in place, the next replay reads. What it cannot see are weights that were *replaced*, and adapters that are switched off
+or merged: `state_of` is compared before each use, and a changed model is recorded anew. Other numbers that a module keeps in Python (the
+epsilon of a norm) are recorded as they are.
 
-What it leaves out: GPUs, and models whose forward pass depends on data; those run module by module.
+What it leaves out: GPUs, models with hooks, and models whose forward pass depends on data; those run module by module.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +29,13 @@ from heron.models.lowering import lowered
 if TYPE_CHECKING:
     from heron.models.policy import Policy
 
-WORTH_TOKENS = 1024
-"""Fewest tokens for which recording (some tenths of a second) pays."""
-
+WORTH_TOKENS, WORTH_TOKENS_PER_LAYER = 1024, 256
+"""Fewest tokens for which recording pays: it takes a second, or 0.2 s a layer. A rule of the call alone: a resumed run repeats it."""
 KEPT = 2
 """Recordings of one policy."""
+
+RECORDING = threading.RLock()
+"""One at a time: torch's tracer is of the whole process."""
 
 Replay = Callable[[Tensor, Tensor, AttentionPlan], Tensor]
 """From token ids `[1, T]`, positions `[1, T]` and a plan to last hidden states `[1, T, D]`, with gradients where they are wanted."""
@@ -46,12 +50,23 @@ class Recorder:
 
     def replay(self) -> Replay | None:
         """The decoder of the policy as it is now; None if it cannot be recorded."""
-        state = state_of(self._policy)
-        if state not in self._replays:
-            for stale in list(self._replays)[: 1 - KEPT]:
-                del self._replays[stale]
-            self._replays[state] = self._recorded()
-        return self._replays[state]
+        if any(module._forward_hooks or module._forward_pre_hooks for module in self._policy.model.modules()):
+            return None
+        with RECORDING:
+            state = state_of(self._policy)
+            if state not in self._replays:
+                for stale in list(self._replays)[: 1 - KEPT]:
+                    del self._replays[stale]
+                self._replays[state] = self._recorded()
+            return self._replays[state]
+
+    def is_worth(self, tokens: int) -> bool:
+        """A call of so many tokens pays for a recording."""
+        return tokens >= max(WORTH_TOKENS, WORTH_TOKENS_PER_LAYER * int(self._policy.text_config.num_hidden_layers))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy records for itself."""
+        return Recorder, (self._policy,)
 
     def _recorded(self) -> Replay | None:
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -74,8 +89,11 @@ class Recorder:
 def state_of(policy: Policy) -> tuple[Any, ...]:
     """What a recording depends on: where the weights lie, and which adapters are on, and how strongly."""
     adapters = (
-        (module.disable_adapters, *module.active_adapters, *module.scaling.values())
-        for module in policy.model.modules() if hasattr(module, "active_adapters") and hasattr(module, "scaling")
+        (
+            module.disable_adapters, *module.active_adapters, *getattr(module, "merged_adapters", ()),
+            *getattr(module, "scaling", {}).values(),
+        )
+        for module in policy.model.modules() if isinstance(getattr(module, "disable_adapters", None), bool)
     )
     return (*adapters, *(tensor.data_ptr() for tensor in itertools.chain(policy.model.parameters(), policy.model.buffers())))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,93 @@ def test_is_made_anew_for_what_it_cannot_see(tiny_folder: Callable[[str], Path])
     replaced = recorder.replay()
     assert replaced is not None
     assert_same(policy, replaced)
+
+
+def test_an_adapter_that_is_merged_is_not_added_twice(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a recording that adds an adapter to weights that hold it already; merging leaves them where they are."""
+    policy = load_tiny(tiny_folder("qwen3"), method="lora", lora_rank=4)
+    stir_adapter(policy)
+    assert_same(policy, recorded(policy))
+    policy.model.merge_adapter()
+    merged = policy.recorder.replay()
+    assert merged is not None
+    assert_same(policy, merged)
+
+
+def test_hooks_are_run(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a user's hook that is silently left out."""
+    policy = load_tiny(tiny_folder("qwen3"))
+    assert policy.recorder.replay() is not None
+    hook = policy.model.get_input_embeddings().register_forward_hook(lambda *_: None)
+    assert policy.recorder.replay() is None
+    hook.remove()
+    assert policy.recorder.replay() is not None
+
+
+def test_several_threads_record_at_once(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a tracer that two threads enter, and a policy that stays slow because of it."""
+    policies = [load_tiny(tiny_folder(kind)) for kind in ("qwen3", "llama", "qwen3")]
+    with ThreadPoolExecutor(4) as pool:
+        replays = list(pool.map(lambda policy: policy.recorder.replay(), [*policies, policies[0]]))
+    assert None not in replays
+    assert replays[0] is replays[3]
+
+
+def test_logits_follow_weights_into_another_type(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a kernel that goes on reading float32 where `model.to` has put bfloat16 under the same parameter."""
+    policy = load_tiny(tiny_folder("untied"))
+    hidden = torch.randn(3, 32)
+    with torch.inference_mode():
+        wide = policy.logits(hidden)
+        policy.model.to(torch.bfloat16)
+        narrow = policy.logits(hidden.bfloat16())
+    assert float((wide - narrow).abs().max() / wide.abs().max()) < 2e-2
+
+
+def test_a_copy_is_a_policy_of_its_own(tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: deep copies and pickles that fail as soon as something was sampled, or replay the weights they were copied from."""
+    policy = load_tiny(tiny_folder("qwen3"))
+    replay = policy.recorder.replay()
+    with torch.inference_mode():
+        policy.logits(torch.randn(2, 32))
+    for other in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
+        assert other.recorder.replay() is not replay
+        with torch.no_grad():
+            other.model.get_input_embeddings().weight.mul_(2)
+        assert_same(other, other.recorder.replay())
+
+
+def test_gradients_that_stop_are_not_recorded(tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: gradients through what a family computes without them, since a recording knows no switches."""
+    policy = load_tiny(tiny_folder("llama"))
+    plain = policy.forward
+
+    def stopping(tokens: Tensor, positions: Tensor, plan: Any) -> Tensor:
+        with torch.no_grad():
+            return plain(tokens, positions, plan)
+
+    monkeypatch.setattr(policy, "forward", stopping)
+    with pytest.warns(UserWarning, match="gradients are switched off"):
+        assert Recorder(policy).replay() is None
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_gradients_are_those_of_the_modules(tiny_folder: Callable[[str], Path], kind: str, method: str) -> None:
+    """Prevents: a weight left out of the gradient by a kernel, or one that is frozen in the recording."""
+    policy = load_tiny(tiny_folder(kind), method=method)
+    if method == "lora":
+        stir_adapter(policy)
+    replay = recorded(policy)
+    tokens, positions, direction = torch.randint(0, 250, (1, 40)), torch.randint(0, 400, (1, 40)), torch.randn(1, 40, 32)
+    found = []
+    for forward in (replay, policy.forward):
+        policy.model.zero_grad()
+        (forward(tokens, positions, Mixing()) * direction).sum().backward()
+        found.append({name: weight.grad.clone() for name, weight in policy.trainable() if weight.grad is not None})
+    assert found[0].keys() == found[1].keys() and found[0]
+    for name, expected in found[1].items():
+        assert float((found[0][name] - expected).norm()) <= 1e-4 * float(expected.norm()), name
 
 
 def test_a_model_that_cannot_be_recorded_says_so(tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

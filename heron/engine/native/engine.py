@@ -25,7 +25,7 @@ from heron.engine.params import SamplingParams
 from heron.engine.protocol import Finished, Progress, Request, in_order
 from heron.errors import EngineError
 from heron.models.policy import Policy
-from heron.models.recording import WORTH_TOKENS, Replay
+from heron.models.recording import Replay
 from heron.types import Completion
 
 CHUNK = 4096
@@ -189,7 +189,7 @@ class Session:
 def _recording(policy: Policy, requests: Sequence[Request], params: SamplingParams) -> Replay | None:
     """The decode step as a recording, on a CPU and where enough is to be sampled."""
     asked = params.max_tokens * sum(len(request.seeds) for request in requests)
-    return policy.recorder.replay() if asked >= WORTH_TOKENS and policy.is_hosted else None
+    return policy.recorder.replay() if policy.is_hosted and policy.recorder.is_worth(asked) else None
 
 
 def _branches(requests: Sequence[Request], at_once: int) -> Iterator[Branch]:

@@ -60,13 +60,22 @@ def built() -> Built:
     reason = "there is no C compiler (gcc or clang) on this machine"
     for compiler, flags in itertools.product(compilers, _flag_sets()):
         path = cache_folder() / "host" / f"host-{_fingerprint(compiler, flags)}.so"
-        reason = "" if path.is_file() else _compile(compiler, flags, path)
-        if not reason:
-            try:
-                return Built(library=ctypes.CDLL(str(path)), is_parallel="-fopenmp" in flags)
-            except OSError as error:  # boundary: a symbol of OpenMP that is not there
-                reason = f"what {compiler} made cannot be loaded: {error}"
+        library, _ = _loaded(path)
+        if library is None:  # not there, or damaged
+            reason = _compile(compiler, flags, path)
+            library, error = _loaded(path)
+            reason = reason or f"what {compiler} made cannot be loaded: {error}"
+        if library is not None:
+            return Built(library=library, is_parallel="-fopenmp" in flags)
     return Built(reason=reason)
+
+
+def _loaded(path: Path) -> tuple[ctypes.CDLL | None, str]:
+    """The library of a file, or what is wrong with it."""
+    try:
+        return ctypes.CDLL(str(path)), ""
+    except OSError as error:  # boundary: a symbol of OpenMP that is not there, a file that is damaged, a folder that is closed
+        return None, str(error)
 
 
 def _flag_sets() -> list[tuple[str, ...]]:
@@ -85,6 +94,8 @@ def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> str:
                 ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
                 if ended.returncode:
                     return f"{compiler} failed: {ended.stderr.strip()[-500:]}"
+            with open(Path(folder) / path.name, "rb") as made:
+                os.fsync(made.fileno())  # a name in the cache stands for a whole file
             os.replace(Path(folder) / path.name, path)
     except (OSError, subprocess.TimeoutExpired) as error:  # boundary: whatever is called gcc on this machine, and a cache that is read-only
         return f"no library was made by {compiler} in {path.parent}: {error}"

@@ -1,7 +1,7 @@
 """A linear layer on few rows: `x @ W.T + bias` by `linear.c`, where MKL and oneDNN are slower than memory allows.
 
-The one hard idea is in the C file. Here a layer's sizes are checked and kept once, so that a call costs little more than the product. The
-weights stay where they are: an update in place is seen by the next call, and so is a parameter that was given other memory.
+The one hard idea is in the C file. The weights stay where they are: an update in place is seen by the next call, and so is a parameter that
+was given other memory, or another type.
 
 What it leaves out: gradients, and more than `MOST_ROWS` rows, which are torch's.
 
@@ -36,27 +36,25 @@ MOST_ROWS = 128
 class Linear:
     """A layer's weight `[O, K]` and bias `[O]`, to be called with `[..., K]`. Where gradients are recorded, it is torch's."""
 
-    __slots__ = ("_columns", "_is_bf16", "_run", "_width", "bias", "weight")
+    __slots__ = ("bias", "weight")
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         assert takes(weight, bias), "ask `takes` first"
         self.weight, self.bias = weight, bias
-        self._columns, self._width = weight.shape
-        self._is_bf16 = weight.dtype is torch.bfloat16
-        self._run = _function()
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[..., O]`, of the type of x, which is the weight's."""
-        weight, bias, width = self.weight, self.bias, self._width
+        weight, bias = self.weight, self.bias
+        columns, width = weight.shape
         *outer, inner = x.shape
-        assert inner == width and x.dtype is weight.dtype, f"{x.dtype} {list(x.shape)} for a weight {weight.dtype} {list(weight.shape)}"
         rows = x.numel() // width
-        if rows > MOST_ROWS or torch.is_grad_enabled():
+        if rows > MOST_ROWS or torch.is_grad_enabled() or not weight.is_contiguous():
             return linear(x, weight, bias)
+        assert inner == width and x.dtype is weight.dtype, f"{x.dtype} {list(x.shape)} for a weight {weight.dtype} {list(weight.shape)}"
         x = x.contiguous()
-        y = x.new_empty((*outer, self._columns))  # [..., O]
+        y = x.new_empty((*outer, columns))  # [..., O]
         at = None if bias is None else bias.data_ptr()
-        self._run(x.data_ptr(), weight.data_ptr(), at, y.data_ptr(), rows, width, self._columns, self._is_bf16)
+        _function()(x.data_ptr(), weight.data_ptr(), at, y.data_ptr(), rows, width, columns, x.dtype is torch.bfloat16)
         return y
 
 
