@@ -160,7 +160,8 @@ class Session:
         self.sampler.draw(logits, branches)
         self._note_ends(branches)
         self.runner.copy(self.scheduler.settle(branches))
-        self.runner.copy(self.scheduler.compact())
+        if not self.runner.is_hosted:  # whose kernel reads pages where they lie
+            self.runner.copy(self.scheduler.compact())
 
     def _run(self) -> None:
         """Step until a completion has finished, or all have."""

@@ -67,7 +67,7 @@ static void turn_keys(const float *keys, long from, long to, Work *work) {
     for (long token = from; token < to; token += LANES) {
         const float *rows = keys + token * width;
         float *turned = work->turned + token - from;
-        if (token + LANES <= work->layer.page_size && width % 4 == 0) turn(rows, width, turned, work->size, &work->due_keys, &work->due_values);
+        if (token + LANES <= work->layer.page_size && width % 4 == 0) turn(rows, width, turned, work->size, &work->due_keys, work->layer.is_bf16 ? NULL : &work->due_values);
         else
             for (long lane = 0; lane < LANES && token + lane < to; lane++)
                 for (long i = 0; i < width; i++) turned[i * work->size + lane] = rows[lane * width + i];
@@ -75,11 +75,12 @@ static void turn_keys(const float *keys, long from, long to, Work *work) {
 }
 
 /* So many values, in float32 and whole vectors: where they lie, if they are like that. */
-static const float *lay_values(const void *values, long tokens, const Work *work) {
+static const float *lay_values(const void *values, long tokens, Work *work) {
     long depth = work->layer.depth;
     if (!work->layer.is_bf16 && depth == work->depth) return values;
     for (long token = 0; token < tokens; token++) {
         float *wide = work->values + token * work->depth;
+        if (work->layer.is_bf16) ask(&work->due_values);
         if (work->layer.is_bf16) for (long i = 0; i < depth; i++) wide[i] = widened(((const bf16 *)values)[token * depth + i]);
         else memcpy(wide, (const float *)values + token * depth, depth * sizeof(float));
     }
@@ -154,14 +155,14 @@ static void weigh(long first, long queries, long from, long to, const Work *work
 /* Where the tokens of a page begin for a key head. */
 INLINE long place_of(long page, long head, const Layer *layer) { return (page * layer->key_heads + head) * layer->page_size; }
 
-/* Lets memory bring a page while another one is laid out, a part with every four columns of that: rows are then read side by side, which the
- * processor does not foresee. */
+/* Lets memory bring a page while another one is laid out, a part with every four columns of that (bfloat16 values: with every token): rows
+ * are then read side by side, which the processor does not foresee. */
 static void expect(const Attention *of, long page, long head, Work *work) {
     const Layer *layer = &work->layer;
     long place = place_of(page, head, layer), parts = work->size / LANES * padded(layer->width) / 4;
     long key_size = layer->width * sizeof(float), value_size = layer->depth * (layer->is_bf16 ? sizeof(bf16) : sizeof(float));
     work->due_keys = (Due){(const char *)of->keys + place * key_size, layer->page_size * key_size / parts};
-    work->due_values = (Due){(const char *)of->values + place * value_size, layer->page_size * value_size / parts};
+    work->due_values = (Due){(const char *)of->values + place * value_size, layer->is_bf16 ? value_size : layer->page_size * value_size / parts};
 }
 
 /* The page that is met after page `n` of row `number` of the run: the row's next, the next row's own first, or the next task's first. */

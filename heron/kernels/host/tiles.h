@@ -107,11 +107,12 @@ INLINE void ask(Due *due) {
     for (const char *end = due->next + due->step; due->next < end; due->next += 64) __builtin_prefetch(due->next, 0, 2);
 }
 
-/* LANES rows of `width` numbers (a multiple of four) as `width` vectors. */
+/* LANES rows of `width` numbers (a multiple of four) as `width` vectors; `values` may be NULL. */
 static void turn(const float *a_rows, long width, float *turned, long stride, Due *keys, Due *values) {
     const float *b_rows = a_rows + width, *c_rows = b_rows + width, *d_rows = c_rows + width;
     for (long i = 0; i < width; i += 4, turned += 4 * stride) {
-        ask(keys), ask(values);
+        ask(keys);
+        if (values) ask(values);
         vec a = joined(a_rows + i, 4 * width), b = joined(b_rows + i, 4 * width);
         vec c = joined(c_rows + i, 4 * width), d = joined(d_rows + i, 4 * width);
         vec ab = __builtin_shufflevector(a, b, BY_FOUR(0, LANES, 1, LANES + 1));
