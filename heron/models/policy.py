@@ -133,7 +133,7 @@ class Policy:
     @property
     def is_hosted(self) -> bool:
         """There are compiled kernels for it: on a CPU, in a type that they know."""
-        return self.device.type == "cpu" and self.dtype in TYPES and built().library is not None
+        return self.device.type == "cpu" and self.dtype in TYPES and built().code is not None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits `[N, V]` of hidden states `[N, D]`, before any temperature."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from heron.kernels.host.attend import Readers, attend, readers_of, takes
 from heron.kernels.host.build import built
 
-pytestmark = pytest.mark.skipif(built().library is None, reason=built().reason)
+pytestmark = pytest.mark.skipif(built().code is None, reason=built().reason)
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 NAN = float("nan")

@@ -73,12 +73,12 @@ def compiler_of(monkeypatch: pytest.MonkeyPatch, folder: Path, **scripts: str) -
 @needs_compiler
 def test_the_kernels_themselves_compile_where_there_is_a_compiler() -> None:
     """Or a mistake in a C file shows only as a slow engine."""
-    assert built().library is not None, built().reason
+    assert built().code is not None, built().reason
 
 
 @needs_compiler
 def test_functions_can_be_called(sources: Path) -> None:
-    library = afresh().library
+    library = afresh().code
     assert library is not None and library.answer() == 42
 
 
@@ -87,7 +87,7 @@ def test_a_second_process_takes_the_library_of_the_first(sources: Path, monkeypa
     """Or each run waits for the compiler."""
     afresh()
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert afresh().library is not None
+    assert afresh().code is not None
 
 
 @needs_compiler
@@ -95,7 +95,7 @@ def test_a_changed_source_is_compiled_again(sources: Path) -> None:
     """Or an upgrade runs the code of the old version."""
     afresh()
     (sources / "answer.c").write_text(ANSWER.replace("42", "43"))
-    library = afresh().library
+    library = afresh().code
     assert library is not None and library.answer() == 43
 
 
@@ -107,33 +107,33 @@ def test_nothing_is_left_in_the_cache_but_the_library(sources: Path, tmp_path: P
 
 def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda _: None)
-    assert afresh().library is None and "no C compiler" in afresh().reason
+    assert afresh().code is None and "no C compiler" in afresh().reason
 
 
 def test_a_compiler_that_fails_is_a_reason_not_an_error(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler_of(monkeypatch, tmp_path, gcc="echo no licence >&2; exit 1")
-    assert afresh().library is None and "no licence" in afresh().reason
+    assert afresh().code is None and "no licence" in afresh().reason
 
 
 @needs_compiler
 def test_a_cache_that_cannot_be_written_is_a_reason_not_an_error(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert afresh().library is None and str(tmp_path / "file") in afresh().reason
+    assert afresh().code is None and str(tmp_path / "file") in afresh().reason
 
 
 @needs_compiler
 def test_a_second_compiler_is_tried_if_the_first_fails(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old gcc without the vectors that are used must not hide a newer clang."""
     compiler_of(monkeypatch, tmp_path, gcc="exit 1", clang=f'exec {COMPILER} "$@"')
-    assert afresh().library is not None
+    assert afresh().code is not None
 
 
 @needs_compiler
 def test_a_compiler_without_openmp_makes_a_library_of_one_thread(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler_of(monkeypatch, tmp_path, gcc=f'case "$*" in *-fopenmp*) exit 1;; esac; exec {COMPILER} "$@"')
     made = afresh()
-    assert made.library is not None and not made.is_parallel
+    assert made.code is not None and not made.is_parallel
 
 
 @needs_compiler
@@ -141,7 +141,7 @@ def test_a_compiler_without_openmp_makes_a_library_of_one_thread(sources: Path, 
 def test_threads_are_as_many_as_torch_was_told(sources: Path) -> None:
     """Or two pools of threads fight for the same cores."""
     (sources / "answer.c").write_text(THREADS)
-    library, before = afresh().library, torch.get_num_threads()
+    library, before = afresh().code, torch.get_num_threads()
     assert library is not None
     try:
         for count in (1, 2):
@@ -155,7 +155,7 @@ def test_threads_are_as_many_as_torch_was_told(sources: Path) -> None:
 def vectors(sources: Path) -> ctypes.CDLL:
     shutil.copy(HEADER, sources)
     (sources / "answer.c").write_text(VECTORS)
-    library = afresh().library
+    library = afresh().code
     assert library is not None, afresh().reason
     return library
 

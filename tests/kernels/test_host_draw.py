@@ -14,7 +14,7 @@ from heron.kernels import sampling
 from heron.kernels.host import draw
 from heron.kernels.host.build import SOURCES, built
 
-pytestmark = pytest.mark.skipif(built().library is None, reason=f"without C: {built().reason}")
+pytestmark = pytest.mark.skipif(built().code is None, reason=f"without C: {built().reason}")
 
 ALMOST_ONE = 1 - 2.0**-53
 BLOCK, TILE = 128, 2048

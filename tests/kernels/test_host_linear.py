@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from heron.kernels.host.build import built
 from heron.kernels.host.linear import MOST_ROWS, Linear, _function, takes
 
-pytestmark = [pytest.mark.skipif(built().library is None, reason=built().reason), pytest.mark.usefixtures("without_gradients")]
+pytestmark = [pytest.mark.skipif(built().code is None, reason=built().reason), pytest.mark.usefixtures("without_gradients")]
 
 TYPES = (torch.float32, torch.bfloat16)
 ROUNDING = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}

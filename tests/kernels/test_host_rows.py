@@ -16,7 +16,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_
 from heron.kernels.host.build import built
 from heron.kernels.host.rows import Gate, gated, rms_norm, rotate, takes
 
-pytestmark = [pytest.mark.skipif(built().library is None, reason=built().reason), pytest.mark.usefixtures("without_gradients")]
+pytestmark = [pytest.mark.skipif(built().code is None, reason=built().reason), pytest.mark.usefixtures("without_gradients")]
 
 TYPES = (torch.float32, torch.bfloat16)
 NORMS = [(Qwen3RMSNorm, False), (LlamaRMSNorm, False), (Gemma3RMSNorm, True)]

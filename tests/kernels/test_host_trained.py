@@ -16,7 +16,7 @@ from heron.kernels.host.build import built
 from heron.kernels.host.rows import Gate
 from heron.kernels.host.trained import ROWS, gated, normed, rotated, takes
 
-pytestmark = pytest.mark.skipif(built().library is None, reason=built().reason)
+pytestmark = pytest.mark.skipif(built().code is None, reason=built().reason)
 
 TYPES = (torch.float32, torch.bfloat16)
 WIDTHS = (5, 8, 24, 64, 100, 384)

@@ -22,7 +22,7 @@ from heron.models.recording import Recorder, Replay
 
 pytestmark = [
     pytest.mark.filterwarnings("error:.* runs module by module"),
-    pytest.mark.skipif(built().library is None, reason=f"no compiled kernels: {built().reason}"),
+    pytest.mark.skipif(built().code is None, reason=f"no compiled kernels: {built().reason}"),
 ]
 FUSED = ("normed", "rotated", "gated", "__call__", "_attend")
 

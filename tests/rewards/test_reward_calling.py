@@ -101,11 +101,11 @@ async def _async_row(completion, answer):
 @pytest.mark.parametrize("function", [_row, _async_row])
 def test_exception_names_function_row_completion_and_place(make_rollout, function) -> None:
     """Prevents: a typo in a reward that trains on zeros, or that cannot be found."""
-    rollouts = [make_rollout("fine", answer=6), make_rollout("x" * 5000, answer=5, row="rows.jsonl:2")]
+    rollouts = [make_rollout("fine", answer=6), make_rollout("long " * 1000, answer=5, row="rows.jsonl:2")]
     with pytest.raises(RewardError) as caught:
         RewardFunction.of(function).call(rollouts, TAGS)
     message = str(caught.value)
-    assert function.__name__ in message and "rows.jsonl:2" in message and "xxx..." in message and len(message) < 600
+    assert function.__name__ in message and "rows.jsonl:2" in message and "long long" in message and "..." in message and len(message) < 600
     assert "ZeroDivisionError" in message and "test_reward_calling.py:" in message
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -15,7 +15,7 @@ LINE = "compiled kernels (CPU)"
 def test_it_is_what_this_process_has() -> None:
     """Prevents: a report of good health while every run is slow, or the other way round."""
     assert machine_report()[LINE] == built().verdict
-    assert built().verdict.startswith("there" if built().library is not None else "none")
+    assert built().verdict.startswith("there" if built().code is not None else "none")
 
 
 def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def notices(run_dir: Path) -> list[str]:
 
 def test_the_record_says_what_this_machine_has(tiny_folder: FolderOf, tmp_path: Path) -> None:
     """Prevents: two runs that differ by rounding, and nothing that says why."""
-    assert began(tiny_folder("qwen3"), tmp_path / "run").manifest["host_kernels"] is (built().library is not None)
+    assert began(tiny_folder("qwen3"), tmp_path / "run").manifest["host_kernels"] is (built().code is not None)
 
 
 @pytest.mark.parametrize("before", [True, False])

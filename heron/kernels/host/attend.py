@@ -87,7 +87,7 @@ def readers_of(pages: Sequence[Sequence[int]], page_size: int) -> Readers:
 def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether `attend` can be called with these, on this machine."""
     alike = query.dtype == key.dtype == value.dtype and query.device == key.device == value.device
-    return alike and query.dtype in TYPES and query.device.type == "cpu" and built().library is not None
+    return alike and query.dtype in TYPES and query.device.type == "cpu" and built().code is not None
 
 
 def attend(
@@ -133,7 +133,7 @@ def _layer(*fields: float) -> _Layer:
 @functools.cache
 def _functions() -> tuple[Callable[..., int], Callable[..., int]]:
     """Attention, and the cutting of rows into runs."""
-    library = built().library
+    library = built().code
     assert library is not None, "ask `takes` first"
     attention, runs = library.heron_attend, library.heron_runs
     attention.argtypes = [*[ctypes.c_void_p] * 6, ctypes.POINTER(_Table), ctypes.POINTER(_Layer)]

@@ -38,7 +38,7 @@ PATIENCE_S = 120
 class Built:
     """The library, or why there is none."""
 
-    library: ctypes.CDLL | None = None
+    code: ctypes.CDLL | None = None
     """All functions of the C files."""
     reason: str = ""
     """Why there is none; empty if there is one."""
@@ -48,7 +48,7 @@ class Built:
     @property
     def verdict(self) -> str:
         """One line for a person."""
-        if self.library is None:
+        if self.code is None:
             return f"none, torch does all of it: {self.reason}"
         return "there, on torch's threads" if self.is_parallel else "there, on one thread (the compiler knows no OpenMP)"
 
@@ -66,7 +66,7 @@ def built() -> Built:
             library, error = _loaded(path)
             reason = reason or f"what {compiler} made cannot be loaded: {error}"
         if library is not None:
-            return Built(library=library, is_parallel="-fopenmp" in flags)
+            return Built(code=library, is_parallel="-fopenmp" in flags)
     return Built(reason=reason)
 
 

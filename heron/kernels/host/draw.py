@@ -26,7 +26,7 @@ def takes(logits: Tensor, at_least: Tensor | None) -> bool:
     """Whether `sample` and `spread` can be called with these."""
     return (
         logits.dtype is torch.float32 and logits.is_cpu and logits.stride(-1) == 1 and logits.numel() > 0
-        and (at_least is None or at_least.dtype is torch.float32) and built().library is not None
+        and (at_least is None or at_least.dtype is torch.float32) and built().code is not None
     )
 
 
@@ -87,7 +87,7 @@ def _raise_if_failed(status: int, logits: Tensor) -> None:
 @functools.cache
 def _functions() -> tuple[Callable[..., int], Callable[..., int]]:
     """`heron_sample` and `heron_spread`, which know the types of their arguments."""
-    library = built().library
+    library = built().code
     assert library is not None, "takes() has said so"
     pointer, long = ctypes.c_void_p, ctypes.c_long
     given: list[Any] = [pointer, long, long, long, ctypes.c_double, pointer]

@@ -61,7 +61,7 @@ class Linear:
 def takes(weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether a `Linear` can be made of them."""
     tensors = (weight,) if bias is None else (weight, bias)
-    return built().library is not None and weight.dim() == 2 and weight.numel() > 0 and all(
+    return built().code is not None and weight.dim() == 2 and weight.numel() > 0 and all(
         tensor.device.type == "cpu" and tensor.dtype is weight.dtype and tensor.dtype in (torch.float32, torch.bfloat16)
         and tensor.layout is torch.strided and tensor.is_contiguous()
         for tensor in tensors
@@ -70,7 +70,7 @@ def takes(weight: Tensor, bias: Tensor | None = None) -> bool:
 
 @functools.cache
 def _function() -> ctypes._NamedFuncPointer:
-    library = built().library
+    library = built().code
     assert library is not None, "ask `takes` first"
     function = library.heron_linear
     pointer, count = ctypes.c_void_p, ctypes.c_long

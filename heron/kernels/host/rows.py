@@ -30,7 +30,7 @@ Gate = Literal["silu", "gelu_tanh"]
 def takes(*tensors: Tensor) -> bool:
     """Whether these can be given to one of the functions together: on a CPU, contiguous, of one type that there are kernels for."""
     dtype = tensors[0].dtype
-    return built().library is not None and dtype in (torch.float32, torch.bfloat16) and all(
+    return built().code is not None and dtype in (torch.float32, torch.bfloat16) and all(
         tensor.device.type == "cpu" and tensor.dtype is dtype and tensor.is_contiguous() for tensor in tensors
     )
 
@@ -74,7 +74,7 @@ def gated(gate: Tensor, up: Tensor, kind: Gate) -> Tensor:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = built().library
+    library = built().code
     assert library is not None, "ask `takes` first"
     pointer, count, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
     library.heron_rms_norm.argtypes = (pointer, pointer, pointer, count, count, ctypes.c_float, flag, flag)

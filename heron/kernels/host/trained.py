@@ -36,7 +36,7 @@ ROWS = 64
 def takes(*tensors: Tensor) -> bool:
     """Whether these can be given to one of the functions together: on a CPU, of one type that there are kernels for."""
     dtype = tensors[0].dtype
-    return built().library is not None and dtype in (torch.float32, torch.bfloat16) and all(
+    return built().code is not None and dtype in (torch.float32, torch.bfloat16) and all(
         tensor.device.type == "cpu" and tensor.dtype is dtype for tensor in tensors
     )
 
@@ -144,7 +144,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = built().library
+    library = built().code
     assert library is not None, "ask `takes` first"
     pointer, count, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
     library.heron_rms_norm_gradient.argtypes = (*5 * (pointer,), count, count, ctypes.c_float, flag, flag)
