@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from heron.kernels.host.attend import Readers, attend, readers_of, takes
+from heron.kernels.host.attend import Readers, attend, readers_of
 from heron.kernels.host.build import built
 
 pytestmark = pytest.mark.skipif(built().code is None, reason=built().reason)
@@ -222,12 +222,6 @@ def test_a_position_without_a_page_is_refused() -> None:
     for positions in ([32, 3], [3, 16], [-1, 3]):
         with pytest.raises(ValueError, match="all lie in the"):
             readers.move(positions)
-
-
-def test_what_it_takes() -> None:
-    single, double, half = (torch.zeros(1, 2, 1, 8, dtype=dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16))
-    assert takes(single, single, single) and takes(half, half, half)
-    assert not takes(double, double, double) and not takes(single, half, half) and not takes(*[single.to("meta")] * 3)
 
 
 def saved_pages(runs: numpy.ndarray) -> int:

@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_pos_emb
 
 from heron.kernels.host.build import built
-from heron.kernels.host.rows import Gate, gated, rms_norm, rotate, takes
+from heron.kernels.host.rows import Gate, gated, rms_norm, rotate
 
 pytestmark = [pytest.mark.skipif(built().code is None, reason=built().reason), pytest.mark.usefixtures("without_gradients")]
 
@@ -152,11 +152,3 @@ def test_tensors_that_do_not_fit_together_are_refused() -> None:
     ):
         with pytest.raises(AssertionError):
             wrong()
-
-
-def test_what_there_is_no_kernel_for_is_not_taken() -> None:
-    x = drawn(4, 8, dtype=torch.float32)
-    assert takes(x) and takes(x, x) and takes(x.bfloat16(), x.bfloat16())
-    for wrong in (x.double(), x.half(), x.T, x[:, ::2], x.to("meta")):
-        assert not takes(wrong)
-    assert not takes(x, x.bfloat16()) and not takes(x, x.T)

@@ -14,7 +14,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_
 
 from heron.kernels.host.build import built
 from heron.kernels.host.rows import Gate
-from heron.kernels.host.trained import ROWS, gated, normed, rotated, takes
+from heron.kernels.host.trained import ROWS, gated, normed, rotated
 
 pytestmark = pytest.mark.skipif(built().code is None, reason=built().reason)
 
@@ -264,9 +264,3 @@ def test_nothing_is_saved_where_nothing_is_trained() -> None:
     with torch.inference_mode():
         assert all(map(torch.equal, forward(x.clone(), weight), plain))
     assert all(y.requires_grad and torch.equal(y, other) for y, other in zip(forward(x, weight), plain, strict=True))
-
-
-def test_what_there_is_no_kernel_for_is_not_taken() -> None:
-    x = drawn(4, 8, dtype=torch.float32)
-    assert takes(x, x.T) and takes(x.bfloat16())
-    assert not takes(x, x.bfloat16()) and not takes(x.double()) and not takes(x.half()) and not takes(x.to("meta"))

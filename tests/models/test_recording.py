@@ -44,7 +44,7 @@ def recorded(policy: Policy) -> Replay:
     return replay
 
 
-def assert_same(policy: Policy, replay: Replay, *, error: float = 1e-5) -> None:
+def assert_same(policy: Policy, replay: Replay, *, error: float = 2e-5) -> None:
     """For one row, some and many."""
     with policy.sampling():
         for rows in (1, 2, 5, 67):
@@ -64,7 +64,7 @@ def calls(replay: Any) -> Counter[str]:
 def test_says_what_the_modules_say(tiny_folder: Callable[[str], Path], kind: str, dtype: str) -> None:
     """Prevents: a group of operations taken for another one, and numbers of rows that were recorded as constants."""
     policy = load_tiny(tiny_folder(kind), dtype=dtype)
-    assert_same(policy, recorded(policy), error=1e-5 if dtype == "float32" else 2e-2)
+    assert_same(policy, recorded(policy), error=2e-5 if dtype == "float32" else 2e-2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -80,7 +80,7 @@ def test_recognises_what_it_should(tiny_folder: Callable[[str], Path], kind: str
 def test_reads_an_adapter_and_its_changes(tiny_folder: Callable[[str], Path], dtype: str) -> None:
     """Prevents: a recording that keeps the weights of the step in which it was made, or leaves the adapter out."""
     policy = load_tiny(tiny_folder("qwen3"), method="lora", lora_rank=4, dtype=dtype)
-    recorder, error = Recorder(policy), 1e-5 if dtype == "float32" else 2e-2
+    recorder, error = Recorder(policy), 2e-5 if dtype == "float32" else 2e-2
     before = recorder.replay()
     for seed in (1, 2):
         stir_adapter(policy, seed=seed)

@@ -84,12 +84,6 @@ def readers_of(pages: Sequence[Sequence[int]], page_size: int) -> Readers:
     return Readers(tables=tables, counts=counts, runs=runs[:count], positions=positions, page_size=page_size, table=table)
 
 
-def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Whether `attend` can be called with these, on this machine."""
-    alike = query.dtype == key.dtype == value.dtype and query.device == key.device == value.device
-    return alike and query.dtype in TYPES and query.device.type == "cpu" and built().code is not None
-
-
 def attend(
     query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, readers: Readers, *,
     scaling: float, window: int | None = None, softcap: float | None = None,
@@ -99,7 +93,7 @@ def attend(
     Args:
         query: `[B, H, 1, d]`.
         key: `[B, K, 1, d]` of the new tokens; K divides H.
-        value: `[B, K, 1, e]`. All three of one type (see `takes`); they are copied only if their numbers do not lie side by side.
+        value: `[B, K, 1, e]`. All three of one type; they are copied only if their numbers do not lie side by side.
         keys: `[P, K, s, d]` all pages of s tokens, float32 and contiguous; written to.
         values: `[P, K, s, e]` in the type of `value` and contiguous; written to.
         readers: who reads what.
@@ -134,7 +128,7 @@ def _layer(*fields: float) -> _Layer:
 def _functions() -> tuple[Callable[..., int], Callable[..., int]]:
     """Attention, and the cutting of rows into runs."""
     library = built().code
-    assert library is not None, "ask `takes` first"
+    assert library is not None, "there are no compiled kernels"
     attention, runs = library.heron_attend, library.heron_runs
     attention.argtypes = [*[ctypes.c_void_p] * 6, ctypes.POINTER(_Table), ctypes.POINTER(_Layer)]
     runs.argtypes, runs.restype = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p], ctypes.c_long

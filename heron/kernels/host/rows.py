@@ -27,14 +27,6 @@ from heron.kernels.host.build import built
 Gate = Literal["silu", "gelu_tanh"]
 
 
-def takes(*tensors: Tensor) -> bool:
-    """Whether these can be given to one of the functions together: on a CPU, contiguous, of one type that there are kernels for."""
-    dtype = tensors[0].dtype
-    return built().code is not None and dtype in (torch.float32, torch.bfloat16) and all(
-        tensor.device.type == "cpu" and tensor.dtype is dtype and tensor.is_contiguous() for tensor in tensors
-    )
-
-
 def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
     """Rows `[..., D]` over the root of their mean square, in the type of x, times `weight`; `plus_one`: times 1 + weight, rounded once."""
     y = torch.empty_like(x)
@@ -54,7 +46,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     assert cos.numel() == sin.numel() == batch * turned and turned <= width and turned % 2 == 0 and x.dtype is cos.dtype is sin.dtype, (
         f"angles {cos.dtype} {list(cos.shape)} and {sin.dtype} {list(sin.shape)} for heads {x.dtype} {list(x.shape)}"
     )
-    assert x.is_contiguous() and cos.is_contiguous() and sin.is_contiguous(), "ask `takes` first"
+    assert x.is_contiguous() and cos.is_contiguous() and sin.is_contiguous(), "not contiguous"
     _library().heron_rotate(
         x.data_ptr(), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), batch, heads, width, turned, x.dtype is torch.bfloat16
     )
@@ -67,7 +59,7 @@ def gated(gate: Tensor, up: Tensor, kind: Gate) -> Tensor:
     assert gate.shape == up.shape and kind in ("silu", "gelu_tanh") and gate.dtype is up.dtype, (
         f"a {kind} gate {gate.dtype} {list(gate.shape)} for {up.dtype} {list(up.shape)}"
     )
-    assert gate.is_contiguous() and up.is_contiguous(), "ask `takes` first"
+    assert gate.is_contiguous() and up.is_contiguous(), "not contiguous"
     _library().heron_gated(gate.data_ptr(), up.data_ptr(), y.data_ptr(), gate.numel(), kind == "gelu_tanh", gate.dtype is torch.bfloat16)
     return y
 
@@ -75,7 +67,7 @@ def gated(gate: Tensor, up: Tensor, kind: Gate) -> Tensor:
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = built().code
-    assert library is not None, "ask `takes` first"
+    assert library is not None, "there are no compiled kernels"
     pointer, count, flag = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
     library.heron_rms_norm.argtypes = (pointer, pointer, pointer, count, count, ctypes.c_float, flag, flag)
     library.heron_rotate.argtypes = (pointer, pointer, pointer, pointer, count, count, count, count, flag)
