@@ -89,13 +89,19 @@ def take_turns(sides: dict[str, Side], load: Load, vocabulary: int, *, rounds: i
 
 
 class Heron:
-    """The native engine on a policy, multiplying by the route that a training run would take."""
+    """The native engine on a policy, multiplying by the route that a training run would take.
+
+    The modules are recorded before anything is timed, as vLLM starts before: both happen once in a run, however many steps it has.
+    """
 
     def __init__(self, folder: Path, dtype: str, *, slots: int = 256) -> None:
         self.policy = load_policy(ModelConfig(name=str(folder), dtype=dtype, device="cpu"), Tags())
         self.engine = NativeEngine(self.policy, max_concurrent=slots)
         shapes = [(rows, *shape) for rows in (16, 256) for shape in self.policy.linear_shapes()]
         self.route = choose_route(shapes) if dtype == "float32" else Route()
+        began = time.perf_counter()
+        self.policy.recorder.replay()
+        self.way = f"{self.route.name} route; modules recorded once in {time.perf_counter() - began:.1f} s"
 
     def sample(self, load: Load, prompts: Prompts, seed: int) -> Sampled:
         with _Watch() as watch:

@@ -270,7 +270,7 @@ def test_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_step_leaves_prompts_out() -> None:
     """Prevents: prompts' time that is counted as steps'."""
     floor = sampling_floor.Floor(products=0.002, flops=1e9, reading=0.001, read=1e6)
-    found = sampling.step(sampling.CASES[0], PLAIN, Speed(cpu=1000, wall=1, tokens=1016), first=0.508, floor=floor, route="onednn")
+    found = sampling.step(sampling.CASES[0], PLAIN, Speed(cpu=1000, wall=1, tokens=1016), first=0.508, floor=floor, how="onednn route")
     assert found.figure == pytest.approx((1.016 - 0.508) / 127 / 0.002)
 
 
@@ -292,5 +292,6 @@ def test_arguments_and_goals() -> None:
         ("10 M", "bfloat16", "rollout", "vLLM"): 1.1, ("10 M", "bfloat16", "plain decode", "HF generate"): 3.0,
         (WIDE.name, "float32", "rollout", "HF generate"): 7.0, (WIDE.name, "float32", "rollout", "vLLM"): 1.5,
         (WIDE.name, "bfloat16", "rollout", "HF generate"): 9.0, (WIDE.name, "bfloat16", "rollout", "vLLM"): 1.1,
+        ("100 M", "float32", "rollout", "HF generate"): 2.0, ("100 M", "bfloat16", "rollout", "HF generate"): 2.0,
         ("100 M", "float32", "plain decode", "HF generate"): 2.0, ("100 M", "bfloat16", "plain decode", "HF generate"): 2.0,
     }
