@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol
 import torch
 
 from benchmarks.sampling_loads import Load
-from heron.config.schema import ModelConfig
+from heron.config.model import ModelConfig
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.kernels.matmul import Route, choose_route, using
 from heron.models import load_policy

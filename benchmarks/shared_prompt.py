@@ -155,7 +155,7 @@ def measure(case: Case, folder: Path, *, rounds: int) -> Measured:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from heron.config.schema import ModelConfig
+    from heron.config.model import ModelConfig
     from heron.models import load_policy
     from heron.types import Tags
 

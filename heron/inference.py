@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heron.config import load_config
-from heron.config.schema import ModelConfig
+from heron.config.model import ModelConfig
 from heron.engine import Engine, Request, SamplingParams, make_engine
 from heron.errors import ConfigError
 from heron.models import Policy, load_policy
@@ -154,7 +154,7 @@ def policy_at(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
     if (path / "run.json").is_file():
         config, run = load_config(path / "config.toml"), Run(path)
         model, trained, start = replace(config.model, **given), newest_model(run), run.manifest["start_model"]
-        if model.method == "lora":
+        if model.has_adapter:
             return load_policy(model, config.tags, source=start, adapter=trained)
         return load_policy(model, config.tags, source=trained)
     if (path / "adapter_config.json").is_file():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heron.config.schema import ModelConfig
+from heron.config.model import ModelConfig
 from heron.models import Policy, load_policy
 from heron.models.embedded import build_tokenizer
 from heron.objective import advantages

@@ -1,16 +1,14 @@
 """Settings of a run: the schema, and how recipe, file and command line are laid over one another."""
 
 from heron.config.loading import config_from_dict, load_config, to_toml
+from heron.config.model import DTYPES, EMBEDDED, ModelConfig
 from heron.config.objective import ADVANTAGE_ESTIMATORS, LOSS_TYPES, ObjectiveConfig
 from heron.config.overrides import parse_overrides
 from heron.config.recipe import Recipe, recipes
 from heron.config.schema import (
-    DTYPES,
-    EMBEDDED,
     Config,
     DataConfig,
     EvaluationConfig,
-    ModelConfig,
     RewardsConfig,
     RolloutConfig,
     TrainConfig,

@@ -10,52 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heron.config.checks import check_finite, check_seed, one_of, require
+from heron.config.model import ModelConfig
 from heron.config.objective import ObjectiveConfig
 from heron.errors import ConfigError
 from heron.types import LEAST_TEMPERATURE, Tags
 
-EMBEDDED = "embedded"
-"""The model name that means: build and warm up the small default model, no download."""
-
-DTYPES = ("auto", "float32", "bfloat16")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """Which weights are trained, and how much of them."""
-
-    name: str = EMBEDDED
-    """A local folder in Hugging Face format, a hub id, or `embedded` for the small built-in model."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id."""
-    dtype: str = "auto"
-    """`auto` keeps the checkpoint's own dtype; else `float32` or `bfloat16` (float16 needs loss scaling, which is not done)."""
-    device: str = "auto"
-    """`auto` takes CUDA when there is one, else the CPU; or a torch device such as `cuda:0`."""
-    chat_template: str | None = None
-    """Name of a built-in template, for a base model that has none of its own (see `heron.data.templates`)."""
-    method: str = "full"
-    """`full` trains every weight; `lora` trains a low-rank adapter and freezes the rest."""
-    lora_rank: int = 16
-    """Rank of the adapter."""
-    lora_alpha: int = 32
-    """The adapter's output is scaled by `lora_alpha / lora_rank`."""
-    lora_dropout: float = 0.0
-    """Dropout on the adapter's input while training. Must be 0: sampler and trainer would otherwise disagree."""
-    lora_target_modules: tuple[str, ...] = ()
-    """Module names to adapt, such as `q_proj`. Empty: every linear layer but the head."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: about 30 % slower, far less memory."""
-
-    def __post_init__(self) -> None:
-        check_finite("model", self)
-        one_of("model.method", self.method, ("full", "lora"))
-        one_of("model.dtype", self.dtype, DTYPES)
-        require(self.lora_rank >= 1, "model.lora_rank must be at least 1", self.lora_rank, "16 is a common choice.")
-        require(self.lora_alpha >= 1, "model.lora_alpha must be at least 1", self.lora_alpha,
-                 "At 0 the adapter does nothing; lora_rank or twice lora_rank is common.")
-        require(self.lora_dropout == 0.0, "model.lora_dropout must be 0", self.lora_dropout,
-                 "With dropout the trainer's log-probs differ from the sampler's, so the ratio would not start at 1.")
+OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon", "adamw_kahan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +136,12 @@ class TrainConfig:
     """Batches of rollouts to train on. Rewards on real models need a few hundred."""
     prompts_per_step: int = 8
     """Groups (B) per step: a step trains on B * num_generations completions."""
+    optimizer: str = "adamw"
+    """`adamw`; `adamw_8bit` and `paged_adamw_8bit` (moments of 8 bits, from bitsandbytes; paged: they may move to the host's memory);
+    `adafactor` (factored moments); `muon` for matrices, with AdamW for the rest; `adamw_kahan`, which can train weights of 16 bits and
+    keeps what rounding takes from an update for the next one."""
+    offload_optimizer: bool = False
+    """Move the optimizer's state to the host's memory while answers are sampled."""
     learning_rate: float = 5e-6
     """Peak step size of AdamW. For LoRA, 1e-5 to 1e-4."""
     lr_scheduler_type: str = "constant"
@@ -203,6 +169,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_finite("train", self)
+        one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")

@@ -145,7 +145,7 @@ class _Job:
 
     @property
     def is_lora(self) -> bool:
-        return self.config.model.method == "lora"
+        return self.config.model.has_adapter
 
     @property
     def trainable(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from heron.config.schema import EMBEDDED, ModelConfig
+from heron.config.model import EMBEDDED, ModelConfig
 from heron.data.templates import TEMPLATES, chat_template
 from heron.errors import ConfigError, ModelError, TemplateError, did_you_mean
 from heron.kernels import attention
@@ -40,7 +40,7 @@ def load_policy(
         kept = adapter is not None and (adapter / "tokenizer_config.json").is_file()
         tokenizer = load_tokenizer(str(adapter) if kept else name, config, tags)
         model = _load_model(name, config, device)
-        if config.method == "lora" and not without_adapter:
+        if config.has_adapter and not without_adapter:
             model = _with_adapter(model, config, adapter)
     return Policy(model, tokenizer, tags=tags, source=name)
 

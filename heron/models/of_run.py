@@ -18,7 +18,7 @@ def policy_of_run(run: Run, *, start: bool = False) -> Policy:
     if start:
         return load_policy(config.model, config.tags, source=source, without_adapter=True)
     trained = newest_model(run)
-    if config.model.method == "lora":
+    if config.model.has_adapter:
         return load_policy(config.model, config.tags, source=source, adapter=trained)
     return load_policy(config.model, config.tags, source=trained)
 

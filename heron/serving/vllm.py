@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heron.config import load_config
 from heron.config.checks import one_of
-from heron.config.schema import DTYPES
+from heron.config.model import DTYPES
 from heron.engine.vllm.in_process import check_installed
 from heron.engine.vllm.launch import Settings, run_server
 from heron.engine.vllm.server import PROBE_LENGTH
@@ -75,7 +75,7 @@ def base_of(source: str) -> Base:
     path = Path(source).expanduser()
     if (path / "run.json").is_file():
         model = load_config(path / "config.toml").model
-        rank = model.lora_rank if model.method == "lora" else 0
+        rank = model.lora_rank if model.has_adapter else 0
         start = locate(Run(path).manifest["start_model"])
         return Base(model=start, dtype=model.dtype, revision=None if Path(start).is_dir() else model.revision, run_rank=rank)
     if (path / "adapter_config.json").is_file():

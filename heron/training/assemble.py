@@ -20,7 +20,8 @@ import torch
 
 from heron import data
 from heron.config import Config, load_config, to_toml
-from heron.config.schema import EMBEDDED, RolloutConfig
+from heron.config.model import EMBEDDED
+from heron.config.schema import RolloutConfig
 from heron.engine import Engine, check_installed, is_exact, make_engine
 from heron.environments import SingleTurn
 from heron.errors import ConfigError, DataError, ModelError, RunError
@@ -126,7 +127,7 @@ def _policy_at_start(config: Config, source: str) -> Policy:
 
 def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
     """The policy of a checkpoint, with the start of the run as its reference."""
-    if config.model.method == "lora":
+    if config.model.has_adapter:
         policy = load_policy(config.model, config.tags, source=start, adapter=checkpoint / "model")
     else:
         policy = load_policy(config.model, config.tags, source=checkpoint / "model")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from heron.config.schema import EMBEDDED, Config
+from heron.config.model import EMBEDDED
+from heron.config.schema import Config
 from heron.errors import ModelError
 from heron.memory import Plan, plan
 

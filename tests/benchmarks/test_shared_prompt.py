@@ -22,7 +22,7 @@ def measured(*, ratio: float, goal: float | None = 2.0, dtype: str = "float32", 
 def test_sides_agree_on_the_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, completions_only: bool) -> None:
     """Prevents: comparing the time of two different steps; a padded side that is off by one, or forgets a last, smaller micro-batch."""
     transformers = pytest.importorskip("transformers")
-    from heron.config.schema import ModelConfig
+    from heron.config.model import ModelConfig
     from heron.models import load_policy
     from heron.types import Tags
 

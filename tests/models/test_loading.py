@@ -13,7 +13,8 @@ import torch
 from naive import heron_gradient
 from tinymodels import TAGS, load_tiny, ragged_groups, save_tiny, stir_adapter
 
-from heron.config.schema import ModelConfig, ObjectiveConfig, TrainConfig
+from heron.config.model import ModelConfig
+from heron.config.schema import ObjectiveConfig, TrainConfig
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.errors import ConfigError, ModelError, TemplateError
 from heron.models import load_policy
