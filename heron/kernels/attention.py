@@ -5,7 +5,7 @@ The one hard idea: the model's own modules run unchanged on packed tokens `[1, T
 attends to it and to itself, and gradients through it are exact. On CUDA the plan is a mask of FlexAttention (`flex`, not yet run
 on a GPU), elsewhere matrix products over the parts of the tree (`packed`).
 
-Left out: paged caches, attention sinks, dropout.
+Left out: paged caches, dropout.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class AttentionPlan(Protocol):
     """Who attends to whom in one forward pass."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """`query [B, H, T, d]`, `key` and `value [B, K, T, d]` of one layer to `output [B, H, T, d]`.
 
         A token sees those before it in its row that are fewer than `window` positions away. Scores are multiplied by `scaling`, and then
-        become `softcap * tanh(scores / softcap)` if there is a cap.
+        become `softcap * tanh(scores / softcap)` if there is a cap. `sinks [H]` are scores of one more key for each head, whose value is
+        0: what a head would say is made smaller by the weight that it gives to its sink (arXiv:2309.17453; gpt-oss).
         """
         ...
 
@@ -61,11 +63,11 @@ def packed_plan(rows: Sequence[Sequence[int]], *, device: torch.device, slack: f
 
 def _attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, scaling: float | None = None,
-    plan: AttentionPlan, sliding_window: int | None = None, softcap: float | None = None, **_: Any,
+    plan: AttentionPlan, sliding_window: int | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
 ) -> tuple[Tensor, None]:
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = plan.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap)
+    output = plan.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap, sinks=s_aux)
     return output.transpose(1, 2), None
 
 

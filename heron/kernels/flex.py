@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
+from heron.kernels.packed_tiles import beside_sinks
 from heron.kernels.packed_tree import Tree
 
 
@@ -35,17 +36,19 @@ class FlexPlan:
     """By window, made when a layer first asks."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """`query [1, H, T, d]`, `key` and `value [1, K, T, d]` of one layer to `output [1, H, T, d]`."""
         if window not in self.masks:
             length = len(self.place)
             self.masks[window] = create_block_mask(self.visible(window), None, None, length, length, device=query.device)
         kernel = _compiled() if query.is_cuda else flex_attention
-        return kernel(
+        found = kernel(
             query, key, value, score_mod=None if softcap is None else _capped(softcap), block_mask=self.masks[window], scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+            enable_gqa=query.shape[1] != key.shape[1], return_aux=None if sinks is None else AuxRequest(lse=True),
         )
+        return found if sinks is None else found[0] * beside_sinks(found[1].lse, sinks[:, None]).to(query.dtype)
 
     def visible(self, window: int | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """FlexAttention's `mask_mod`: does packed token i see packed token j?"""

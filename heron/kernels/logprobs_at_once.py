@@ -65,6 +65,7 @@ def gradients_at_once(
         if made.entropy is not None and (nats := running.entropy()) is not None:
             made.entropy[part] = nats
         _spread(made, part, hidden[part], head, others, running, gradient[part].to(wide), rule)
+        del others  # before the next slice makes its own
     return made
 
 

@@ -10,7 +10,8 @@ that is faster. Memory beyond inputs and gradients is one tile of scores, and co
 8 prompts of 256 tokens with 8 answers of 44 on average (6 heads over 2, width 64), one layer forwards and backwards on one core of
 a Zen 5 CPU: 170 ms in float32 and 130 ms in bfloat16, where rows that repeat their prompt take 540 and 680 ms in torch's attention.
 
-It runs on any device. Windows and caps of the scores are handled in the tiles. What it leaves out: finding keys that a window
+It runs on any device. Windows and caps of the scores are handled in the tiles, sinks where these are put together: a sink is a key
+whose value is 0, so all that it changes is the log-sum-exp. What it leaves out: finding keys that a window
 hides below a span (they are masked, not skipped).
 """
 
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from heron.kernels.packed_tiles import hide, merge, tile_backward, tile_forward, wide
+from heron.kernels.packed_tiles import beside_sinks, hide, merge, tile_backward, tile_forward, wide
 from heron.kernels.packed_tree import Chain, Tree
 
 SPAN_PAIRS = 4096
@@ -75,6 +76,8 @@ class Form:
     """Keys this far back, or further, are not seen."""
     softcap: float | None
     """Bound of the scores."""
+    has_sinks: bool
+    """Each head has one more key, whose value is 0."""
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class Form:
     def is_plain(self, grid: Grid, dtype: torch.dtype, *, is_alone: bool) -> bool:
         """Whether torch's own causal attention computes this grid, and does it fast; `is_alone` says that no grid needs anything else."""
         length = grid.gather.shape[1]
-        is_full = self.softcap is None and (self.window is None or self.window >= length)
+        is_full = self.softcap is None and not self.has_sinks and (self.window is None or self.window >= length)
         return grid.is_alone and is_full and (length > SHORT or (is_alone and dtype.itemsize > 2))
 
 
@@ -104,23 +107,24 @@ class PackedPlan:
     """`[T]` place of each packed index; None likewise."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """`query [1, H, T, d]`, `key` and `value [1, K, T, d]` of one layer to `output [1, H, T, d]`."""
         q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # [T, H, d], [T, K, d]
         if self.order is not None:
             q, k, v = (tensor.index_select(0, self.order) for tensor in (q, k, v))
-        output = self._attend(q, k, v, Form(scaling=scaling, window=window, softcap=softcap))
+        output = self._attend(q, k, v, sinks, Form(scaling=scaling, window=window, softcap=softcap, has_sinks=sinks is not None))
         if self.places is not None:
             output = output.index_select(0, self.places)
         return output.transpose(0, 1)[None]
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, form: Form) -> Tensor:
-        """`q [T, H, d]`, `k [T, K, d]`, `v [T, K, e]`, places in preorder, to `[T, H, e]`."""
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, form: Form) -> Tensor:
+        """`q [T, H, d]`, `k [T, K, d]`, `v [T, K, e]`, places in preorder, and `sinks [H]`, to `[T, H, e]`."""
         is_plain = [form.is_plain(grid, q.dtype, is_alone=not self.spans) for grid in self.grids]
         plain = [grid for grid, is_so in zip(self.grids, is_plain, strict=True) if is_so]
         tiled = [grid for grid, is_so in zip(self.grids, is_plain, strict=True) if not is_so]
-        output = _TreeAttention.apply(q, k, v, self, tiled, form) if tiled else q.new_zeros(*q.shape[:2], v.shape[-1])
+        output = _TreeAttention.apply(q, k, v, sinks, self, tiled, form) if tiled else q.new_zeros(*q.shape[:2], v.shape[-1])
         if not plain:
             return output
         tokens = torch.cat([grid.gather[grid.kept] for grid in plain])
@@ -195,9 +199,10 @@ def _plain_attention(grid: Grid, q: Tensor, k: Tensor, v: Tensor, scaling: float
 class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: PackedPlan, grids: Sequence[Grid], form: Form
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, plan: PackedPlan, grids: Sequence[Grid], form: Form
     ) -> Tensor:
-        """`[T, H, e]`; 0 for tokens that other grids than these answer for, whose infinite `lse` takes them out of the backward pass."""
+        """`[T, H, e]`; 0 for tokens that other grids than these answer for, whose infinite `lse` takes them out of the backward pass. With
+        sinks there are no others."""
         output = q.new_zeros(*q.shape[:2], v.shape[-1], dtype=wide(q.dtype))  # [T, H, e]
         lse = output.new_full(output.shape[:2], float("inf"))  # [T, H]
         for grid in grids:
@@ -205,14 +210,17 @@ class _TreeAttention(torch.autograd.Function):
         for queries, keys, hidden in _span_tiles(plan, q, k, form.window):
             more, more_lse = tile_forward(q[None, queries], k[None, keys], v[None, keys], hidden=hidden, **form.scores)
             merge(output[queries], lse[queries], more[0], more_lse[0])
+        if sinks is not None:
+            output.mul_(beside_sinks(lse, sinks))
+            lse = torch.logaddexp(lse, sinks.to(lse.dtype))
         output = output.to(q.dtype)
-        ctx.save_for_backward(q, k, v, output, lse)
+        ctx.save_for_backward(q, k, v, sinks, output, lse)
         ctx.plan, ctx.grids, ctx.form = plan, grids, form
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        q, k, v, output, lse = ctx.saved_tensors
+        q, k, v, sinks, output, lse = ctx.saved_tensors
         delta = (grad.to(lse.dtype) * output).sum(-1)  # [T, H]
         grads = tuple(torch.zeros_like(x, dtype=lse.dtype, memory_format=torch.contiguous_format) for x in (q, k, v))
         for grid in ctx.grids:
@@ -224,7 +232,8 @@ class _TreeAttention(torch.autograd.Function):
             )
             for whole, part, where in zip(grads, parts, (queries, keys, keys), strict=True):
                 whole[where] += part[0]
-        return *(whole.to(x.dtype) for whole, x in zip(grads, (q, k, v), strict=True)), None, None, None
+        by_sinks = None if sinks is None else -((sinks.to(lse.dtype) - lse).exp() * delta).sum(0).to(sinks.dtype)  # [H]
+        return *(whole.to(x.dtype) for whole, x in zip(grads, (q, k, v), strict=True)), by_sinks, None, None, None
 
 
 def _span_tiles(plan: PackedPlan, q: Tensor, k: Tensor, window: int | None) -> Iterator[tuple[slice, slice, Tensor | None]]:

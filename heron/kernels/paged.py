@@ -51,7 +51,8 @@ class PageTable:
 
 
 def paged_attention(
-    query: Tensor, keys: Tensor, values: Tensor, table: PageTable, hidden: Sequence[Tensor], *, scaling: float, softcap: float | None = None
+    query: Tensor, keys: Tensor, values: Tensor, table: PageTable, hidden: Sequence[Tensor], *, scaling: float,
+    softcap: float | None = None, sinks: Tensor | None = None,
 ) -> Tensor:
     """What each row's query sees in its pages.
 
@@ -64,6 +65,7 @@ def paged_attention(
             at least one token.
         scaling: multiplies the scores.
         softcap: scores become `softcap * tanh(scores / softcap)`.
+        sinks: `[H]` scores of one more key for each head, whose value is 0.
 
     Returns:
         `[B, H, e]`.
@@ -81,6 +83,8 @@ def paged_attention(
     for part, region in zip(scores[1:], table.regions[1:], strict=True):
         more, more_total = _added_up(part, top, values, region)
         output, total = output.add_(more), total.add_(more_total)
+    if sinks is not None:
+        total = total + (sinks.to(top.dtype).view(1, -1, group) / LN_2 - top.view(rows, -1, group)).exp2().view(units, group)
     return (output.view(units, group, -1) / total[..., None]).to(query.dtype).view(rows, heads, -1)
 
 

@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from heron.kernels.packed_tiles import beside_sinks
+
 TILE_BYTES = 32 << 10
 """Keys and values that a program loads at once; the compiler keeps up to three such tiles on the way."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -30,7 +32,7 @@ LEAST_TILES = 2
 
 def paged_decode(
     query: Tensor, keys: Tensor, values: Tensor, block_table: Tensor, positions: Tensor,
-    *, scaling: float, window: int | None = None, softcap: float | None = None, splits: int | None = None,
+    *, scaling: float, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None, splits: int | None = None,
 ) -> Tensor:
     """What each row's newest token sees in its pages: itself, and what stands before it.
 
@@ -43,6 +45,7 @@ def paged_decode(
         scaling: multiplies the scores.
         window: tokens that many positions away or farther are not seen.
         softcap: scores become `softcap * tanh(scores / softcap)`.
+        sinks: `[H]` scores of one more key for each head, whose value is 0.
         splits: shares of a row. None: enough to keep the GPU busy.
 
     Returns:
@@ -62,7 +65,8 @@ def paged_decode(
         SPLITS=splits, GROUP=heads // key_heads, WIDTH=width, VALUE_WIDTH=value_width, PAGE=page, TOKENS=tokens,
         **_blocks(heads // key_heads, width, value_width), LEAST=LEAST_TILES,
     )
-    return parts[:, 0] if splits == 1 else _merged(parts, sums, query.dtype)
+    output = parts[:, 0] if splits == 1 else _merged(parts, sums, query.dtype)
+    return output if sinks is None else output * beside_sinks(sums.logsumexp(1), sinks).to(output.dtype)
 
 
 def splits_for(units: int, tiles: int, processors: int) -> int:

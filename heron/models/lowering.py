@@ -72,9 +72,10 @@ def _give_plan(graph: Graph) -> None:
 
 
 def _attend(
-    plan: Any, query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None
+    plan: Any, query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
-    return plan.attend(layer, query, key, value, scaling=scaling, window=window, softcap=softcap)
+    return plan.attend(layer, query, key, value, scaling=scaling, window=window, softcap=softcap, sinks=sinks)
 
 
 # Rules: what to read instead of a node, or None

@@ -242,7 +242,7 @@ def test_rows_that_are_no_tree(rows: Rows) -> None:
 
 
 def test_what_transformers_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents: a window, a cap or a scale of the model that gets lost on the way to the plan."""
+    """Prevents: a window, a cap, a scale or sinks of the model that gets lost on the way to the plan."""
     seen: dict[str, Any] = {}
 
     class Plan:
@@ -254,12 +254,13 @@ def test_what_transformers_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
     module.layer_idx = 3
     query, key, value = tensors(LAYOUTS["one row"])
     output, _ = attention._attention(
-        module, query, key, value, None, scaling=0.7, sliding_window=9, softcap=50.0, dropout=0.0, plan=Plan()
+        module, query, key, value, None, scaling=0.7, sliding_window=9, softcap=50.0, s_aux=key, dropout=0.0, plan=Plan()
     )
+    assert seen.pop("sinks") is key
     assert seen == {"layer": 3, "scaling": 0.7, "window": 9, "softcap": 50.0}
     assert torch.equal(output, query.transpose(1, 2))
     attention._attention(module, query, key, value, None, plan=Plan())
-    assert seen == {"layer": 3, "scaling": query.shape[-1] ** -0.5, "window": None, "softcap": None}
+    assert seen == {"layer": 3, "scaling": query.shape[-1] ** -0.5, "window": None, "softcap": None, "sinks": None}
 
 
 @pytest.mark.usefixtures("cut")

@@ -36,9 +36,12 @@ class Step:
         readers.move(self.positions)
         return readers
 
-    def attended(self, *, scaling: float = 0.3, window: int | None = None, softcap: float | None = None) -> Tensor:
+    def attended(
+        self, *, scaling: float = 0.3, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None
+    ) -> Tensor:
         return attend(
             self.query, self.key, self.value, self.keys, self.values, self.readers(), scaling=scaling, window=window, softcap=softcap,
+            sinks=sinks,
         )
 
     def only(self, rows: list[int]) -> Step:
@@ -49,7 +52,9 @@ class Step:
         )
 
 
-def naive(step: Step, *, scaling: float = 0.3, window: int | None = None, softcap: float | None = None) -> Tensor:
+def naive(
+    step: Step, *, scaling: float = 0.3, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None
+) -> Tensor:
     """In float64, over pages that new keys and values were written to."""
     rows = []
     for row, (pages, position) in enumerate(zip(step.pages, step.positions, strict=True)):
@@ -58,7 +63,9 @@ def naive(step: Step, *, scaling: float = 0.3, window: int | None = None, softca
         query = step.query[row, :, 0].double().unflatten(0, (key.shape[1], -1))  # [K, g, d]
         scores = torch.einsum("kgd,tkd->kgt", query, key) * scaling
         scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
-        rows.append(torch.einsum("kgt,tke->kge", scores.softmax(-1), value).flatten(0, 1))
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.double().view(*scores.shape[:2], 1)], -1)
+        rows.append(torch.einsum("kgt,tke->kge", scores.softmax(-1)[..., : len(value)], value).flatten(0, 1))
     return torch.stack(rows)[:, :, None]
 
 
@@ -103,6 +110,16 @@ def test_rows_see_their_pages_and_no_more(size: int, dtype: torch.dtype, window:
     """Catches lanes behind the last token or before the window that count, and common pages at the edge of a window."""
     for seed in range(3):
         assert_right(step_of(GROUPS, size=size, dtype=dtype, seed=seed), window=window, softcap=softcap)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (5, 4.0)])
+def test_sinks(dtype: torch.dtype, window: int | None, softcap: float | None) -> None:
+    """Catches a sink of another head, in another unit than the scores, or one so large that it overflows."""
+    step, sinks = step_of(GROUPS, size=16, dtype=dtype), torch.tensor([-8.0, 0.0, 1.0, 3.0, 8.0, 200.0], dtype=dtype)
+    output = step.attended(window=window, softcap=softcap, sinks=sinks)
+    expected = naive(step, window=window, softcap=softcap, sinks=sinks)
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=3 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -101,6 +101,14 @@ def test_shapes(decode: Callable[..., Tensor], heads: int, key_heads: int, width
     torch.testing.assert_close(output, naive_paged_decode(*given, scaling=0.2), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("splits", [1, 4])
+def test_sinks(decode: Callable[..., Tensor], splits: int) -> None:
+    """Prevents: a sink that is counted once for each share, or for none."""
+    given, sinks = tensors(), torch.tensor([-3.0, 0.0, 2.0, 40.0])
+    output = decode(*given, scaling=0.3, window=30, sinks=sinks.to(given[0].device), splits=splits)
+    torch.testing.assert_close(output, naive_paged_decode(*given, scaling=0.3, window=30, sinks=sinks), rtol=1e-5, atol=1e-5)
+
+
 def test_strides(decode: Callable[..., Tensor]) -> None:
     """Prevents: a kernel that takes a slice of a table, or a query that a model has transposed, for contiguous."""
     query, keys, values, table, positions = tensors()

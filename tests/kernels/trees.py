@@ -80,25 +80,30 @@ def tensors(rows: Sequence[Sequence[int]], *, key_heads: int = 2, dtype: torch.d
 
 def dense(
     rows: Sequence[Sequence[int]], query: Tensor, key: Tensor, value: Tensor,
-    *, scaling: float, window: int | None = None, softcap: float | None = None,
+    *, scaling: float, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None,
 ) -> Tensor:
     """Every row attended to alone, in float64: `[1, H, T, e]`."""
     answers: dict[int, Tensor] = {}
     for row in rows:
         if not answers.keys() >= set(row):
             inputs = (tensor[0, :, row].double() for tensor in (query, key, value))
-            output = _dense_row(*inputs, scaling=scaling, window=window, softcap=softcap).unbind(1)
+            output = _dense_row(*inputs, scaling=scaling, window=window, softcap=softcap, sinks=sinks).unbind(1)
             answers.update((token, output[place]) for place, token in enumerate(row) if token not in answers)
     return torch.stack([answers[token] for token in range(size(rows))], dim=1)[None]
 
 
-def _dense_row(query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None) -> Tensor:
+def _dense_row(
+    query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None, sinks: Tensor | None
+) -> Tensor:
     """`[H, L, d]` over `[K, L, d]` and `[K, L, e]` to `[H, L, e]`."""
     key, value = (tensor.repeat_interleave(len(query) // len(tensor), dim=0) for tensor in (key, value))
     scores = query @ key.transpose(1, 2) * scaling  # [H, L, L]
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    return scores.masked_fill(~ancestors([range(query.shape[1])], window), -math.inf).softmax(-1) @ value
+    scores = scores.masked_fill(~ancestors([range(query.shape[1])], window), -math.inf)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.double()[:, None, None].expand(-1, scores.shape[1], 1)], -1)  # [H, L, L + 1]
+    return scores.softmax(-1)[..., : value.shape[1]] @ value
 
 
 def ancestors(rows: Sequence[Sequence[int]], window: int | None = None) -> Tensor:

@@ -82,7 +82,8 @@ class _Counting:
     values: int = 0
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         self.keys, self.values = self.keys + key.numel(), self.values + value.numel()
         return query.new_zeros(*query.shape[:3], value.shape[3])

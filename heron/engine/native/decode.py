@@ -28,11 +28,12 @@ class HostPlan:
     """Which rows read which pages, and where the new tokens are."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         query, key, value = (part.permute(2, 1, 0, 3) for part in (query, key, value))  # [B, H, 1, d]
         keys, values = self.store.keys[layer], self.store.values[layer]
-        output = attend.attend(query, key, value, keys, values, self.readers, scaling=scaling, window=window, softcap=softcap)
+        output = attend.attend(query, key, value, keys, values, self.readers, scaling=scaling, window=window, softcap=softcap, sinks=sinks)
         return output.permute(2, 1, 0, 3)
 
 
@@ -52,7 +53,8 @@ class DecodePlan:
     """By window, key heads, and query heads of each: what is hidden from whom, for each region of the layout."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         heads, group = key.shape[1], query.shape[1] // key.shape[1]
         self.store.write(layer, _by_row(key), _by_row(value), self.layout.last_pages, self.offsets)
@@ -60,7 +62,7 @@ class DecodePlan:
             self.masks[kind] = [self._hidden(part, window, heads, group, wide(query.dtype)) for part in self.layout.parts]
         output = paged_attention(
             _by_row(query), self.store.keys[layer], self.store.values[layer], self.layout.table(heads), self.masks[kind],
-            scaling=scaling, softcap=softcap,
+            scaling=scaling, softcap=softcap, sinks=sinks,
         )
         return output.transpose(0, 1)[None]
 

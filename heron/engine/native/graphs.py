@@ -44,7 +44,7 @@ class Kernel(Protocol):
 
     def __call__(
         self, query: Tensor, keys: Tensor, values: Tensor, block_table: Tensor, positions: Tensor,
-        *, scaling: float, window: int | None = None, softcap: float | None = None,
+        *, scaling: float, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -158,13 +158,14 @@ class BlockPlan:
     """Attends through the table."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         keys, values = self.keys[layer], self.values[layer]
         keys[self.pages, :, self.offsets] = key[:, :, 0].to(keys.dtype)
         values[self.pages, :, self.offsets] = value[:, :, 0]
         output = self.kernel(
-            query[:, :, 0], keys, values, self.table, self.positions, scaling=scaling, window=window, softcap=softcap
+            query[:, :, 0], keys, values, self.table, self.positions, scaling=scaling, window=window, softcap=softcap, sinks=sinks
         )
         return output[:, :, None]
 

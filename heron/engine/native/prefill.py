@@ -16,7 +16,7 @@ from torch import Tensor
 from heron.engine.native.scheduler import Chunk
 from heron.engine.native.store import Store
 from heron.kernels.attention import AttentionPlan, packed_plan
-from heron.kernels.packed_tiles import hide, tile_forward, wide
+from heron.kernels.packed_tiles import beside_sinks, hide, tile_forward, wide
 
 QUERIES = 256
 """Tokens of a continued chunk whose scores are held at once."""
@@ -54,23 +54,25 @@ class PrefillPlan:
     """`[N]` its place in that page."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         new = (key[0].transpose(0, 1)[self.sources], value[0].transpose(0, 1)[self.sources])  # [N, K, d]
         self.store.write(layer, *new, self.pages, self.offsets)
         parts = []
         if self.packed is not None:
             first = (x[:, :, : self.fresh] for x in (query, key, value))
-            parts.append(self.packed.attend(layer, *first, scaling=scaling, window=window, softcap=softcap))
+            parts.append(self.packed.attend(layer, *first, scaling=scaling, window=window, softcap=softcap, sinks=sinks))
         for chunk in self.continued:
             seen = self.store.read(layer, chunk.pages, chunk.past + chunk.tokens.stop - chunk.tokens.start)
             parts.append(_behind(query[0, :, chunk.tokens].transpose(0, 1), *seen, past=chunk.past, scaling=scaling, window=window,
-                                 softcap=softcap).to(query.dtype).transpose(0, 1)[None])
+                                 softcap=softcap, sinks=sinks).to(query.dtype).transpose(0, 1)[None])
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 def _behind(
-    query: Tensor, keys: Tensor, values: Tensor, *, past: int, scaling: float, window: int | None, softcap: float | None
+    query: Tensor, keys: Tensor, values: Tensor, *, past: int, scaling: float, window: int | None, softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     """Output `[n, H, e]` of queries `[n, H, d]` at the last n of `keys [past + n, K, d]`."""
     output = []
@@ -80,8 +82,8 @@ def _behind(
         here = past + begin + torch.arange(len(asked), device=query.device)[:, None]
         unseen = places > here if window is None else (places > here) | (places <= here - window)
         hidden = hide(unseen, groups=query.shape[1] // keys.shape[1], dtype=wide(query.dtype))
-        part, _ = tile_forward(asked[None], keys[None], values[None], hidden=hidden, scaling=scaling, softcap=softcap)
-        output.append(part[0])
+        part, lse = tile_forward(asked[None], keys[None], values[None], hidden=hidden, scaling=scaling, softcap=softcap)
+        output.append(part[0] if sinks is None else part[0] * beside_sinks(lse[0], sinks))
     return torch.cat(output)
 
 

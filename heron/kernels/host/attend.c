@@ -39,6 +39,7 @@ typedef struct {
     const void *query, *key, *value; /* [B, H, d], [B, K, d], [B, K, e] */
     float *keys; /* [P, K, s, d] */
     void *values, *output; /* [P, K, s, e], [B, H, e] */
+    const float *sinks; /* [H] scores of one more key for each head, whose value is 0; NULL: none */
     Readers who;
     Layer layer;
 } Attention;
@@ -254,7 +255,9 @@ static void finish(const Attention *of, long row, long first, const Work *work) 
     long is_bf16 = work->layer.is_bf16, size = work->layer.depth * (is_bf16 ? sizeof(bf16) : sizeof(float));
     for (long n = 0; n < work->group; n++) {
         float *output = work->output + (first + n) * work->depth;
-        vec total = all(sum(load(work->sums + (first + n) * LANES)));
+        float weights = sum(load(work->sums + (first + n) * LANES));
+        if (of->sinks != NULL) weights += exp2f(of->sinks[work->head * work->group + n] * BITS - work->tops[first + n]);
+        vec total = all(weights);
         for (long i = 0; i < work->depth; i += LANES) {
             vec mean = load(output + i) / total;
             narrow half = rounded_all(mean);
@@ -309,9 +312,9 @@ static double products_in(const Readers *who, const Layer *layer) {
 }
 
 /* Writes keys and values of the new tokens to their pages, and to `output` what each sees. Nonzero if there is no memory. */
-int heron_attend(const void *query, const void *key, const void *value, float *keys, void *values, void *output, const Readers *who,
-                 const Layer *layer) {
-    const Attention of = {query, key, value, keys, values, output, *who, *layer};
+int heron_attend(const void *query, const void *key, const void *value, float *keys, void *values, void *output, const float *sinks,
+                 const Readers *who, const Layer *layer) {
+    const Attention of = {query, key, value, keys, values, output, sinks, *who, *layer};
     long tasks = who->count * layer->key_heads;
     int failed = 0, is_worthwhile = tasks > 1 && products_in(who, layer) > WORTHWHILE;
     (void)is_worthwhile; /* without OpenMP */

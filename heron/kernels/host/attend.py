@@ -86,7 +86,7 @@ def readers_of(pages: Sequence[Sequence[int]], page_size: int) -> Readers:
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, readers: Readers, *,
-    scaling: float, window: int | None = None, softcap: float | None = None,
+    scaling: float, window: int | None = None, softcap: float | None = None, sinks: Tensor | None = None,
 ) -> Tensor:
     """What each row's new token sees, after its key and value were put in their place.
 
@@ -100,6 +100,7 @@ def attend(
         scaling: multiplies the scores.
         window: a token sees those that are fewer than so many positions away.
         softcap: scores become `softcap * tanh(scores / softcap)`.
+        sinks: `[H]` scores of one more key for each head, whose value is 0.
 
     Returns:
         `[B, H, 1, e]`.
@@ -108,9 +109,11 @@ def attend(
     _, key_heads, page_size, depth = values.shape
     assert keys.dtype is torch.float32 and values.dtype is value.dtype is query.dtype and page_size == readers.page_size
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    sinks = None if sinks is None else sinks.float().contiguous()
     output = torch.empty_like(query) if depth == width else query.new_empty(rows, heads, 1, depth)  # the first is twice as fast
     failed = _functions()[0](
-        query.data_ptr(), key.data_ptr(), value.data_ptr(), keys.data_ptr(), values.data_ptr(), output.data_ptr(), readers.table,
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), keys.data_ptr(), values.data_ptr(), output.data_ptr(),
+        None if sinks is None else sinks.data_ptr(), readers.table,
         _layer(heads, key_heads, page_size, width, depth, window or 0, scaling, softcap or 0.0, query.dtype is torch.bfloat16),
     )
     if failed:
@@ -130,6 +133,6 @@ def _functions() -> tuple[Callable[..., int], Callable[..., int]]:
     library = built().code
     assert library is not None, "there are no compiled kernels"
     attention, runs = library.heron_attend, library.heron_runs
-    attention.argtypes = [*[ctypes.c_void_p] * 6, ctypes.POINTER(_Table), ctypes.POINTER(_Layer)]
+    attention.argtypes = [*[ctypes.c_void_p] * 7, ctypes.POINTER(_Table), ctypes.POINTER(_Layer)]
     runs.argtypes, runs.restype = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p], ctypes.c_long
     return attention, runs
