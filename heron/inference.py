@@ -155,12 +155,14 @@ def policy_at(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
         config, run = load_config(path / "config.toml"), Run(path)
         model, trained, start = replace(config.model, **given), newest_model(run), run.manifest["start_model"]
         if model.has_adapter:
-            return load_policy(model, config.tags, source=start, adapter=trained)
+            kept = run.manifest.get("quantization_kept")
+            return load_policy(model, config.tags, source=start, adapter=trained, reference=False, kept=kept)
         return load_policy(model, config.tags, source=trained)
     if (path / "adapter_config.json").is_file():
         base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         return load_policy(ModelConfig(name=base, method="lora", **given), Tags(), adapter=path)
-    return load_policy(ModelConfig(name=name, **given), Tags())
+    bare = ModelConfig(name=name, method="lora", **given)  # nothing is trained, so weights of 4 bits are welcome
+    return load_policy(bare, Tags(), without_adapter=True)
 
 
 def _check_asked(params: SamplingParams | None, n: int) -> None:

@@ -48,7 +48,10 @@ def _wider(argument: Any) -> Any:
 def in_float64(model: Any) -> Any:
     """A copy in float64 with transformers' own attention, written out; `naive_forward` keeps it from narrowing on the way."""
     wide = copy.deepcopy(model).double()
-    (wide.get_base_model() if hasattr(wide, "peft_config") else wide).set_attn_implementation("eager")
+    base = wide.get_base_model() if hasattr(wide, "peft_config") else wide
+    base.set_attn_implementation("eager")
+    if base._can_set_experts_implementation():
+        base.set_experts_implementation("eager")  # grouped products know no float64
     return wide
 
 

@@ -42,24 +42,39 @@ KINDS = {
 
 def save_tiny(kind: str, folder: Path, *, seed: int = 0, dtype: torch.dtype = torch.float32, **settings: Any) -> Path:
     """Write a random model and its tokenizer; `settings` go into the transformers config."""
+    family, extra = KINDS[kind]
+    return save_model(family, folder, seed=seed, dtype=dtype, **{"tie_word_embeddings": True} | extra | settings)
+
+
+def save_model(
+    family: str, folder: Path, *, seed: int = 0, dtype: torch.dtype = torch.float32, stirred: bool = False, **settings: Any
+) -> Path:
+    """The same of a family by its name in transformers; `stirred` draws its norms, biases and sinks too, which begin as ones and zeros."""
     import transformers
 
-    family, extra = KINDS[kind]
     tokenizer = build_tokenizer(TAGS)
     wanted = {
         "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.15,
-        "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
     }
     make_config = getattr(transformers, f"{family}TextConfig", None) or getattr(transformers, f"{family}Config")
-    config = make_config(**wanted | extra | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(transformers, f"{family}ForCausalLM")(config)
+        model = getattr(transformers, f"{family}ForCausalLM")(make_config(**wanted | settings))
+        if stirred:
+            _stir(model)
     model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def _stir(model: Any) -> None:
+    """Move weights that begin as ones or zeros."""
+    for name, weight in model.named_parameters():
+        if weight.dim() == 1 or "bias" in name:
+            weight.add_(torch.randn(weight.shape) * (2.0 if "sinks" in name else 0.2))
 
 
 def load_tiny(folder: Path, **settings: Any) -> Policy:

@@ -31,7 +31,8 @@ def _front_matter(config: Config) -> str:
 
 def _what(run: Run, config: Config) -> str:
     base = "the embedded model, built from scratch," if config.model.name == EMBEDDED else f"`{config.model.name}`"
-    method = f"a LoRA adapter of rank {config.model.lora_rank}, merged" if config.model.has_adapter else "every weight"
+    on = f" on a base of {config.model.quantization}" if config.model.method == "qlora" else ""
+    method = f"a LoRA adapter of rank {config.model.lora_rank}{on}, merged" if config.model.has_adapter else "every weight"
     steps = (run.summary or {}).get("steps", "an unknown number of")
     return (f"This is {base} after {steps} steps of reinforcement learning with verifiable rewards (recipe `{config.recipe}`, "
             f"loss `{config.objective.loss_type}`), trained with Heron. Trained was {method}. The run is {run.status}.")

@@ -2,15 +2,15 @@
 
 The one hard idea: an export is not trusted because it was written but because it was read again. An adapter is merged in
 float32 and must answer as it did unmerged; then the weights are cast once, the folder is loaded as anybody would load it, and its
-greedy answers are compared with the run's own model. Only then does the folder get its name.
+greedy answers are compared with the run's own model. Only then does the folder get its name. An adapter that was trained on a base of
+4 or 8 bits is added to the base of 16 bits, which it was quantised from: the answers may then part, and the card says how far.
 
-Left out: 4-bit bases, other formats than safetensors, uploading.
+Left out: bases that were only ever quantised, other formats than safetensors, uploading.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,19 @@ def _write(run: Run, folder: Path, dtype: str) -> None:
     trained.tokenizer.save_pretrained(folder)
     written = load_policy(ModelConfig(name=str(folder), device=config.model.device), config.tags)
     agreement = compare(expected, greedy(written, asked, config.rollout.max_completion_length))
-    if dtype == trained_dtype and (dtype == "float32" or not trained.is_lora):
+    if dtype == trained_dtype and (dtype == "float32" or not trained.is_lora) and not trained.is_quantized:
         _require(agreement, "The exported model")
     (folder / "README.md").write_text(model_card(run, config, dtype=dtype, agreement=agreement), encoding="utf-8")
 
 
 def _merged(run: Run, config: Config, asked: list[list[Message]]) -> Any:
     """The base with the adapter added to its weights, in float32 whatever the base's dtype: the only rounding is the last cast."""
-    wide = replace(config.model, dtype="float32")
+    wide = ModelConfig(name=config.model.name, device=config.model.device, chat_template=config.model.chat_template,
+                       revision=config.model.revision, method="lora", dtype="float32")
     policy = load_policy(wide, config.tags, source=run.manifest["start_model"], adapter=run.model_dir)
+    if policy.is_quantized:
+        raise ModelError(f"{policy.source} is quantised itself: there are no weights of 16 bits to add the adapter to. Use the adapter in "
+                         f"{run.model_dir} on it as it is, or train on the checkpoint of 16 bits. Nothing was exported.")
     before = greedy(policy, asked, config.rollout.max_completion_length)
     merged = Policy(policy.model.merge_and_unload(), policy.tokenizer, tags=config.tags, source=policy.source)
     _require(compare(before, greedy(merged, asked, config.rollout.max_completion_length)), "The base with the adapter merged")

@@ -14,12 +14,13 @@ from heron.run import Run
 def policy_of_run(run: Run, *, start: bool = False) -> Policy:
     """Load the run's trained model, or with `start` the model that training started from."""
     config = load_config(run.path / "config.toml")
-    source = run.manifest["start_model"]
+    source, kept = run.manifest["start_model"], run.manifest.get("quantization_kept")
     if start:
-        return load_policy(config.model, config.tags, source=source, without_adapter=True)
+        bare = config.model.adapter is None
+        return load_policy(config.model, config.tags, source=source, without_adapter=bare, reference=False, kept=kept)
     trained = newest_model(run)
     if config.model.has_adapter:
-        return load_policy(config.model, config.tags, source=source, adapter=trained)
+        return load_policy(config.model, config.tags, source=source, adapter=trained, reference=False, kept=kept)
     return load_policy(config.model, config.tags, source=trained)
 
 

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from heron.data.templates import prefilled_tag
-from heron.errors import ModelError, TemplateError
+from heron.errors import TemplateError
 from heron.kernels.attention import AttentionPlan
 from heron.kernels.host.attend import TYPES
 from heron.kernels.host.build import built
 from heron.kernels.host.linear import Linear, takes
 from heron.kernels.logprobs import selected_logprobs
+from heron.models.adapters import TRAINED, as_at_start, is_of_reference
+from heron.models.quantized import is_quantized, num_weights
 from heron.models.recording import Recorder
+from heron.models.tokenizers import end_ids
 from heron.types import Message, Tags
 
 _REPLY_MARK = "\u2063heron-reply\u2063"
@@ -33,18 +36,26 @@ class Policy:
     version: int
     """Optimizer steps that these weights have seen."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, tags: Tags, source: str, version: int = 0) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, tags: Tags, source: str, version: int = 0, quantization_kept: Sequence[str] = (),
+        revision: str | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.tags = tags
         self.source = source
         self.version = version
         self.reference: Policy | None = None
+        self.revision = revision
+        """Commit of the hub id that the weights came from; None for a folder."""
+        self.quantization_kept = tuple(quantization_kept)
+        """Linear layers that were measured to need 16 bits on a base of 4."""
         self.is_lora = hasattr(model, "peft_config")
         self._causal = model.get_base_model() if self.is_lora else model
+        self.is_quantized = is_quantized(self._causal)
         self._decoder: Any = self._causal.get_decoder()
         self._head: nn.Module = self._causal.get_output_embeddings()
-        self.end_ids = _end_tokens(tokenizer, self._causal)
+        self.end_ids = end_ids(tokenizer, self._causal)
         text_config = self._causal.config.get_text_config()
         self.vocabulary_size = int(self._head.weight.shape[0])  # type: ignore[union-attr, arg-type]
         self.context_length = _context_length(text_config)
@@ -168,7 +179,7 @@ class Policy:
     ) -> Tensor:
         """Log-probs `[N]` of `targets [N]` under the reference: the start of the run. `where [N]` are the predicting positions."""
         if self.is_lora:
-            with self.model.disable_adapter():
+            with as_at_start(self.model):
                 hidden = self.hidden(token_ids, positions, plan)
             return self.logprobs(hidden[0, where], targets, temperature=temperature)[0]
         assert self.reference is not None, "full fine-tuning with beta > 0 needs a frozen copy of the start"
@@ -176,7 +187,8 @@ class Policy:
         return self.reference.logprobs(hidden[0, where], targets, temperature=temperature)[0]
 
     def set_reference(self, model: Any) -> None:
-        """Freeze `model`, the start of the run, and measure the KL from it. A LoRA policy needs none: it switches its adapter off."""
+        """Freeze `model`, the start of the run, and measure the KL from it. A LoRA policy needs none: it goes back to the
+        adapter that it began with, or switches its own off."""
         self.reference = Policy(model.requires_grad_(False), self.tokenizer, tags=self.tags, source=self.source)
 
     # Weights
@@ -191,8 +203,9 @@ class Policy:
         return list(dict.fromkeys((layer.in_features, layer.out_features) for layer in layers))
 
     def num_parameters(self, *, trainable: bool = False) -> int:
-        """Count of weights, tied ones once."""
-        return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad or not trainable)
+        """Count of weights, tied ones once, quantised ones as those that they stand for; a reference is not counted."""
+        named = self.trainable() if trainable else self.model.named_parameters()
+        return sum(num_weights(weight) for name, weight in named if not is_of_reference(name))
 
     @contextlib.contextmanager
     def sampling(self) -> Iterator[None]:
@@ -206,9 +219,10 @@ class Policy:
             self.model.train(was_training)
 
     def save(self, folder: Path) -> None:
-        """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format."""
+        """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format. A reference is not written."""
+        chosen = {"selected_adapters": [TRAINED]} if self.is_lora else {}
         with no_bars():
-            self.model.save_pretrained(folder, safe_serialization=True)
+            self.model.save_pretrained(folder, safe_serialization=True, **chosen)
             self.tokenizer.save_pretrained(folder)
 
 
@@ -240,17 +254,6 @@ def _context_length(config: Any) -> int | None:
             original = kind.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
             return int(original) if original else longest
     return longest
-
-
-def _end_tokens(tokenizer: Any, model: Any) -> frozenset[int]:
-    """Every token that ends an answer: the tokenizer's and all of the generation config's."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    ids = frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
-    if not ids:
-        raise ModelError("Neither the tokenizer nor the generation config names an end token, so no answer could ever end. "
-                         "Set eos_token in tokenizer_config.json.")
-    return ids
 
 
 def _logit_scale(config: Any) -> float:

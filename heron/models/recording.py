@@ -7,7 +7,7 @@ optimizer writes in place, the next replay reads. What it cannot see are weights
 or merged: `state_of` is compared before each use, and a changed model is recorded anew. Other numbers that a module keeps in Python (the
 epsilon of a norm) are recorded as they are.
 
-What it leaves out: GPUs, models with hooks, and models whose forward pass depends on data; those run module by module.
+What it leaves out: GPUs, models with hooks or quantised weights, and models whose forward pass depends on data; those run module by module.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Recorder:
 
     def replay(self) -> Replay | None:
         """The decoder of the policy as it is now; None if it cannot be recorded."""
+        if self._policy.is_quantized:  # what multiplies its weights has no gradient once it is recorded
+            return None
         if any(module._forward_hooks or module._forward_pre_hooks for module in self._policy.model.modules()):
             return None
         with RECORDING:
@@ -77,7 +79,7 @@ class Recorder:
             return policy.forward(token_ids, positions, _Recording())
 
         try:
-            with policy.sampling(), _quiet("torch._subclasses.fake_tensor"):
+            with policy.sampling(), quiet("torch._subclasses.fake_tensor"):
                 return lowered(make_fx(forward, tracing_mode="symbolic", pre_dispatch=True, _allow_non_fake_inputs=True)(*some))
         except Exception as error:  # boundary: any model's own code, run on tensors without data
             reason = next(iter(str(error).splitlines()), "no message")
@@ -99,7 +101,7 @@ def state_of(policy: Policy) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """Without what this logger reports besides raising it."""
     logger = logging.getLogger(name)
     before = logger.level
@@ -114,14 +116,16 @@ class _Recording:
     """An attention plan that leaves a mark in the graph."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
-        return attention_mark(query, key, value, layer, scaling, window, softcap)
+        return attention_mark(query, key, value, layer, scaling, window, softcap, sinks)
 
 
 @torch.library.custom_op("heron::attend", mutates_args=())
 def attention_mark(
-    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     """Stands for a layer's attention in a recording; never run."""
     raise NotImplementedError
@@ -129,6 +133,7 @@ def attention_mark(
 
 @attention_mark.register_fake
 def _(
-    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     return query.new_empty(*query.shape[:3], value.shape[3])

@@ -7,6 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from heron.data import TEMPLATES, chat_template, prefilled_tag
+from heron.data.templates import turn_end
 from heron.errors import TemplateError
 from heron.types import Tags
 
@@ -22,12 +23,13 @@ class Refused(Exception):
     pass
 
 
-def render(template, messages, trim=True, add_generation_prompt=False):
+def render(template, messages, trim=True, add_generation_prompt=False, bos_token=None):
     def refuse(reason):
         raise Refused(reason)
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=trim, lstrip_blocks=trim, undefined=jinja2.StrictUndefined)
     environment.globals["raise_exception"] = refuse
+    environment.globals |= {"eos_token": "</s>"} | ({} if bos_token is None else {"bos_token": bos_token})
     return environment.from_string(template).render(messages=messages, add_generation_prompt=add_generation_prompt)
 
 
@@ -40,6 +42,9 @@ HERON = (
     "<|assistant|><think>{{ no }}</think>4<|end|><|user|>Sure?<|end|>"
 )
 
+LLAMA3 = "".join(f"<|start_header_id|>{each['role']}<|end_header_id|>\n\n{each['content']}<|eot_id|>" for each in TALK)
+PLAIN = "Be brief.\n\n  2 + 2?\n\n\n<think>{{ no }}</think>4</s>Sure?\n\n"
+
 
 @pytest.mark.parametrize("trim", [True, False])
 @pytest.mark.parametrize(
@@ -48,6 +53,11 @@ HERON = (
         ("chatml", CHATML, "<|im_start|>assistant\n"),
         ("heron", HERON, "<|assistant|>"),
         ("reasoning", CHATML, "<|im_start|>assistant\n<start_working_out>"),
+        ("llama3", LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        ("llama3-reasoning", LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\n<start_working_out>"),
+        ("heron-reasoning", HERON, "<|assistant|><start_working_out>"),
+        ("plain", PLAIN, ""),
+        ("plain-reasoning", PLAIN, "<start_working_out>"),
     ],
 )
 def test_templates_render_exactly(name, talk, opening, trim):
@@ -64,12 +74,12 @@ def test_a_longer_conversation_begins_with_the_shorter_one(name):
 
 
 @pytest.mark.parametrize("tag", ["<think>", 'a "quoted" \\ tag', "{{ braces }}", "größe"])
-def test_only_the_reasoning_template_pre_fills_the_tag(tag):
+def test_only_reasoning_templates_pre_fill_the_tag(tag):
     """Format rewards would look for the opening tag in the wrong place."""
     tags = Tags(reasoning_start=tag)
     for name in TEMPLATES:
         rendered = render(chat_template(name, tags), TALK, add_generation_prompt=True)
-        assert prefilled_tag(rendered, tags) == (tag if name == "reasoning" else "")
+        assert prefilled_tag(rendered, tags) == (tag if "reasoning" in name else "")
 
 
 def test_prefilled_tag_ignores_white_space_after_it_only():
@@ -77,6 +87,23 @@ def test_prefilled_tag_ignores_white_space_after_it_only():
     assert prefilled_tag("<|assistant|><start_working_out>\n", tags) == "<start_working_out>"
     assert prefilled_tag("Use <start_working_out> first.<|assistant|>", tags) == ""
     assert prefilled_tag("", tags) == ""
+
+
+@pytest.mark.parametrize("name", ["llama3", "plain"])
+def test_conversations_begin_as_the_model_was_pre_trained(name):
+    """A base model whose texts all began with a token of their own reads a prompt without it badly."""
+    assert render(TEMPLATES[name], TALK, bos_token="<s>") == "<s>" + render(TEMPLATES[name], TALK)
+
+
+def test_turns_end_with_the_named_token():
+    """A model whose template ends turns with another token than it is known for would never stop."""
+    ends = {name: turn_end(name) for name in TEMPLATES}
+    assert {name: end for name, end in ends.items() if "reasoning" not in name} == {
+        "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "heron": "<|end|>", "plain": None,
+    }
+    for name, end in ends.items():
+        answered = render(TEMPLATES[name], [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}])
+        assert answered.rstrip().endswith(end or "</s>")
 
 
 def test_the_heron_template_refuses_roles_without_a_token():
@@ -87,7 +114,7 @@ def test_the_heron_template_refuses_roles_without_a_token():
 def test_unknown_templates_suggest_the_nearest():
     with pytest.raises(TemplateError, match='Did you mean "chatml"'):
         chat_template("chatlm", Tags())
-    with pytest.raises(TemplateError, match="There are chatml, heron, reasoning"):
+    with pytest.raises(TemplateError, match="There are chatml, llama3, heron, plain, reasoning"):
         chat_template("zzz", Tags())
 
 

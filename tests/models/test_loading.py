@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,23 +15,13 @@ from tinymodels import TAGS, load_tiny, ragged_groups, save_tiny, stir_adapter
 from heron.config.model import ModelConfig
 from heron.config.schema import ObjectiveConfig, TrainConfig
 from heron.engine import NativeEngine, Request, SamplingParams
-from heron.errors import ConfigError, ModelError, TemplateError
+from heron.errors import ConfigError, ModelError
 from heron.models import load_policy
-from heron.models.loading import find_device, locate
+from heron.models.loading import find_device
+from heron.models.locating import locate
 from heron.training.optimizer import make_optimizer
-from heron.types import Tags
 
 Folder = Callable[[str], Path]
-
-
-def without_template(source: Path, target: Path) -> Path:
-    """A copy that looks like a base model."""
-    shutil.copytree(source, target)
-    (target / "chat_template.jinja").unlink(missing_ok=True)
-    settings = json.loads((target / "tokenizer_config.json").read_text())
-    settings.pop("chat_template", None)
-    (target / "tokenizer_config.json").write_text(json.dumps(settings))
-    return target
 
 
 def model_folder(path: Path) -> None:
@@ -89,46 +78,6 @@ class TestDtypes:
         policy = load_tiny(save_tiny("qwen3", tmp_path, dtype=torch.bfloat16))
         with pytest.raises(ConfigError, match=r"bfloat16.*--model\.dtype=float32"):
             make_optimizer(policy.trainable(), TrainConfig())
-
-
-class TestTemplates:
-    """Chat templates: the model's own, a named one, or a helpful refusal."""
-
-    def test_base_model_is_offered_chatml(self, tiny_folder: Folder, tmp_path: Path) -> None:
-        folder = without_template(tiny_folder("qwen3"), tmp_path / "base")
-        with pytest.raises(TemplateError, match=r"no chat template.*--model\.chat_template=chatml"):
-            load_tiny(folder)
-
-    def test_named_template_is_used_and_saved_with_the_model(self, tiny_folder: Folder, tmp_path: Path) -> None:
-        policy = load_tiny(without_template(tiny_folder("qwen3"), tmp_path / "base"), chat_template="chatml")
-        assert policy.render_text([{"role": "user", "content": "Q"}]) == "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
-        policy.save(tmp_path / "saved")
-        assert load_tiny(tmp_path / "saved").tokenizer.chat_template == policy.tokenizer.chat_template
-
-    def test_unknown_template_is_refused_with_a_suggestion(self, tiny_folder: Folder) -> None:
-        with pytest.raises(ConfigError, match="chatml"):
-            load_tiny(tiny_folder("qwen3"), chat_template="chat_ml")
-
-    def test_reasoning_template_prefills_the_runs_own_tag(self, tiny_folder: Folder) -> None:
-        """Prevents: a prompt that opens `<start_working_out>` in a run whose format is `<reasoning>`."""
-        tags = Tags(reasoning_start="<reasoning>", reasoning_end="</reasoning>", solution_start="<answer>", solution_end="</answer>")
-        config = ModelConfig(name=str(tiny_folder("qwen3")), device="cpu", chat_template="reasoning")
-        policy = load_policy(config, tags)
-        text = policy.render_text([{"role": "user", "content": "Q"}])
-        assert text.endswith("<reasoning>")
-        assert policy.prefilled(text) == "<reasoning>"
-
-    def test_template_that_raises_is_named(self, tiny_folder: Folder) -> None:
-        policy = load_tiny(tiny_folder("qwen3"))
-        with pytest.raises(TemplateError, match="tool"):
-            policy.render([{"role": "tool", "content": "x"}])
-
-    def test_template_that_drops_answers_cannot_do_turns(self, tiny_folder: Folder) -> None:
-        """Prevents: a second turn whose tokens begin at the wrong place."""
-        policy = load_tiny(tiny_folder("qwen3"))
-        policy.tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
-        with pytest.raises(TemplateError, match="several turns"):
-            policy.render_reply([{"role": "user", "content": "Q"}], [{"role": "user", "content": "R"}], ended=True)
 
 
 class TestRefusals:
@@ -279,21 +228,6 @@ class TestRoundTrip:
 
 class TestFamilies:
     """What families do to their logits is done by both paths."""
-
-    def test_end_tokens_of_generation_config_and_tokenizer(self, tmp_path: Path) -> None:
-        """Prevents: answers that run on behind the end token that only one of the two files names."""
-        folder = save_tiny("qwen3", tmp_path)
-        settings: dict[str, Any] = json.loads((folder / "generation_config.json").read_text())
-        (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [5, 9]}))
-        assert load_tiny(folder).end_ids == {5, 9, 257}
-
-    def test_no_end_token_at_all_is_refused(self, tmp_path: Path) -> None:
-        folder = save_tiny("qwen3", tmp_path, eos_token_id=None)
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        settings.pop("eos_token")
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-        with pytest.raises(ModelError, match="end token"):
-            load_tiny(folder)
 
     @pytest.mark.parametrize(
         ("family", "settings"),

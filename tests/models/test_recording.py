@@ -31,7 +31,8 @@ class Mixing:
     """Stands for attention: each of a layer's inputs and constants changes what comes out."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         group = query.shape[1] // key.shape[1]
         weight = torch.sigmoid((query * key.repeat_interleave(group, 1)).sum(-1, keepdim=True) * scaling + (window or 0) - (softcap or 0))

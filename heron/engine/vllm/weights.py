@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from heron.errors import EngineError
+from heron.models.adapters import TRAINED
 from heron.models.policy import Policy
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -55,7 +56,7 @@ class Names:
 def write_adapter(policy: Policy, folder: Path) -> None:
     """The policy's adapter in PEFT's layout."""
     folder.mkdir(parents=True)
-    policy.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    policy.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, selected_adapters=[TRAINED])
 
 
 def write_tensors(policy: Policy, folder: Path) -> None:
@@ -75,7 +76,7 @@ def named_tensors(policy: Policy) -> Iterator[tuple[str, Tensor]]:
 
 def room_for(policy: Policy) -> int:
     """The smallest rank of vLLM's that holds the policy's adapter."""
-    (config,) = policy.model.peft_config.values()
+    config = policy.model.peft_config[TRAINED]
     rank = max((config.r, *(config.rank_pattern or {}).values()))
     if rank > RANKS[-1]:
         raise EngineError(f"The adapter has rank {rank}, but vLLM takes at most {RANKS[-1]}. Lower model.lora_rank, or use the native "
