@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,10 +15,8 @@ from rich.text import Text
 
 from heron.config import Recipe
 from heron.run import Run, diagnose, machine_report, sparkline
-from heron.run.text import clean, count, number, share, share_with_interval
-
-if TYPE_CHECKING:
-    from heron.memory import Plan
+from heron.run.text import clean, count, number, one_line, share, share_with_interval
+from heron.types import Rollout
 
 
 def print_recipes(recipes: Sequence[Recipe]) -> None:
@@ -40,6 +39,22 @@ def print_runs(folder: Path, runs: Sequence[Run]) -> None:
     Console().print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
 
 
+def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Sequence[Rollout], answers: Sequence[str]) -> None:
+    """A line for each answer and a column for each reward function, then the mean of each."""
+    weighed = [f"{name} ×{weight:g}" if weight != 1 else name for name, weight in zip(names, weights, strict=True)]
+    table = _table("row", "answer", *(clean(each) for each in weighed), "total")
+    for rollout, answer in zip(rollouts, answers, strict=True):
+        scores = [rollout.rewards[name] for name in names]
+        last = "failed" if rollout.error is not None else number(rollout.reward)
+        cells = (rollout.prompt.id, one_line(answer, 32), *map(number, scores), last)
+        table.add_row(*(Text(clean(cell)) for cell in cells))
+    columns = [[rollout.rewards[name] for rollout in rollouts] for name in names] + [[rollout.reward for rollout in rollouts]]
+    known = [[value for value in column if value is not None] for column in columns]
+    table.add_section()
+    table.add_row("mean", "", *(number(fmean(column)) if column else "" for column in known))
+    Console().print(table)
+
+
 def print_totals(name: str, totals: Mapping[str, Any]) -> None:
     """One evaluation."""
     table = _table("held-out problems", name)
@@ -57,16 +72,6 @@ def print_totals(name: str, totals: Mapping[str, Any]) -> None:
 def print_answer(name: str, answer: str) -> None:
     """One answer of one model."""
     Console().print(Panel(Text(clean(answer)), title=name, title_align="left", border_style="green" if name == "trained" else "dim"))
-
-
-def print_plan(plan: Plan) -> None:
-    """Bytes by part and phase, and the peak."""
-    table = _table("part", "phase", "GiB", "note")
-    for row in plan.rows:
-        table.add_row(row.name, row.phase, number(row.bytes / 2**30, 3), row.note)
-    console = Console()
-    console.print(table)
-    console.print(Text(plan.headline, style="bold"))
 
 
 def print_machine() -> None:

@@ -1,9 +1,9 @@
-"""The shape of a dense decoder, read from its config.json, and how many weights that makes.
+"""The shape of a decoder, read from its config.json, and how many weights that makes.
 
 The one hard idea: families differ only in a few facts (which projections have a bias, how many norms a layer has, whether
-queries and keys are normalised), so a family is a row of a table and the count is one formula. For the families of the table
-the count is exact; for another dense decoder it is the Llama formula, and says so. Mixtures of experts and layers
-without attention are refused, because the formula would be far off for them.
+queries and keys are normalised, whether experts stand in for the MLP), so a family is a row of a table and the count is one formula. For
+the families of the table the count is exact; for another dense decoder it is the Llama formula, and says so. Experts of other families
+and layers without attention are refused, because the formula would be far off for them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,17 @@ class _Family:
     norms: int = 2
     """Norms per layer over the hidden size."""
     qk_norm: bool = False
-    """Queries and keys are normalised per head."""
-    is_fused: bool = False
-    """One projection for queries, keys and values, and one for gate and up."""
+    """Queries and keys are normalised."""
+    qk_norm_is_wide: bool = False
+    """Over all heads at once, and not per head."""
+    fused: tuple[str, ...] = ()
+    """`qkv`: one projection for queries, keys and values; `gate_up`: one for gate and up."""
+    adapts_experts: bool = False
+    """An adapter on every linear layer reaches router and experts too, which PEFT knows how to open for this family."""
+    is_mixture: bool = False
+    """Experts, chosen by a router, in place of the MLP; their width stands in `moe_intermediate_size` or `intermediate_size`."""
+    has_biased_experts: bool = False
+    """Experts and router have biases, and every query head a sink."""
     is_tied: bool = False
     """Embedding and head share their weights where config.json does not say."""
     head_dim: int | None = None
@@ -41,7 +49,15 @@ _FAMILIES: Mapping[str, _Family] = {
     "gemma": _Family(is_tied=True, head_dim=256),
     "gemma2": _Family(norms=4, is_tied=True, head_dim=256),
     "gemma3_text": _Family(norms=4, qk_norm=True, is_tied=True, head_dim=256),
-    "phi3": _Family(attention_bias="none", is_fused=True),
+    "phi3": _Family(attention_bias="none", fused=("qkv", "gate_up")),
+    "cohere": _Family(norms=1, is_tied=True),
+    "cohere2": _Family(norms=1, is_tied=True),
+    "smollm3": _Family(is_tied=True),
+    "olmo2": _Family(qk_norm=True, qk_norm_is_wide=True),
+    "granite": _Family(),
+    "glm4": _Family(attention_bias="config qkv", norms=4, fused=("gate_up",), head_dim=128),
+    "qwen3_moe": _Family(qk_norm=True, is_mixture=True, adapts_experts=True),
+    "gpt_oss": _Family(is_mixture=True, has_biased_experts=True, head_dim=64),
 }
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
@@ -50,7 +66,7 @@ _ATTENTION_LAYERS = ("full_attention", "sliding_attention")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Sizes of a dense decoder."""
+    """Sizes of a decoder."""
 
     family: str
     """`model_type` of the config.json."""
@@ -79,9 +95,19 @@ class Shape:
     norms: int
     """Norms per layer over the hidden size."""
     qk_norm: bool
-    """Queries and keys are normalised per head."""
-    is_fused: bool
-    """Queries, keys and values are one projection, gate and up another."""
+    """Queries and keys are normalised."""
+    qk_norm_is_wide: bool = False
+    """Over all heads at once, and not per head."""
+    fused: tuple[str, ...] = ()
+    """`qkv`: queries, keys and values are one projection; `gate_up`: gate and up are."""
+    experts: int = 0
+    """Experts of a layer, of the width `intermediate`; 0 for an MLP."""
+    experts_per_token: int = 0
+    """How many of them compute a token."""
+    has_biased_experts: bool = False
+    """Experts and router have biases, and every query head a sink."""
+    adapts_experts: bool = False
+    """An adapter on every linear layer reaches router and experts too."""
 
     @property
     def query_width(self) -> int:
@@ -102,22 +128,38 @@ class Shape:
     def linears(self) -> dict[str, tuple[int, int]]:
         """`(inputs, outputs)` of the linear layers of one decoder layer, by module name."""
         D, A, K, F = self.hidden, self.query_width, self.key_width, self.intermediate
-        if self.is_fused:
-            return {"qkv_proj": (D, A + 2 * K), "o_proj": (A, D), "gate_up_proj": (D, 2 * F), "down_proj": (F, D)}
-        attention = {"q_proj": (D, A), "k_proj": (D, K), "v_proj": (D, K), "o_proj": (A, D)}
-        return attention | {"gate_proj": (D, F), "up_proj": (D, F), "down_proj": (F, D)}
+        split = {"q_proj": (D, A), "k_proj": (D, K), "v_proj": (D, K)}
+        attention = ({"qkv_proj": (D, A + 2 * K)} if "qkv" in self.fused else split) | {"o_proj": (A, D)}
+        if self.experts:
+            return attention
+        gates = {"gate_up_proj": (D, 2 * F)} if "gate_up" in self.fused else {"gate_proj": (D, F), "up_proj": (D, F)}
+        return attention | gates | {"down_proj": (F, D)}
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers of one decoder layer."""
+        return sum(inputs * outputs for inputs, outputs in self.linears.values())
+
+    @property
+    def expert_weights(self) -> int:
+        """Weights of the experts of one decoder layer and their router."""
+        D, F = self.hidden, self.intermediate
+        biases = (2 * F + D + 1) if self.has_biased_experts else 0
+        return self.experts * (3 * D * F + D + biases)
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of one decoder layer: its linear layers or experts, biases and norms."""
+        D, A, K, F = self.hidden, self.query_width, self.key_width, self.intermediate
+        biases = {"none": 0, "qkv": A + 2 * K, "all": A + 2 * K + D}[self.attention_bias] + self.mlp_bias * (2 * F + D)
+        norms = self.norms * D + self.qk_norm * (A + K if self.qk_norm_is_wide else 2 * self.head_dim)
+        sinks = self.heads if self.has_biased_experts else 0
+        return self.linear_weights + self.expert_weights + biases + norms + sinks
 
     @property
     def parameters(self) -> int:
-        """All weights, tied ones once.
-
-        `V D (1 or 2) + L (sum of inputs x outputs + biases + norms D + 2 head_dim if q and k are normalised) + D`.
-        """
-        D, A, K, F = self.hidden, self.query_width, self.key_width, self.intermediate
-        matrices = sum(inputs * outputs for inputs, outputs in self.linears.values())
-        biases = {"none": 0, "qkv": A + 2 * K, "all": A + 2 * K + D}[self.attention_bias] + self.mlp_bias * (2 * F + D)
-        norms = self.norms * D + self.qk_norm * 2 * self.head_dim
-        return self.embedding * (1 if self.is_tied else 2) + self.layers * (matrices + biases + norms) + D
+        """All weights, tied ones once: `V D (1 or 2) + L x layer + D`."""
+        return self.embedding * (1 if self.is_tied else 2) + self.layers * self.layer_weights + self.hidden
 
     def targets(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
         """The adapted linear layers of one decoder layer; empty `names` mean all of them."""
@@ -130,8 +172,11 @@ class Shape:
         return {name: size for name, size in self.linears.items() if not names or name in names}
 
     def adapter_parameters(self, rank: int, names: Sequence[str]) -> int:
-        """Weights of a LoRA adapter: `rank x (inputs + outputs)` for every adapted layer (arXiv 2106.09685)."""
-        return self.layers * rank * sum(inputs + outputs for inputs, outputs in self.targets(names).values())
+        """Weights of a LoRA adapter: `rank x (inputs + outputs)` for every adapted layer (arXiv 2106.09685). Gate and up of an expert are
+        one tensor, which PEFT adapts with twice the rank."""
+        D, F, E = self.hidden, self.intermediate, self.experts
+        experts = E * (2 * (D + 2 * F) + F + D) + D + E if self.adapts_experts and not names else 0
+        return self.layers * rank * (experts + sum(inputs + outputs for inputs, outputs in self.targets(names).values()))
 
 
 def read_shape(model: Mapping[str, Any]) -> Shape:
@@ -140,8 +185,8 @@ def read_shape(model: Mapping[str, Any]) -> Shape:
     Args:
         model: the config.json as a mapping; of a multimodal model, its `text_config`.
     """
-    _refuse(model)
     family = _FAMILIES.get(model.get("model_type", ""), _Family())
+    _refuse(model, family)
     heads, hidden = _size(model, "num_attention_heads"), _size(model, "hidden_size")
     return Shape(
         family=str(model.get("model_type", "unknown")),
@@ -151,29 +196,44 @@ def read_shape(model: Mapping[str, Any]) -> Shape:
         heads=heads,
         kv_heads=int(model.get("num_key_value_heads") or heads),
         head_dim=int(model.get("head_dim") or family.head_dim or hidden // heads),
-        intermediate=_size(model, "intermediate_size"),
+        intermediate=int((family.is_mixture and model.get("moe_intermediate_size")) or _size(model, "intermediate_size")),
         vocabulary=_size(model, "vocab_size"),
         is_tied=bool(model.get("tie_word_embeddings", family.is_tied)),
         attention_bias=_attention_bias(model, family),
         mlp_bias=bool(model.get("mlp_bias", False)),
         norms=family.norms,
         qk_norm=family.qk_norm,
-        is_fused=family.is_fused,
+        qk_norm_is_wide=family.qk_norm_is_wide,
+        fused=family.fused,
+        experts=_experts(model) if family.is_mixture else 0,
+        experts_per_token=_size(model, "num_experts_per_tok") if family.is_mixture else 0,
+        has_biased_experts=family.has_biased_experts,
+        adapts_experts=family.adapts_experts,
     )
 
 
 def _attention_bias(model: Mapping[str, Any], family: _Family) -> str:
-    if family.attention_bias != "config":
-        return family.attention_bias
-    return "all" if model.get("attention_bias", False) else "none"
+    asked, _, kind = family.attention_bias.partition(" ")
+    if asked != "config":
+        return asked
+    return (kind or "all") if model.get("attention_bias", family.has_biased_experts) else "none"
 
 
-def _refuse(model: Mapping[str, Any]) -> None:
+def _experts(model: Mapping[str, Any]) -> int:
+    return next(int(model[key]) for key in _EXPERTS if model.get(key))
+
+
+def _refuse(model: Mapping[str, Any], family: _Family) -> None:
     experts = [key for key in _EXPERTS if model.get(key)]
-    if experts:
+    if experts and not family.is_mixture:
         raise ModelError(
-            f"The planner counts dense models, but this config.json has {experts[0]}={model[experts[0]]}: a mixture of experts."
+            f"The planner does not know the experts of {model.get('model_type', 'this model')}: its config.json has "
+            f"{experts[0]}={model[experts[0]]}. It knows those of "
+            f"{', '.join(name for name, one in _FAMILIES.items() if one.is_mixture)}."
         )
+    if model.get("mlp_only_layers") or model.get("decoder_sparse_step", 1) != 1:
+        raise ModelError("The planner counts mixtures in which every layer has experts, but this config.json has mlp_only_layers "
+                         f"{model.get('mlp_only_layers', [])} and decoder_sparse_step {model.get('decoder_sparse_step', 1)}.")
     other = sorted(set(model.get("layer_types") or ()) - set(_ATTENTION_LAYERS))
     if other:
         raise ModelError(f"The planner counts attention layers, but this config.json has layers of type {', '.join(other)}.")

@@ -7,18 +7,22 @@ from typing import Any
 from heron.config.model import EMBEDDED
 from heron.config.schema import Config
 from heron.errors import ModelError
-from heron.memory import Plan, plan
+from heron.kernels.host.build import built
+from heron.memory import GPU, HOST, Plan, plan
+from heron.models.loading import find_device
 
 PROMPT_TOKENS = 256
 """Assumed length of a prompt where no data has been read yet."""
 
 
 def plan_of(config: Config, *, prompt_tokens: int = PROMPT_TOKENS) -> Plan:
-    """The memory plan of a config; reads the model's config.json, from the folder or the hub, and nothing else of it."""
-    return plan(config, _shape(config), prompt_tokens=prompt_tokens)
+    """The memory plan of a config on this machine; reads the model's config.json, from the folder or the hub, and nothing else of it."""
+    device = HOST if find_device(config.model.device).type == "cpu" else GPU
+    return plan(config, config_json(config), prompt_tokens=prompt_tokens, device=device, has_kernels=built().code is not None)
 
 
-def _shape(config: Config) -> dict[str, Any]:
+def config_json(config: Config) -> dict[str, Any]:
+    """The config.json of the model that a config names, of its text part if it has others."""
     if config.model.name == EMBEDDED:
         from heron.models.embedded import build_config, build_tokenizer
 

@@ -97,7 +97,7 @@ def test_a_training_step_needs_what_was_planned(tmp_path: Path, settings: dict[s
         for tensor in [*policy.model.parameters(), *tree_leaves(list(optimizer.state.values()))]:
             live.add(tensor)
         step(policy, optimizer, batches, config)
-    planned = plan(config, policy.text_config.to_dict(), prompt_tokens=PROMPT).training_peak
+    planned = plan(config, policy.text_config.to_dict(), prompt_tokens=PROMPT).peak_of("train", "host")
     assert 0.97 * live.peak <= planned <= 1.1 * live.peak
 
 
@@ -128,4 +128,4 @@ def test_sampling_needs_what_was_planned(tmp_path: Path, vocabulary: int, monkey
         NativeEngine(policy).generate(requests, SamplingParams(max_tokens=REPLY), on_progress=stop)
     made = plan(config, policy.text_config.to_dict(), prompt_tokens=PROMPT)
     moments = next(row.bytes for row in made.rows if row.name == "optimizer state")
-    assert 0.95 * live.peak <= made.sampling_peak - moments <= 1.25 * live.peak
+    assert 0.95 * live.peak <= made.peak_of("sample", made.device) - moments <= 1.25 * live.peak
