@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +17,21 @@ from heron import data
 from heron.config import Config, load_config
 from heron.data.arithmetic import is_heldout
 from heron.folders import cache_folder
+from heron.kernels import attention
 from heron.models import load_policy
+from heron.models.embedded import build_model, build_tokenizer
 from heron.models.policy import Policy
 from heron.training import warmup
+from heron.training.batch import pack
+from heron.training.demonstrations import sample_of, samples_of
+from heron.training.optimizer import make_optimizer
+from heron.training.supervised import Course, fit
+from heron.types import Tags
 
+DEFAULT = {
+    "steps": 750, "demonstrations": 6000, "batch_size": 16, "learning_rate": 1.2e-3, "forget_carry": 0.68, "skip_working": 0.1,
+    "break_format": 0.16, "seed": 0,
+}
 SMALL = {"steps": 3, "demonstrations": 24, "batch_size": 6}
 
 
@@ -94,6 +108,20 @@ def test_start_is_built_once(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -
     assert warmup.warm_start(config(train={"seed": 5}, rollout={"num_generations": 3})) == folder, "the start is the same for every run"
 
 
+def test_settings_of_a_second_warm_up_are_no_other_start() -> None:
+    """Prevents: the embedded model being built anew, with the steps and rate that were meant for a dataset's demonstrations."""
+    second = load_config("arithmetic", {"warmup": {"dataset": "arithmetic", "steps": 2, "learning_rate": 1e-5, "demonstrations": 9}})
+    assert warmup._key(second) == warmup._key(load_config("arithmetic"))
+
+
+def test_key_of_the_default_has_not_changed() -> None:
+    """Prevents: everybody's cached start being built again, by a new setting that has nothing to do with it."""
+    with_torch = {"version": 1, "warmup": DEFAULT, "digits": 3, "tags": list(Tags()), "torch": torch.__version__.split("+")[0]}
+    expected = hashlib.sha256(json.dumps(with_torch, sort_keys=True).encode()).hexdigest()[:16]
+    written_out = load_config("arithmetic", {"warmup": {"steps": 750, "learning_rate": 1.2e-3}})
+    assert warmup._key(load_config("arithmetic")) == warmup._key(written_out) == expected
+
+
 def test_other_settings_are_another_start() -> None:
     """Prevents: a cached model that was built with other tags, digits or demonstrations."""
     folders = {
@@ -114,6 +142,37 @@ def test_start_is_the_same_wherever_it_is_built(tmp_path: Path, monkeypatch: pyt
         folders.append(warmup.warm_start(config()))
     assert files(folders[0]) == files(folders[1])
     assert all((folders[0] / file).read_bytes() == (folders[1] / file).read_bytes() for file in files(folders[0]))
+
+
+def test_start_is_bit_for_bit_that_of_a_plain_loop() -> None:
+    """Prevents: a start that changes with the loop which other warm-ups share, although its cached copies keep their name."""
+    settings = config(warmup=SMALL | {"steps": 9})
+    attention.register()
+    tokenizer = build_tokenizer(settings.tags)
+    model = build_model(tokenizer, seed=0)
+    model.set_attn_implementation(attention.NAME)
+    policy = Policy(model, tokenizer, tags=settings.tags, source="embedded")
+    samples = [sample_of(policy, lesson) for lesson in warmup.teach(settings.warmup, digits=3, tags=settings.tags)]
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.2e-3, total_steps=9, pct_start=0.1, div_factor=25.0, final_div_factor=20.0
+    )
+    draw = random.Random(0)
+    order = [row for _ in range(3) for row in draw.sample(range(24), 24)]
+    model.train()
+    for step in range(9):
+        batch = [samples[row] for row in order[step * 6 : step * 6 + 6]]
+        (micro,) = pack([batch], budget=1 << 30, device=policy.device)
+        hidden = policy.hidden(micro.token_ids, micro.positions, micro.plan)
+        logprobs, _ = policy.logprobs(hidden[0].index_select(0, micro.where), micro.targets, temperature=1.0)
+        (-logprobs.sum() / len(logprobs)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+    made = load_policy(settings.model, settings.tags, source=warmup.warm_start(settings))
+    for (name, expected), (_, found) in zip(model.named_parameters(), made.model.named_parameters(), strict=True):
+        assert torch.equal(expected, found), name
 
 
 def test_interrupted_warm_up_leaves_nothing(own_cache: Path) -> None:
@@ -175,9 +234,7 @@ def test_fit_lowers_the_loss() -> None:
     policy = load_policy(settings.model, settings.tags, source=start)
 
     def mean_logprob(candidate: Policy) -> float:
-        from heron.training.batch import pack
-
-        samples = [[warmup._sample(candidate, lesson)] for lesson in lessons]
+        samples = [[sample_of(candidate, lesson)] for lesson in lessons]
         assert all(sample.token_ids[-1] == candidate.tokenizer.eos_token_id for (sample,) in samples)
         (batch,) = pack(samples, budget=1 << 30, device=candidate.device)
         with torch.no_grad():
@@ -185,6 +242,9 @@ def test_fit_lowers_the_loss() -> None:
             return float(candidate.logprobs(hidden[0, batch.where], batch.targets, temperature=1.0)[0].mean())
 
     seen.append(mean_logprob(policy))
-    warmup.fit(policy, lessons, settings.warmup, lambda done, total: None)
+    course = Course(steps=12, batch_size=6, learning_rate=3e-3, seed=0)
+    samples, _ = samples_of(policy, lessons)
+    optimizer = make_optimizer(policy.trainable(), settings.train)
+    fit(policy, samples, optimizer, course, lambda done, total: None)
     seen.append(mean_logprob(policy))
     assert seen[1] > seen[0] + 0.1
