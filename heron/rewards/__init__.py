@@ -1,15 +1,16 @@
 """Rewards: verifiers decide whether an answer is right, reward functions give a number, a rubric adds the numbers up.
 
 A reward function is a plain function that names the arguments it wants (see `heron.rewards.calling`). The built-in
-ones are in `arithmetic`, `format`, `gsm8k` and `proximity`. Nothing here loads torch.
+ones are in a file for each task, such as `gsm8k` and `email`. Nothing here loads torch.
 """
 
-from heron.rewards import arithmetic, format, gsm8k, proximity
-from heron.rewards.answers import Parts, answer_text, parts
+from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, language, proximity, shaping, similarity
+from heron.rewards.answers import Parts, answer_text, parts, said
 from heron.rewards.format import follows_format
+from heron.rewards.graders import grader, load_grader
 from heron.rewards.numbers import bare_number, last_number, number, only_number
 from heron.rewards.resolving import BUILT_IN, load_functions, resolve, resolve_verifier
-from heron.rewards.rubric import Rubric, check_reference
+from heron.rewards.rubric import Rubric, check_reference, for_task
 from heron.rewards.verifying import Verdict, Verifier, reward, verdict, verifiers
 
 __all__ = [
@@ -22,11 +23,18 @@ __all__ = [
     "arithmetic",
     "bare_number",
     "check_reference",
+    "code",
+    "email",
     "follows_format",
+    "for_task",
     "format",
+    "grader",
     "gsm8k",
+    "json_schema",
+    "language",
     "last_number",
     "load_functions",
+    "load_grader",
     "number",
     "only_number",
     "parts",
@@ -34,6 +42,9 @@ __all__ = [
     "resolve",
     "resolve_verifier",
     "reward",
+    "said",
+    "shaping",
+    "similarity",
     "verdict",
     "verifiers",
 ]

@@ -1,7 +1,7 @@
 """Finds the parts of a completion: its reasoning, its answer, and what stands around them.
 
 The hard idea: the model decides what it writes, so every ambiguity is a way to be paid twice. An answer is read only
-if there is one pair of answer tags after the reasoning; two answers, an answer inside the reasoning, or an unclosed
+if there is one pair of answer tags after the (first) reasoning; two answers, an answer inside the reasoning, or an unclosed
 one (perhaps cut in the middle of a number) are no answer. Searching is by `str.find` and `str.count`: linear time on
 any input.
 
@@ -47,12 +47,24 @@ def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
     | `<answer>5</answer><answer>6</answer>`            | None   |
     | `<reasoning><answer>5</answer></reasoning>`       | None   |
     """
-    text = (prefilled + completion).rpartition(tags.reasoning_end)[2]
+    whole = prefilled + completion
+    text = whole.partition(tags.reasoning_end)[2] if tags.reasoning_end in whole else whole
     if text.count(tags.solution_start) != 1 or text.count(tags.solution_end) != 1:
         return None
     start = text.index(tags.solution_start) + len(tags.solution_start)
     end = text.index(tags.solution_end)
     return text[start:end].strip() if start <= end else None
+
+
+def said(completion: str, tags: Tags, prefilled: str = "") -> str:
+    """What is meant for the reader: the answer between its tags; the whole text, if it has no tag at all; else nothing.
+
+    For tasks whose answer is a text, where a model may not have been asked for tags.
+    """
+    text = prefilled + completion
+    if not any(tag in text for tag in tags):
+        return text.strip()
+    return answer_text(completion, tags, prefilled) or ""
 
 
 def parts(completion: str, tags: Tags, prefilled: str = "") -> Parts | None:

@@ -9,7 +9,8 @@ Either may be async.
     def correct(prompts, completions, answer, **kwargs): ...   # batch form
 
 What a function asks for and nobody has is found by `missing`, before training. What it raises becomes a `RewardError`
-that names the row and the completion. What it returns is checked in `heron.rewards.scores`.
+that names the row and the completion; what it returns is checked in `heron.rewards.scores`. Either is raised at once, or
+stands in place of the score: the rubric says which.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from heron.errors import ConfigError, RewardError
-from heron.rewards.scores import shortened
+from heron.errors import ConfigError, RewardError, RewardStop
+from heron.rewards.scores import checked_score, list_of_scores, shortened
+from heron.rewards.watching import Log, Watch
 from heron.types import Message, Prompt, Rollout, Tags
 
 ROW_NAMES = (
     "completion", "prompt", "messages", "tags", "prefilled", "completion_ids", "truncated", "columns",
 )  # fmt: skip
 """What a row function may name besides columns; these win over columns of the same name."""
-BATCH_NAMES = ("prompts", "completions", "completion_ids", "tags", "prefilled", "truncated")
-"""What a batch function may name besides columns. All but `tags` are lists, one item per rollout."""
+BATCH_NAMES = ("prompts", "completions", "completion_ids", "tags", "prefilled", "truncated", "log_extra", "log_metric")
+"""What a batch function may name besides columns. All but `tags` and the two recorders are lists, one item per rollout."""
+
+Outcome = float | None | RewardError
+"""What a function made of a rollout: a score, None where it does not apply, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +53,19 @@ class RewardFunction:
     """Those among them that have no default."""
     takes_all: bool
     """True if it has a `**parameter`, and so gets everything."""
+    task: str | None = None
+    """It scores only rows whose column `task` says this; None: all rows."""
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> RewardFunction:
         """Reads the signature. Raises ConfigError if the function cannot be called by keyword."""
         name = name_of(function)
+        task = getattr(function, TASK_MARK, None)
         parameters = _parameters(function, name)
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         return cls(
-            name=name,
+            name=name if task is None else f"{name}@{task}",
+            task=task,
             function=function,
             in_batches=any(p.name == "completions" for p in named),
             named=tuple(p.name for p in named),
@@ -73,14 +82,29 @@ class RewardFunction:
         """Required parameters that neither Heron nor these columns can fill."""
         return [name for name in self.required if name not in self.built_in_names and name not in columns]
 
-    def call(self, rollouts: Sequence[Rollout], tags: Tags) -> Any:
-        """What it returns for each rollout: a list of its own making in batch form, one of ours in row form."""
-        return self._call_batch(rollouts, tags) if self.in_batches else self._call_rows(rollouts, tags)
+    def scores(self, prompt: Prompt) -> bool:
+        """Whether it is for rows such as this one."""
+        return self.task is None or prompt.columns.get("task") == self.task
 
-    def _call_batch(self, rollouts: Sequence[Rollout], tags: Tags) -> Any:
+    def outcomes(self, rollouts: Sequence[Rollout], tags: Tags, log: Log, watch: Watch, *, stop: bool) -> list[Outcome]:
+        """One for each rollout. With `stop`, the first error is raised; a RewardError that a function returned in place of a score is not
+        raised but excludes that rollout alone, whatever the policy: so a judge that failed for one reply says so."""
+        if self.in_batches:
+            watch.at = f"the batch that starts with row {rollouts[0].prompt.id}"
+            values = _attempted(stop, lambda: list_of_scores(self._call_batch(rollouts, tags, log), self.name, rollouts))
+            if isinstance(values, RewardError):
+                return [values] * len(rollouts)
+        else:
+            values = self._call_rows(rollouts, tags, watch, stop)
+        return [
+            value if isinstance(value, RewardError) else _attempted(stop, lambda: checked_score(value, self.name, rollout))  # noqa: B023
+            for value, rollout in zip(values, rollouts, strict=True)
+        ]
+
+    def _call_batch(self, rollouts: Sequence[Rollout], tags: Tags, log: Log) -> Any:
         try:
-            returned = self.function(**self._asked_for(_batch_arguments(rollouts, tags)))
-        except Exception as error:
+            returned = self.function(**self._asked_for(_batch_arguments(rollouts, tags, log)))
+        except Exception as error:  # boundary: what a user's function raises becomes an error that names it
             self._fail(error, rollouts)
         if inspect.isawaitable(returned):
             (returned,) = _all_results([returned])
@@ -88,34 +112,55 @@ class RewardFunction:
             self._fail(returned, rollouts)
         return returned
 
-    def _call_rows(self, rollouts: Sequence[Rollout], tags: Tags) -> list[Any]:
-        returned = [self._call_row(rollout, tags) for rollout in rollouts]
+    def _call_rows(self, rollouts: Sequence[Rollout], tags: Tags, watch: Watch, stop: bool) -> list[Any]:
+        returned: list[Any] = []
+        for rollout in rollouts:
+            watch.at = f"row {rollout.prompt.id}"
+            returned.append(_attempted(stop, lambda: self._call_row(rollout, tags)))  # noqa: B023
         waiting = [index for index, value in enumerate(returned) if inspect.isawaitable(value)]
         for index, value in zip(waiting, _all_results([returned[index] for index in waiting]), strict=True):
-            if isinstance(value, BaseException):
-                self._fail(value, [rollouts[index]])
-            returned[index] = value
+            returned[index] = _attempted(stop, lambda: self._settled(value, rollouts[index]))  # noqa: B023
         return returned
 
     def _call_row(self, rollout: Rollout, tags: Tags) -> Any:
         try:
             return self.function(**self._asked_for(_row_arguments(rollout, tags)))
-        except Exception as error:
+        except Exception as error:  # boundary: what a user's function raises becomes an error that names it
             self._fail(error, [rollout])
+
+    def _settled(self, value: Any, rollout: Rollout) -> Any:
+        """What an awaited call came to."""
+        return self._fail(value, [rollout]) if isinstance(value, BaseException) else value
 
     def _asked_for(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in arguments.items() if self.takes_all or name in self.named}
 
     def _fail(self, error: BaseException, rollouts: Sequence[Rollout]) -> NoReturn:
-        """A reward that raises stops the run: a made-up score would be trained on."""
+        """A reward that raises has no score: a made-up one would be trained on."""
         frame = traceback.extract_tb(error.__traceback__)[-1:]
         place = f" at {frame[0].filename}:{frame[0].lineno}" if frame else ""
+        what = "failed" if isinstance(error, RewardError) else f"raised {type(error).__name__}{place}"
         first = rollouts[0].prompt.id
+        kind = RewardStop if isinstance(error, RewardStop) else RewardError
         rows = f"row {first}" if len(rollouts) == 1 else f"{len(rollouts)} rows from {first} on"
-        raise RewardError(
-            f"The reward function {self.name} raised {type(error).__name__}{place}: {error}. It was given {rows}, "
+        raise kind(
+            f"The reward function {self.name} {what}: {error}. It was given {rows}, "
             f"with the completion {shortened(rollouts[0].text)}. Let it return None where it does not apply."
         ) from error
+
+
+TASK_MARK = "heron_task"
+"""Attribute that holds the task that a function is for."""
+
+
+def _attempted(stop: bool, call: Callable[[], Any]) -> Any:
+    """What the call returns, or its RewardError."""
+    try:
+        return call()
+    except RewardError as error:
+        if stop or isinstance(error, RewardStop):
+            raise
+        return error
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -155,7 +200,7 @@ def _row_arguments(rollout: Rollout, tags: Tags) -> dict[str, Any]:
     }
 
 
-def _batch_arguments(rollouts: Sequence[Rollout], tags: Tags) -> dict[str, Any]:
+def _batch_arguments(rollouts: Sequence[Rollout], tags: Tags, log: Log) -> dict[str, Any]:
     columns = dict.fromkeys(name for rollout in rollouts for name in rollout.prompt.columns)
     return {
         **{name: [rollout.prompt.columns.get(name) for rollout in rollouts] for name in columns},
@@ -165,6 +210,8 @@ def _batch_arguments(rollouts: Sequence[Rollout], tags: Tags) -> dict[str, Any]:
         "tags": tags,
         "prefilled": [rollout.prefilled for rollout in rollouts],
         "truncated": [rollout.truncated for rollout in rollouts],
+        "log_extra": log.extra,
+        "log_metric": log.metric,
     }
 
 

@@ -38,3 +38,16 @@ def approximate(completion: str, tags: Tags, prefilled: str = "") -> float:
     """
     text = prefilled + completion
     return sum(0.5 if text.count(tag) == 1 else -0.5 for tag in tags)
+
+
+def no_stuffing(completion: str, tags: Tags, prefilled: str = "") -> float:
+    """-0.25 for each tag beyond the first of its kind, at least -2.0; else 0.0.
+
+    | completion                                                  | score |
+    |-------------------------------------------------------------|-------|
+    | `<think>2+2=4</think><answer>4</answer>`, or no tags        | 0.0   |
+    | the same with `<answer>4</answer>` once more                | -0.5  |
+    | `<answer>` a hundred times                                  | -2.0  |
+    """
+    text = prefilled + completion
+    return max(-2.0, sum(-0.25 * (count - 1) for tag in tags if (count := text.count(tag)) > 1) + 0.0)

@@ -22,6 +22,10 @@ NO_NUMBER = -1.0
 """Paid where the answer is not one number."""
 
 
+STEPS = ((Fraction(0), 1.0), (Fraction(1), 0.5), (Fraction(3), 0.25), (Fraction(10), 0.0))
+"""Largest absolute error, and what it pays; beyond the last one `FAR`."""
+
+
 @verifying.compares_by(verifying.number)
 def closeness(completion: str, answer: Any, tags: Tags, prefilled: str = "") -> float:
     """Pays by |answer - reference| / max(1, |reference|), computed exactly.
@@ -34,10 +38,34 @@ def closeness(completion: str, answer: Any, tags: Tags, prefilled: str = "") -> 
     | more           | -0.5  | `3`, `-10`      | `1`    | `10`    |
     | not one number | -1.0  | `ten`, `9 or 10` |       |         |
     """
-    text = answer_text(completion, tags, prefilled)
-    found = None if text is None else numbers.only_number(text)
+    found = _found(completion, tags, prefilled)
     if found is None:
         return NO_NUMBER
     wanted = numbers.number(answer)
-    error = abs(found - wanted) / max(Fraction(1), abs(wanted))
-    return next((score for largest, score in BANDS if error <= largest), FAR)
+    return _paid(abs(found - wanted) / max(Fraction(1), abs(wanted)), BANDS)
+
+
+@verifying.compares_by(verifying.number)
+def distance(completion: str, answer: Any, tags: Tags, prefilled: str = "") -> float:
+    """Pays by |answer - reference|, computed exactly: for counts, where being off by one means the same everywhere.
+
+    | error          | score | examples for 1,000 | for 0   | for -3     |
+    |----------------|-------|--------------------|---------|------------|
+    | none           | 1.0   | `1,000`            | `0`     | `-3`       |
+    | up to 1        | 0.5   | `999`              | `-1`    | `-2`       |
+    | up to 3        | 0.25  | `1003`             | `2.5`   | `0`        |
+    | up to 10       | 0.0   | `990`              | `10`    | `3`        |
+    | more           | -0.5  | `900`              | `11`    | `300`      |
+    | not one number | -1.0  | `many`             |         |            |
+    """
+    found = _found(completion, tags, prefilled)
+    return NO_NUMBER if found is None else _paid(abs(found - numbers.number(answer)), STEPS)
+
+
+def _found(completion: str, tags: Tags, prefilled: str) -> Fraction | None:
+    text = answer_text(completion, tags, prefilled)
+    return None if text is None else numbers.only_number(text)
+
+
+def _paid(error: Fraction, bands: tuple[tuple[Fraction, float], ...]) -> float:
+    return next((score for largest, score in bands if error <= largest), FAR)

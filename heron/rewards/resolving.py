@@ -1,20 +1,27 @@
 """From names to functions: built-in rewards and verifiers by name, others from a Python file.
 
-The hard idea: a name is one of three things, and a wrong one must say which. `gsm8k.correctness` is built in,
-`rewards.py:correct` is one function of a file, and `rewards.py` is every public function that the file defines (not
-what it imports, nor what starts with an underscore). How a file is run: `heron.userfile`.
+The hard idea: a name is one of four things, and a wrong one must say which. `gsm8k.correctness` is built in,
+`rewards.py:correct` is one function of a file, `rewards.py` is every public function that the file defines (not
+what it imports, nor what starts with an underscore), and `grader.json` is a grader as data. How a file is run:
+`heron.userfile`. A built-in name may give settings, `shaping.overlong(most=512)`, which are literals and never evaluated;
+any name may end in `@task`, and then scores only rows whose column `task` says so.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
 from heron.errors import ConfigError, RewardError, did_you_mean
-from heron.rewards import arithmetic, format, gsm8k, proximity
+from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, language, proximity, shaping, similarity
 from heron.rewards.calling import name_of
+from heron.rewards.graders import load_grader
+from heron.rewards.isolating import isolated
+from heron.rewards.rubric import for_task
 from heron.rewards.verifying import Verdict, Verifier, verifiers
 from heron.userfile import is_in_file, load_attribute, load_module
 
@@ -22,49 +29,119 @@ Function = Callable[..., Any]
 
 BUILT_IN: Mapping[str, Function] = MappingProxyType(
     {
-        "arithmetic.number_found": arithmetic.number_found,
-        "arithmetic.number_right": arithmetic.number_right,
-        "format.approximate": format.approximate,
-        "format.follows_format": format.follows_format,
-        "gsm8k.correctness": gsm8k.correctness,
-        "gsm8k.integer": gsm8k.integer,
-        "gsm8k.soft_format": gsm8k.soft_format,
-        "gsm8k.strict_format": gsm8k.strict_format,
-        "gsm8k.tag_count": gsm8k.tag_count,
-        "proximity.closeness": proximity.closeness,
+        f"{module.__name__.rpartition('.')[2]}.{function.__name__}": function
+        for module, functions in (
+            (arithmetic, (arithmetic.number_found, arithmetic.number_right)),
+            (code, (code.stdin_stdout, code.unit_tests)),
+            (email, (email.exact_match, email.has_signature, email.names_recipient, email.required_keywords, email.too_long)),
+            (format, (format.approximate, format.follows_format, format.no_stuffing)),
+            (gsm8k, (gsm8k.correctness, gsm8k.integer, gsm8k.soft_format, gsm8k.strict_format, gsm8k.tag_count)),
+            (json_schema, (json_schema.follows_schema,)),
+            (proximity, (proximity.closeness, proximity.distance)),
+            (similarity, (similarity.similarity,)),
+        )
+        for function in functions
     }
 )
 """The reward functions that can be named in a config."""
 
+WITH_SETTINGS: Mapping[str, Callable[..., Function]] = MappingProxyType(
+    {
+        "language.speaks": language.speaks,
+        "shaping.overlong": shaping.overlong,
+        "shaping.repetition": shaping.repetition,
+    }
+)
+"""Functions that make a reward function from settings; all have defaults."""
+
 
 def resolve(
-    functions: Sequence[str | Function | tuple[str | Function, float]], weights: Sequence[float] = ()
+    functions: Sequence[str | Function | tuple[str | Function, float]], weights: Sequence[float] = (), *, timeout: float = 0.0
 ) -> list[tuple[Function, float]]:
     """Functions and weights for a `Rubric`, from names, functions, or pairs of one of them and a weight.
 
     `weights` has one value for each item, or is empty; a file that defines several functions gives its weight to each.
+    With a `timeout`, functions from files run in a process of their own, for at most so many seconds a call.
     """
     if weights and len(weights) != len(functions):
         raise ConfigError(f"There are {len(weights)} weights for {len(functions)} reward functions. Give one each.")
     found: list[tuple[Function, float]] = []
     for item, given in zip(functions, weights or [1.0] * len(functions), strict=True):
         function, weight = item if isinstance(item, tuple) else (item, given)
-        found += [(each, weight) for each in (load_functions(function) if isinstance(function, str) else (function,))]
+        found += [(each, weight) for each in _functions(function, timeout)]
     return found
 
 
-def load_functions(name: str) -> tuple[Function, ...]:
+def load_functions(name: str, *, timeout: float = 0.0) -> tuple[Function, ...]:
     """The reward functions that a name stands for: one, or for a bare `file.py` all of its public ones."""
-    if is_in_file(name):
-        return (_function(name, "a reward function"),)
-    if name.endswith(".py"):
-        return _public_functions(load_module(name, purpose="reward functions"), name)
-    if name not in BUILT_IN:
+    name, _, task = name.rpartition("@") if re.search(r"@[\w-]+$", name) else (name, "", "")
+    found = _load(name, timeout)
+    return tuple(for_task(function, task) for function in found) if task else found
+
+
+def _functions(item: str | Function, timeout: float) -> tuple[Function, ...]:
+    if isinstance(item, str):
+        return load_functions(item, timeout=timeout)
+    if timeout:
+        raise ConfigError(f"rewards.timeout runs reward functions in another process, which cannot be given {name_of(item)}, a function "
+                          "from Python. Put it into a file and name it, as in rewards.py:correct, or leave rewards.timeout out.")
+    return (item,)
+
+
+def _load(name: str, timeout: float) -> tuple[Function, ...]:
+    if name.endswith(".json"):
+        return (load_grader(name),)
+    if is_in_file(name) or name.endswith(".py"):
+        return tuple(_guarded(function, name, timeout) for function in _from_file(name))
+    plain, settings = _settings(name)
+    if plain in WITH_SETTINGS:
+        return (_made(plain, settings),)
+    if plain not in BUILT_IN:
+        known = (*BUILT_IN, *WITH_SETTINGS)
         raise ConfigError(
-            f"There is no reward function {name!r}.{did_you_mean(name, BUILT_IN)} Built in are {', '.join(BUILT_IN)}; "
+            f"There is no reward function {plain!r}.{did_you_mean(plain, known)} Built in are {', '.join(sorted(known))}; "
             "your own is named by its file, as in rewards.py:correct."
         )
-    return (BUILT_IN[name],)
+    if settings:
+        raise ConfigError(f"{plain} has no settings, but {name!r} gives some. With settings are {', '.join(WITH_SETTINGS)}.")
+    return (BUILT_IN[plain],)
+
+
+def _from_file(name: str) -> tuple[Function, ...]:
+    if is_in_file(name):
+        return (_function(name, "a reward function"),)
+    return _public_functions(load_module(name, purpose="reward functions"), name)
+
+
+def _guarded(function: Function, name: str, timeout: float) -> Function:
+    """A function of the file that `name` names, in a process of its own if it is given a deadline."""
+    if not timeout:
+        return function
+    file = name if is_in_file(name) else f"{name}:{function.__name__}"
+    return isolated(function, file, seconds=timeout)
+
+
+def _settings(name: str) -> tuple[str, dict[str, Any]]:
+    """`shaping.overlong(most=512)` as its name and its settings; nothing is evaluated."""
+    plain, bracket, _ = name.partition("(")
+    if not bracket:
+        return name, {}
+    try:
+        call = ast.parse(name, mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args
+        return plain.strip(), {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{name!r} is not a name with settings. Write them by name with plain values, as in "
+                          "shaping.overlong(most=512).") from error
+
+
+def _made(name: str, settings: Mapping[str, Any]) -> Function:
+    make = WITH_SETTINGS[name]
+    known = list(inspect.signature(make).parameters)
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f"{name} has no setting {setting!r}.{did_you_mean(setting, known)} It has {', '.join(known)}.")
+    return make(**settings)
 
 
 def resolve_verifier(name: str) -> Verifier:

@@ -1,23 +1,34 @@
 """A rubric: several reward functions, each with a weight, whose weighted sum is what is trained on.
 
 The hard idea: None is not 0. A function returns None where it does not apply; the total is then the sum of the
-others, and None if no function that counts applied. Nothing here catches an error and goes on.
+others, and None if no function that counts applied. Nor is an error 0: it stops the run, or, if so asked, takes the
+rollout out of its group, seen and counted.
+
+Each function may be for one task of a mixed dataset (`for_task`). Left out: making functions with different ranges
+equal within a group, which needs the group: `objective.advantage_estimator = "normalize_then_sum"` does it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from heron.errors import ConfigError, DataError, RewardError, did_you_mean
-from heron.rewards.calling import RewardFunction
-from heron.rewards.scores import checked_scores, shortened
-from heron.rewards.verifying import VERIFIER_MARK, Verifier
+from heron.rewards.calling import TASK_MARK, Outcome, RewardFunction, name_of
+from heron.rewards.scores import shortened
+from heron.rewards.verifying import CHECK_MARK, VERIFIER_MARK, Verifier
+from heron.rewards.watching import Log, Watch
 from heron.types import Prompt, Rollout, Tags
 
 Function = Callable[..., Any]
+
+ON_ERROR = ("stop", "exclude")
+"""What may become of a rollout that a function fails at."""
 
 
 class Rubric:
@@ -26,14 +37,23 @@ class Rubric:
     >>> rubric = Rubric([correct, (follows_format, 0.2)], tags=Tags())
     >>> rubric.check(prompts)              # before training
     >>> scored = rubric.score(rollouts)    # with .rewards by name and .reward
+
+    `on_error` says what becomes of a rollout that a function raised at, or gave no score: `stop` raises RewardError;
+    `exclude` leaves it without any reward, with the reason in its `.error`, and warns once for each function.
     """
 
-    def __init__(self, functions: Sequence[Function | tuple[Function, float]], *, tags: Tags) -> None:
+    def __init__(
+        self, functions: Sequence[Function | tuple[Function, float]], *, tags: Tags, on_error: str = "stop"
+    ) -> None:
         pairs = [item if isinstance(item, tuple) else (item, 1.0) for item in functions]
         self.functions = tuple(RewardFunction.of(function) for function, _ in pairs)
         self.names = tuple(function.name for function in self.functions)
         self.weights = tuple(_weight(weight, name) for name, (_, weight) in zip(self.names, pairs, strict=True))
         self.tags = tags
+        if on_error not in ON_ERROR:
+            raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}, but it is {on_error!r}.")
+        self.stops = on_error == "stop"
+        self._told: set[str] = set()
         _check_names(self.names)
         if not any(self.weights):
             raise ConfigError(
@@ -42,28 +62,72 @@ class Rubric:
             )
 
     def check(self, prompts: Iterable[Prompt]) -> None:
-        """Raises DataError if a row lacks a column that a function needs, or has a reference that it cannot read."""
+        """Raises DataError if a row lacks a column that a function needs, has a reference that it cannot read, or is scored by none."""
         for prompt in prompts:
-            for function in self.functions:
+            functions = [function for function in self.functions if function.scores(prompt)]
+            if not any(weight for function, weight in zip(self.functions, self.weights, strict=True) if function in functions):
+                raise _no_function(prompt, self.functions)
+            for function in functions:
                 _check_columns(function, prompt)
                 verifier = getattr(function.function, VERIFIER_MARK, None)
                 if verifier is not None:
                     check_reference(verifier, prompt)
+                _check_row(function, prompt)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Copies of the rollouts, with what each function gave them (`rewards`) and the weighted total (`reward`)."""
         if not rollouts:
             return []
-        columns = {f.name: checked_scores(f.call(rollouts, self.tags), f.name, rollouts) for f in self.functions}
-        return [
-            self._scored(rollout, {name: column[row] for name, column in columns.items()})
-            for row, rollout in enumerate(rollouts)
-        ]
+        judged = [self._judged(function, rollouts) for function in self.functions]
+        return [self._scored(rollout, row, judged) for row, rollout in enumerate(rollouts)]
 
-    def _scored(self, rollout: Rollout, rewards: Mapping[str, float | None]) -> Rollout:
-        pairs = zip(self.weights, rewards.values(), strict=True)
+    def _judged(self, function: RewardFunction, rollouts: Sequence[Rollout]) -> tuple[list[Outcome], list[Mapping[str, Any]], Log]:
+        """Outcomes and extra columns by row, None and nothing where the function is not for that row, and what it recorded."""
+        rows = [row for row, rollout in enumerate(rollouts) if function.scores(rollout.prompt)]
+        log = Log(function.name, len(rows))
+        outcomes: list[Outcome] = [None] * len(rollouts)
+        extras: list[Mapping[str, Any]] = [{}] * len(rollouts)
+        if rows:
+            with Watch(function.name) as watch:
+                found = function.outcomes([rollouts[row] for row in rows], self.tags, log, watch, stop=self.stops)
+            for number, (row, outcome) in enumerate(zip(rows, found, strict=True)):
+                outcomes[row], extras[row] = outcome, log.extras_of(number)
+        self._tell(function.name, outcomes)
+        return outcomes, extras, log
+
+    def _scored(
+        self, rollout: Rollout, row: int, judged: Sequence[tuple[list[Outcome], list[Mapping[str, Any]], Log]]
+    ) -> Rollout:
+        outcomes = dict(zip(self.names, (of_function[row] for of_function, _, _ in judged), strict=True))
+        extras = {name: value for _, of_function, _ in judged for name, value in of_function[row].items()}
+        logged = {name: value for _, _, log in judged for name, value in log.metrics.items()}
+        errors = [outcome for outcome in outcomes.values() if isinstance(outcome, RewardError)]
+        if errors:
+            return replace(rollout, rewards=dict.fromkeys(self.names), reward=None, error=str(errors[0]), extras=extras, logged=logged)
+        scores = {name: None if isinstance(outcome, RewardError) else outcome for name, outcome in outcomes.items()}
+        pairs = zip(self.weights, scores.values(), strict=True)
         weighted = [weight * score for weight, score in pairs if weight and score is not None]
-        return replace(rollout, rewards=rewards, reward=sum(weighted) if weighted else None)
+        return replace(rollout, rewards=scores, reward=sum(weighted) if weighted else None, extras=extras, logged=logged)
+
+    def _tell(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Of the first error of each function, with its traceback."""
+        error = next((outcome for outcome in outcomes if isinstance(outcome, RewardError)), None)
+        if error is not None and name not in self._told:
+            self._told.add(name)
+            trace = "".join(traceback.format_exception(error.__cause__ or error))
+            warnings.warn(f"{error} The rollout is excluded, and so will be the next ones, without a word.\n{trace}", stacklevel=4)
+
+
+def for_task(function: Function, task: str) -> Function:
+    """`function` for the rows alone whose column `task` is `task`; it does not apply to others. Logged as `name@task`."""
+
+    @functools.wraps(function)  # with its signature and its marks
+    def scored(**arguments: Any) -> Any:
+        return function(**arguments)
+
+    scored.__name__ = name_of(function)
+    setattr(scored, TASK_MARK, task)
+    return scored
 
 
 def check_reference(verifier: Verifier, prompt: Prompt) -> None:
@@ -78,6 +142,23 @@ def check_reference(verifier: Verifier, prompt: Prompt) -> None:
     except RewardError as error:
         answer = shortened(prompt.answer)
         raise DataError(f"The answer {answer} of row {prompt.id} cannot be verified against. {error}") from error
+
+
+def _no_function(prompt: Prompt, functions: Sequence[RewardFunction]) -> DataError:
+    tasks = sorted({function.task for function in functions if function.task is not None})
+    return DataError(
+        f"Row {prompt.id} is scored by no reward function with a weight: its task is {prompt.columns.get('task')!r}, and "
+        f"there are functions for {', '.join(tasks)}. Name one for its task, such as gsm8k.correctness@TASK, or leave the row out."
+    )
+
+
+def _check_row(function: RewardFunction, prompt: Prompt) -> None:
+    check = getattr(function.function, CHECK_MARK, None)
+    try:
+        if check is not None:
+            check(prompt.columns)
+    except (DataError, RewardError) as error:
+        raise DataError(f"Row {prompt.id} cannot be scored by {function.name}. {error}") from error
 
 
 def _check_columns(function: RewardFunction, prompt: Prompt) -> None:

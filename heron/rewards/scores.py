@@ -15,8 +15,8 @@ from heron.errors import RewardError
 from heron.types import Rollout
 
 
-def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[float | None]:
-    """The scores as floats. Arrays and tensors are taken as lists. Raises RewardError for anything that is no score."""
+def list_of_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[Any]:
+    """What a function in batch form returned, one value for each rollout, not yet checked. Arrays and tensors are taken as lists."""
     values = returned.tolist() if hasattr(returned, "tolist") else returned
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise RewardError(
@@ -30,10 +30,11 @@ def checked_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> lis
             f"in the batch that starts with row {rollouts[0].prompt.id}. "
             "Return one score for each, or None where it does not apply."
         )
-    return [_checked(value, name, rollout) for value, rollout in zip(values, rollouts, strict=True)]
+    return list(values)
 
 
-def _checked(value: Any, name: str, rollout: Rollout) -> float | None:
+def checked_score(value: Any, name: str, rollout: Rollout) -> float | None:
+    """The score as a float, or None. Raises RewardError for anything that is no score."""
     value = _plain(value)
     if value is None:
         return None

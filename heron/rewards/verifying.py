@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from heron.errors import RewardError
-from heron.rewards import numbers
+from heron.rewards import algebra, numbers
 from heron.rewards.answers import answer_text
 from heron.types import Rollout, Tags
 
@@ -61,7 +61,27 @@ def exact(answer: str, reference: str) -> Verdict:
     return Verdict.RIGHT if words == reference.split() else Verdict.WRONG
 
 
-verifiers: Mapping[str, Verifier] = MappingProxyType({"exact": exact, "number": number})
+def math(answer: str, reference: str) -> Verdict:
+    """RIGHT if both are the same mathematics, as math-verify sees it; the answer must be one expression, and computed.
+
+    Needs the extra `math`. It runs in a process that is killed after 5 seconds, which makes the answer UNREADABLE (see
+    `heron.rewards.algebra`).
+
+    | answer                                      | reference         | verdict    |
+    |---------------------------------------------|-------------------|------------|
+    | `$\\frac{1}{2}$`, `0.5`, `\\boxed{1/2}`       | `\\frac12`         | RIGHT      |
+    | `x^2+2x+1`                                  | `(x+1)^2`         | RIGHT      |
+    | `\\{2, 1\\}`                                | `\\{1, 2\\}`      | RIGHT      |
+    | `0.333333`                                  | `\\frac{1}{3}`     | WRONG      |
+    | `2+2`, `36/9`, `4!/6`, `maybe 3, maybe 4`   | `4`               | UNREADABLE |
+    """
+    equal = algebra.compare(answer, reference)
+    if equal is None:
+        return Verdict.UNREADABLE
+    return Verdict.RIGHT if equal else Verdict.WRONG
+
+
+verifiers: Mapping[str, Verifier] = MappingProxyType({"exact": exact, "math": math, "number": number})
 """The built-in verifiers by name."""
 
 
@@ -105,3 +125,17 @@ def compares_by(verifier: Verifier) -> Callable[[Function], Function]:
 
 VERIFIER_MARK = "heron_verifier"
 """Attribute that holds the verifier of a marked reward function."""
+
+
+def checks_row(check: Callable[[Mapping[str, Any]], None]) -> Callable[[Function], Function]:
+    """Marks a reward function that needs more of a row than its columns: `check` raises for one that won't do, before training."""
+
+    def mark(function: Function) -> Function:
+        setattr(function, CHECK_MARK, check)
+        return function
+
+    return mark
+
+
+CHECK_MARK = "heron_check"
+"""Attribute that holds what a marked reward function asks of a row's columns."""

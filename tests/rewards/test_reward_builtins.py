@@ -1,9 +1,12 @@
 """Every built-in reward against the table in its docstring, also with a pre-filled opening tag."""
 
+import time
+
 import pytest
 
 from heron.rewards import BUILT_IN
 from heron.rewards.arithmetic import number_found, number_right
+from heron.rewards.calling import RewardFunction
 from heron.rewards.format import approximate, follows_format
 from heron.rewards.proximity import closeness
 from heron.types import Tags
@@ -93,19 +96,27 @@ def test_closeness_is_best_at_the_reference_and_falls_with_distance(tags: Tags) 
     assert scores[-1] > closeness("100", 100, tags)
 
 
+COLUMNS = {
+    "answer": "5", "keywords": ["5"], "recipient": "5", "phone": "5", "email": "5", "address": "5", "schema": {"type": "integer"},
+}  # fmt: skip
+"""Whatever a built-in function may ask for."""
+OF_TEXT = [name for name in BUILT_IN if not name.startswith("code.")]
+"""Those that run a program have tests of their own."""
+
+
 def _score(name: str, completion: str, tags: Tags, prefilled: str = "") -> float:
-    function = BUILT_IN[name]
-    needs_answer = name in ("arithmetic.number_right", "gsm8k.correctness", "proximity.closeness")
-    columns = {"answer": "5"} if needs_answer else {}
-    return float(function(completion=completion, tags=tags, prefilled=prefilled, **columns))
+    function = RewardFunction.of(BUILT_IN[name])
+    columns = {column: COLUMNS[column] for column in function.missing(())}
+    return float(function.function(completion=completion, tags=tags, prefilled=prefilled, **columns))
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", OF_TEXT)
 def test_prefilled_opening_tag_changes_no_score(tags: Tags, name: str) -> None:
     """Prevents: a format reward that never fires because the chat template opened the reasoning."""
     whole = "<reasoning>\n2+3\n=5\n</reasoning>\n<answer>\n5\n</answer>"
     rest = whole.removeprefix("<reasoning>")
-    assert _score(name, rest, tags, "<reasoning>") == _score(name, whole, tags) > 0
+    assert _score(name, rest, tags, "<reasoning>") == _score(name, whole, tags)
+    assert _score(name, rest, tags, "<reasoning>") > 0 or name.startswith("email.") or name == "format.no_stuffing"
     assert _score(name, rest.lstrip(), tags, "<reasoning>") == _score(name, whole, tags)
 
 
@@ -116,8 +127,10 @@ def test_prefilled_tag_written_again_is_a_repeated_tag(tags: Tags, name: str) ->
     assert _score(name, whole, tags, "<reasoning>") < _score(name, whole, tags)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", OF_TEXT)
 def test_every_builtin_survives_hostile_text(tags: Tags, name: str) -> None:
     """Prevents: a completion that crashes or stalls the scoring."""
     for text in ("\x00\ud800", "<answer>" * 20_000, "<answer>" + "9" * 200_000 + "</answer>", "<answer>1e999999999</answer>"):
+        begun = time.perf_counter()
         assert isinstance(_score(name, text, tags), float)
+        assert time.perf_counter() - begun < 2.0

@@ -7,9 +7,16 @@ import pytest
 
 from heron.errors import ConfigError, RewardError
 from heron.rewards.calling import RewardFunction
+from heron.rewards.watching import Log, Watch
 from heron.types import Tags
 
 TAGS = Tags()
+
+
+def called(function, rollouts):
+    """The scores that a function gives these rollouts; raises its first error."""
+    made = RewardFunction.of(function)
+    return made.outcomes(rollouts, TAGS, Log(made.name, len(rollouts)), Watch(made.name), stop=True)
 
 
 def test_row_form_gets_what_it_names(make_rollout) -> None:
@@ -21,7 +28,7 @@ def test_row_form_gets_what_it_names(make_rollout) -> None:
         return 1.0
 
     rollout = make_rollout("five", answer=5, level="easy", prefilled="<think>")
-    assert RewardFunction.of(spy).call([rollout], TAGS) == [1.0]
+    assert called(spy, [rollout]) == [1.0]
     assert seen["completion"] == "five" and seen["prompt"] == "2 + 3?" and seen["prefilled"] == "<think>"
     assert seen["answer"] == 5 and seen["level"] == "easy" and seen["extra"] == "none"
     assert seen["columns"] == {"answer": 5, "level": "easy"} and seen["tags"] is TAGS
@@ -40,7 +47,7 @@ def test_batch_form_gets_lists_as_trl_gives_them(make_rollout) -> None:
         return [2.0 if response == wanted else 0.0 for response, wanted in zip(responses, answer, strict=True)]
 
     rollouts = [make_rollout("5", answer="5", level=1), make_rollout("6", answer="5", row="rows.jsonl:2")]
-    assert RewardFunction.of(correctness_reward_func).call(rollouts, TAGS) == [2.0, 0.0]
+    assert called(correctness_reward_func, rollouts) == [2.0, 0.0]
 
 
 def test_batch_form_gets_strings_for_plain_prompts(make_rollout) -> None:
@@ -49,7 +56,7 @@ def test_batch_form_gets_strings_for_plain_prompts(make_rollout) -> None:
     def lengths(prompts, completions):
         return [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
-    assert RewardFunction.of(lengths).call([make_rollout("12345", plain=True)], TAGS) == [11]
+    assert called(lengths, [make_rollout("12345", plain=True)]) == [11]
 
 
 def test_function_that_edits_its_messages_leaves_the_row_alone(make_rollout) -> None:
@@ -60,7 +67,7 @@ def test_function_that_edits_its_messages_leaves_the_row_alone(make_rollout) -> 
         return [0.0]
 
     rollout = make_rollout()
-    RewardFunction.of(vandal).call([rollout], TAGS)
+    called(vandal, [rollout])
     assert rollout.prompt.messages[0]["content"] == "Be brief."
 
 
@@ -74,7 +81,7 @@ def test_async_rows_run_together(make_rollout) -> None:
             await asyncio.sleep(0)
         return float(completion)
 
-    assert RewardFunction.of(judge).call([make_rollout("1"), make_rollout("2")], TAGS) == [1.0, 2.0]
+    assert called(judge, [make_rollout("1"), make_rollout("2")]) == [1.0, 2.0]
 
 
 def test_async_batch_inside_a_running_loop(make_rollout) -> None:
@@ -85,7 +92,7 @@ def test_async_batch_inside_a_running_loop(make_rollout) -> None:
         return [0.5] * len(completions)
 
     async def notebook():
-        return RewardFunction.of(judge).call([make_rollout()], TAGS)
+        return called(judge, [make_rollout()])
 
     assert asyncio.run(notebook()) == [0.5]
 
@@ -103,7 +110,7 @@ def test_exception_names_function_row_completion_and_place(make_rollout, functio
     """Prevents: a typo in a reward that trains on zeros, or that cannot be found."""
     rollouts = [make_rollout("fine", answer=6), make_rollout("long " * 1000, answer=5, row="rows.jsonl:2")]
     with pytest.raises(RewardError) as caught:
-        RewardFunction.of(function).call(rollouts, TAGS)
+        called(function, rollouts)
     message = str(caught.value)
     assert function.__name__ in message and "rows.jsonl:2" in message and "long long" in message and "..." in message and len(message) < 600
     assert "ZeroDivisionError" in message and "test_reward_calling.py:" in message
@@ -121,7 +128,7 @@ def test_exception_of_a_batch_is_chained(make_rollout, is_async: bool) -> None:
         raise KeyError("gone")
 
     with pytest.raises(RewardError, match=r"2 rows from rows\.jsonl:1 on") as caught:
-        RewardFunction.of(async_batch if is_async else batch).call([make_rollout(), make_rollout()], TAGS)
+        called(async_batch if is_async else batch, [make_rollout(), make_rollout()])
     assert isinstance(caught.value.__cause__, KeyError)
 
 
@@ -140,8 +147,10 @@ def test_missing_names_what_neither_heron_nor_the_row_has() -> None:
 
 def test_keyword_catch_all_in_row_form_gets_everything(make_rollout) -> None:
     """Prevents: `**kwargs` that stays empty."""
-    function = RewardFunction.of(lambda completion, **kwargs: float(kwargs["answer"]))
-    assert function.call([make_rollout(answer=4)], TAGS) == [4.0]
+    def function(completion, **kwargs):
+        return float(kwargs["answer"])
+
+    assert called(function, [make_rollout(answer=4)]) == [4.0]
 
 
 def test_names_of_partials_and_objects() -> None:

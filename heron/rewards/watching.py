@@ -1,0 +1,72 @@
+"""What goes on beside a call of a reward function: what it records, and whether it ever comes back.
+
+The hard idea: a reward that hangs looks like a slow model, or a slow GPU. So after a minute it is named, with the row that it is at, and
+again after two, four, ... minutes. It is not stopped: a function in this process cannot be (`rewards.timeout` runs it in one that can).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from heron.errors import RewardError
+
+PATIENCE = 60.0
+"""Seconds until a call is spoken of."""
+
+
+class Log:
+    """What a function in batch form records with TRL's `log_extra(column, values)` and `log_metric(name, value)`."""
+
+    def __init__(self, name: str, rows: int) -> None:
+        self._name = name
+        self._rows = rows
+        self._extras: dict[str, list[Any]] = {}
+        self.metrics: dict[str, float] = {}
+
+    def extra(self, column: str, values: Sequence[Any]) -> None:
+        """A value for each completion, which stands beside it among the recorded rollouts."""
+        if isinstance(values, str) or len(values) != self._rows:
+            raise RewardError(f"The reward function {self._name} called log_extra({column!r}, ...) with {values!r:.80}. "
+                              f"Give a list with one value for each of the {self._rows} completions.")
+        self._extras[column] = list(values)
+
+    def metric(self, name: str, value: float) -> None:
+        """A number of the whole batch, which is logged with the step's metrics."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise RewardError(f"The reward function {self._name} called log_metric({name!r}, {value!r}). Give a finite number.")
+        self.metrics[name] = float(value)
+
+    def extras_of(self, row: int) -> dict[str, Any]:
+        """Of one completion."""
+        return {column: values[row] for column, values in self._extras.items()}
+
+
+class Watch:
+    """Names a function that does not come back. Use it in a `with`, and say in `at` where the function is."""
+
+    def __init__(self, name: str, patience: float = PATIENCE) -> None:
+        self.at = "its first row"
+        self._name = name
+        self._waited = 0.0
+        self._next = patience
+        self._done = threading.Event()
+
+    def __enter__(self) -> Watch:
+        threading.Thread(target=self._look, name=f"heron-watch-{self._name}", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+
+    def _look(self) -> None:
+        while not self._done.wait(self._next):
+            self._waited += self._next
+            self._next = self._waited
+            warnings.warn(
+                f"The reward function {self._name} has not come back for {self._waited:g} seconds; it is at {self.at}. "
+                "With rewards.timeout = 60 it runs in a process of its own, which is killed after 60 seconds.", stacklevel=2)

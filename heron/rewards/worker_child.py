@@ -1,0 +1,63 @@
+"""Runs inside a child of `heron.rewards.workers`: limits itself, imports what it is to do, and answers request after request.
+
+The hard idea: the child must end when its parent does, even while it computes a huge power and runs no Python. So it asks the kernel for
+a signal (SIGIO, which ends a process) when the other end of a pipe that carries nothing is closed. Its standard output is a pipe that the
+parent drains; answers go to a descriptor of their own, so printing cannot forge one by accident.
+
+    python worker_child.py REQUESTS ANSWERS LIFELINE PACKAGES MODULE:FACTORY ARGUMENT MEMORY_BYTES
+"""
+
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+
+
+def main() -> None:
+    """Answers until the parent closes the requests."""
+    requests, answers, lifeline = (int(end) for end in sys.argv[1:4])
+    packages, target, argument, memory = sys.argv[4:8]
+    end_with_parent(lifeline)
+    sys.path[0] = packages  # in place of this script's own folder, whose files would hide standard modules
+    module, _, factory = target.partition(":")
+    answer = getattr(importlib.import_module(module), factory)(json.loads(argument))
+    limit(int(memory))
+    with open(requests, "rb") as lines, open(answers, "wb", buffering=0) as out:
+        send(out, None)
+        for line in lines:
+            send(out, answer(json.loads(line)))
+
+
+def end_with_parent(lifeline: int) -> None:
+    """The kernel ends this process when the parent's end of the pipe is closed."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit("the parent is gone")
+
+
+def limit(memory: int) -> None:
+    """Memory that it writes to (a machine's own lower limit stays), no core dumps, and first to go if the machine runs out of it."""
+    for kind, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def send(out, value) -> None:  # type: ignore[no-untyped-def]
+    """One line; a value that JSON has no word for is the factory's mistake, and ends the child with its traceback."""
+    data = memoryview(json.dumps(value).encode() + b"\n")
+    while data:
+        data = data[out.write(data) :]
+
+
+if __name__ == "__main__":
+    main()

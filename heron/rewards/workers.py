@@ -1,0 +1,191 @@
+"""Processes that can be killed: work whose time or memory nobody can promise, apart from the trainer.
+
+The hard idea: only a process can be ended. A thread that computes `9**9**9` cannot be, and stops every other thread meanwhile. So each
+request goes to a child with its own main thread, its own memory limit and nothing of our environment, and a child that is late is killed
+with its whole process group. Answers come back as JSON of limited length, never as pickles, which could run code in here.
+
+A child ends with its parent, however that ended: the kernel sends it a signal when the parent's end of a pipe closes. Left out: keeping
+a child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from heron.errors import RewardError
+
+CHILD = Path(__file__).with_name("worker_child.py")
+PACKAGES = str(Path(__file__).resolve().parents[2])
+"""Where the child finds `heron`, also where it is not installed."""
+LONGEST_ANSWER = 1 << 22
+"""Most bytes of an answer."""
+START_SECONDS = 120.0
+"""For a child to import what it needs; a machine under load is slow."""
+MOST_PRINTED = 1 << 16
+"""Bytes of a child's own output that are passed on; the rest is dropped, so that a flood costs nothing."""
+
+
+class WorkerLost(Exception):
+    """A child was killed at its deadline, or died; `late` says which."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__("it was killed at its deadline" if late else "its process died: out of memory, or ended by itself")
+        self.late = late
+
+
+class Pool:
+    """A few children, started when they are needed, replaced when they are killed. Any thread may ask.
+
+    >>> pool = Pool("heron.rewards.algebra:serve", size=2, memory_bytes=1 << 30)
+    >>> pool.ask({"answer": "2x", "reference": "x+x"}, seconds=5.0)
+    """
+
+    def __init__(self, target: str, *, argument: Any = None, size: int, memory_bytes: int) -> None:
+        self._arguments = [target, json.dumps(argument), str(memory_bytes)]
+        self._free = threading.BoundedSemaphore(size)
+        self._idle: list[Worker] = []
+        self._lock = threading.Lock()
+
+    def ask(self, request: Any, *, seconds: float) -> Any:
+        """The child's answer. Raises `WorkerLost` if there is none in time; waiting for a free child is not counted."""
+        with self._worker() as worker:
+            return worker.ask(request, seconds)
+
+    def close(self) -> None:
+        """End the children that are idle; the others end with their requests' deadlines, or with this process."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.kill()
+
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        with self._free:
+            with self._lock:
+                worker = self._idle.pop() if self._idle else None
+            worker = worker if worker is not None and worker.is_alive else Worker(self._arguments)
+            try:
+                yield worker
+            except BaseException:
+                worker.kill()
+                raise
+            with self._lock:
+                self._idle.append(worker)
+
+
+class Worker:
+    """One child and the pipes to it."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        lifeline_read, self._lifeline = os.pipe()
+        ends = (request_read, answer_write, lifeline_read)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, str(CHILD), *map(str, ends), PACKAGES, *arguments],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=ends, env=_environment(),
+                start_new_session=True,
+            )
+        finally:
+            for end in ends:
+                os.close(end)
+        self._requests, self._answers = request_write, answer_read
+        os.set_blocking(self._answers, False)
+        os.set_blocking(self._requests, False)
+        self._finalizer = weakref.finalize(self, _end, self._process, (request_write, answer_read, self._lifeline))
+        assert self._process.stdout is not None
+        self._printed = bytearray()
+        threading.Thread(target=_drain, args=(self._process.stdout, self._printed), daemon=True).start()
+        self._await_ready()
+
+    @property
+    def is_alive(self) -> bool:
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def ask(self, request: Any, seconds: float) -> Any:
+        """One request, one answer."""
+        deadline = time.monotonic() + seconds
+        self._write(json.dumps(request).encode() + b"\n", deadline)
+        return self._read(deadline)
+
+    def kill(self) -> None:
+        """End it, and whatever it started in its process group."""
+        self._finalizer()
+
+    def _await_ready(self) -> None:
+        try:
+            self._read(time.monotonic() + START_SECONDS)
+        except WorkerLost as lost:
+            self.kill()
+            said = bytes(self._printed).decode(errors="replace").strip()[-1500:] or str(lost)
+            raise RewardError(f"A process for scoring could not be started: {said}") from lost
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        """A pipe holds only 64 KiB: a child that reads nothing must not block us."""
+        while data:
+            _wait(self._requests, selectors.EVENT_WRITE, deadline)
+            try:
+                data = data[os.write(self._requests, data) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise WorkerLost(late=False) from None
+
+    def _read(self, deadline: float) -> Any:
+        data = bytearray()
+        while not data.endswith(b"\n"):
+            _wait(self._answers, selectors.EVENT_READ, deadline)
+            piece = os.read(self._answers, 1 << 16)
+            data += piece
+            if not piece or len(data) > LONGEST_ANSWER:
+                raise WorkerLost(late=False)
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise WorkerLost(late=False) from None
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, event)
+        if not selector.select(max(0.0, deadline - time.monotonic())):
+            raise WorkerLost(late=True)
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: no tokens. On one thread."""
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(Path.home()), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+
+
+def _drain(stream: IO[bytes], printed: bytearray) -> None:
+    """Pass on what the child prints, up to a limit, and throw the rest away."""
+    with contextlib.suppress(ValueError, OSError), stream:
+        while piece := stream.read1(1 << 16):  # type: ignore[attr-defined]
+            room = MOST_PRINTED - len(printed)
+            if room > 0:
+                printed += piece[:room]
+                sys.stderr.write(piece[:room].decode(errors="replace"))
+                if len(piece) >= room:
+                    sys.stderr.write("\n(What this reward prints from here on is dropped.)\n")
+
+
+def _end(process: subprocess.Popen[bytes], ends: tuple[int, ...]) -> None:
+    """Kill the group before its leader is reaped: until then no stranger can have its number."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for end in ends:
+        os.close(end)

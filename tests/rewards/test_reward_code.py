@@ -1,0 +1,68 @@
+"""Programs as answers: which text is the program, what is paid, and which rows cannot be scored."""
+
+import pytest
+
+from heron.errors import DataError
+from heron.rewards import Rubric
+from heron.rewards.code import program_of, stdin_stdout, unit_tests
+from heron.types import Tags
+
+STREAMS = [{"input": "1\n", "output": "2\n"}, {"input": "2\n", "output": "3\n"}]
+CALLS = [{"input": [1], "output": 2}, {"input": [2], "output": 3}]
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("print(1)", "print(1)"), ("Here:\n```python\nprint(1)\n```\nDone.", "print(1)\n"), ("```\nprint(1)\n```", "print(1)\n"),
+        ("```\na\n```\n```\nb\n```", None), ("```\nprint(1)", None), ("", None), ("```\n```", None), ("x" * 60_000, None),
+    ],
+)
+def test_the_program_of_an_answer(text: str, program: str | None) -> None:
+    """Prevents: two programs of which the better one counts, and a cut one that is run."""
+    assert program_of(text) == program
+
+
+def paid(scorer, make_rollout, text, **columns):
+    rubric = Rubric([scorer], tags=Tags())
+    rollout = make_rollout(f"<SOLUTION>{text}</SOLUTION>", **columns)
+    rubric.check([rollout.prompt])
+    return rubric.score([rollout])[0].reward
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("print(int(input()) + 1)", 1.0), ("print(2)", 0.5), ("print('passed'); raise SystemExit(0)", 0.0), ("import os; os._exit(0)", 0.0),
+        ("```\nprint(2)\n```\n```\nprint(3)\n```", -1.0),
+    ],
+)
+def test_streams(make_rollout, text: str, score: float) -> None:
+    """Prevents: an early exit, or the first right line alone, that is paid in full."""
+    assert paid(stdin_stdout, make_rollout, text, tests=STREAMS) == score
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("def f(n):\n    return n + 1", 1.0), ("def f(n):\n    return 2", 0.5), ("def f(n):\n    return n + 1.0", 0.0),
+        ("class Same(int):\n    __eq__ = lambda a, b: True\ndef f(n):\n    return Same()", 0.0), ("def g(n):\n    return n + 1", 0.0),
+    ],
+)
+def test_calls(make_rollout, text: str, score: float) -> None:
+    """Prevents: a value that calls itself equal to everything, and another function that is called."""
+    assert paid(unit_tests, make_rollout, text, tests=CALLS, function="f") == score
+
+
+@pytest.mark.parametrize(
+    ("function", "columns"),
+    [
+        (stdin_stdout, {"tests": []}), (stdin_stdout, {"tests": "x"}), (stdin_stdout, {"tests": [{"input": "1"}]}),
+        (stdin_stdout, {"tests": [{"input": 1, "output": "2"}]}), (unit_tests, {"tests": [{"input": 1, "output": 2}], "function": "f"}),
+        (unit_tests, {"tests": CALLS, "function": "f()"}),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_found_before_training(make_rollout, function, columns) -> None:
+    """Prevents: no tests that everything passes, and a test that nothing can."""
+    with pytest.raises(DataError, match=r"rows\.jsonl:1 cannot be scored"):
+        Rubric([function], tags=Tags()).check([make_rollout(**columns).prompt])

@@ -1,0 +1,127 @@
+"""Graders as data, their templates and formulas: what they compute, and what they refuse."""
+
+import json
+import random
+
+import pytest
+
+from heron.errors import ConfigError, DataError, RewardError
+from heron.rewards import Rubric, load_functions
+from heron.rewards.formula import formula
+from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
+from heron.types import Tags
+
+CHECK = {"type": "string_check", "operation": "eq", "input": "{{sample.output_text}}", "reference": "{{ item.answer }}"}
+NEAR = {"type": "text_similarity", "evaluation_metric": "fuzzy_match", "input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
+
+
+def load(folder, data):
+    (folder / "mine.json").write_text(json.dumps(data))
+    return load_functions(str(folder / "mine.json"))
+
+
+def scored(folder, make_rollout, data, text="<SOLUTION>a cat</SOLUTION>", **columns):
+    return Rubric(load(folder, data), tags=Tags()).score([make_rollout(text, **columns)])[0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "text", "score"),
+    [("eq", "a cat", 1), ("eq", "A cat", 0), ("ne", "A cat", 1), ("like", "see a cat here", 1), ("like", "A CAT", 0),
+     ("ilike", "A CAT", 1)],
+)
+def test_string_check(tmp_path, make_rollout, operation, text, score) -> None:
+    """Prevents: an operation that means another one."""
+    rollout = scored(tmp_path, make_rollout, CHECK | {"operation": operation}, f"<SOLUTION>{text}</SOLUTION>", answer="a cat")
+    assert rollout.rewards == {"mine": score}
+
+
+def test_multi_computes_its_formula_and_is_named(tmp_path, make_rollout) -> None:
+    """Prevents: parts that are mixed up."""
+    data = {"type": "multi", "name": "both", "graders": {"right": CHECK, "near": NEAR}, "calculate_output": "0.75 * right + near / 4"}
+    assert scored(tmp_path, make_rollout, data, answer="a cat").rewards == {"both": 1.0}
+    assert scored(tmp_path, make_rollout, data, answer="a dog").reward == pytest.approx(0.25 * fuzzy_match("a cat", "a dog"))
+
+
+def test_what_is_filled_in_is_not_a_template(tmp_path, make_rollout) -> None:
+    """Prevents: a model that writes {{item.answer}} and is right."""
+    assert scored(tmp_path, make_rollout, CHECK, "<SOLUTION>{{ item.answer }}</SOLUTION>", answer="a cat").reward == 0.0
+
+
+def test_python_runs_in_the_sandbox_and_its_failure_is_no_score(tmp_path, make_rollout) -> None:
+    """Prevents: an outage that is trained on as a wrong answer, and a grader that runs in here."""
+    source = "import os\ndef grade(sample, item):\n    print('noise')\n    return len(sample['output_text']) + item['bonus']"
+    assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, bonus=0.5).reward == 5.5
+    for bad in ("def grade(sample, item):\n    return 1/0", "def grade(sample, item):\n    return 'x'", "grade = None"):
+        with pytest.raises(RewardError, match="gave no number"):
+            scored(tmp_path, make_rollout, {"type": "python", "source": bad})
+
+
+def test_columns_of_templates_are_checked_before_training(tmp_path, make_rollout) -> None:
+    """Prevents: a misspelt column found out in the first step."""
+    rubric = Rubric(load(tmp_path, {"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a"}), tags=Tags())
+    with pytest.raises(DataError, match="asks for 'answer'"):
+        rubric.check([make_rollout(anser="a cat").prompt])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (CHECK | {"operation": "equal"}, "operation must be one of eq"), (CHECK | {"input": "{{ item.__class__.x() }}"}, "not known"),
+        (CHECK | {"input": "{{ config.secret }}"}, "not known"), (CHECK | {"input": 3}, 'needs "input"'),
+        (NEAR | {"evaluation_metric": "bleu"}, "must be one of fuzzy_match"), ({"type": "score_model"}, "asks a model"),
+        ({"type": "strng_check"}, 'Did you mean "string_check"'), ([], "type of a grader"), ({"type": ["x"]}, "type of a grader"),
+        ({"type": "multi", "graders": {}, "calculate_output": "1"}, 'needs "graders"'),
+        ({"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a + b"}, "'b', which is not allowed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_when_loaded(tmp_path, data, message) -> None:
+    """Prevents: a grader that fails, or pays nothing, in the middle of a run."""
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [("2 + 3 * a", 8), ("2 ^ 3 ^ 2", 512), ("-a ** 2", -4), ("min(a, 1) + max(1, 2, 3)", 4), ("floor(2.7) / ceil(1.2)", 1),
+     ("sqrt(4) - abs(-1)", 1)],
+)
+def test_formulas(text: str, result: float) -> None:
+    """Prevents: powers that bind like an exclusive or."""
+    assert formula(text, ["a"])({"a": 2.0}) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os')", "a.__class__", "(lambda: 1)()", "[1][0]", "'x' * 9", "a if a else 1", "a < 2", "eval('1')", "min(a, key=a)",
+     "True", "1 +", "", "-" * 100_000 + "1", "print(a)", "a := 1", "f'{a}'", "*a"],
+)
+def test_formulas_that_are_programs_are_refused(text: str) -> None:
+    """Prevents: code that is run because it stood in a data file."""
+    with pytest.raises(ConfigError):
+        formula(text, ["a"])
+
+
+@pytest.mark.parametrize("text", ["9 ^ 9 ^ 9 ^ 9", "1 / (a - a)", "sqrt(-a)", "log(0)"])
+def test_formulas_without_a_value_are_errors(text: str) -> None:
+    """Prevents: an infinite loop, or a made-up number."""
+    with pytest.raises(RewardError, match="no value"):
+        formula(text, ["a"])({"a": 2.0})
+
+
+def test_similarity_is_twice_the_common_subsequence() -> None:
+    """Prevents: a fast algorithm that computes something else."""
+
+    def longest(a, b):
+        rows = [0] * (len(b) + 1)
+        for x in a:
+            before = rows[:]
+            for place, y in enumerate(b):
+                rows[place + 1] = before[place] + 1 if x == y else max(rows[place], before[place + 1])
+        return rows[-1]
+
+    draw = random.Random(0)
+    for _ in range(200):
+        a, b = ("".join(draw.choices("abc", k=draw.randint(1, 30))) for _ in range(2))
+        assert fuzzy_match(a, b) == 2 * longest(a, b) / (len(a) + len(b))
+    assert fuzzy_match("", "") == 0.0 and rouge_l("the cat sat", "the cat") == 0.8
+    assert rouge_n(2)("the cat sat down", "the cat sat") == 0.8 and rouge_n(5)("a b", "a b") == 0.0

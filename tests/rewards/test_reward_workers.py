@@ -1,0 +1,213 @@
+"""Processes for scoring: rewards that hang, raise, flood, fork, or eat memory cost a bounded time, and no rollout is scored by accident."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from heron.errors import ConfigError, RewardError
+from heron.rewards import Rubric, load_functions
+from heron.rewards.workers import Pool, WorkerLost
+from heron.types import Tags
+
+TAGS = Tags()
+BAD = """
+    import os, subprocess, sys, time
+
+    def hangs(completion):
+        if completion == "bad":
+            while True:
+                pass
+        return 1.0
+
+    def sleeps(completion):
+        if completion == "bad":
+            time.sleep(1000)
+        return 1.0
+
+    def computes(completion):  # holds the interpreter's lock, and hears no signal
+        return 1.0 if completion != "bad" else float(len(str(9 ** 9 ** 9)))
+
+    def raises(completion):
+        return 1.0 if completion != "bad" else 1 / 0
+
+    def nan(completion):
+        return 1.0 if completion != "bad" else float("nan")
+
+    def boolean(completion):
+        return 1.0 if completion != "bad" else True
+
+    def complex_number(completion):
+        return 1.0 if completion != "bad" else 1j
+
+    def eats(completion):
+        return 1.0 if completion != "bad" else float(len(bytearray(1 << 40)))
+
+    def exits(completion):
+        if completion == "bad":
+            os._exit(0)
+        return 1.0
+
+    def floods(completion):
+        if completion == "bad":
+            while True:
+                print("flood " * 10_000)
+        return 1.0
+
+    def forks(completion):
+        if completion == "bad":
+            open("pid", "w").write(str(subprocess.Popen(["sleep", "1000"]).pid))
+            time.sleep(1000)
+        return 1.0
+
+    def prints_an_answer(completion):
+        print('{"raised": null, "returned": 5.0, "recorded": []}', flush=True)
+        return 1.0
+
+    def secret(completion):
+        return 1.0 if "MY_TOKEN" in os.environ else 0.0
+
+    def recording(completions, log_extra, log_metric, **columns):
+        log_extra("length", [len(text) for text in columns["answer"]])
+        log_metric("seen", 2.5)
+        return [None for _ in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rewards")
+    (path / "bad.py").write_text(textwrap.dedent(BAD))
+    return path
+
+
+def rubric(folder: Path, name: str, *, timeout: float = 0.5, on_error: str = "exclude") -> Rubric:
+    return Rubric(load_functions(f"{folder / 'bad.py'}:{name}", timeout=timeout), tags=TAGS, on_error=on_error)
+
+
+@pytest.mark.parametrize("name", ["hangs", "sleeps", "computes", "raises", "nan", "boolean", "complex_number", "eats", "exits", "floods"])
+@pytest.mark.filterwarnings("ignore:The reward function")
+def test_a_bad_reward_is_excluded_and_the_others_are_scored(folder, make_rollout, name, capsys) -> None:
+    """Prevents: a run that stands still, dies, or trains on a made-up score because of one call of one function."""
+    begun = time.perf_counter()
+    scored = rubric(folder, name).score([make_rollout("good"), make_rollout("bad", row="rows.jsonl:2"), make_rollout("good")])
+    assert [rollout.reward for rollout in scored] == [1.0, None, 1.0]
+    assert scored[1].rewards == {name: None} and "rows.jsonl:2" in scored[1].error and name in scored[1].error
+    assert scored[0].error is None
+    assert time.perf_counter() - begun < 20
+    assert len(capsys.readouterr().err) < 200_000
+
+
+@pytest.mark.parametrize("name", ["hangs", "raises", "eats"])
+def test_a_bad_reward_stops_the_run_by_default(folder, make_rollout, name) -> None:
+    """Prevents: training that goes on without a word."""
+    with pytest.raises(RewardError, match=rf"(?s){name}.*rows\.jsonl:1.*bad"):
+        rubric(folder, name, on_error="stop").score([make_rollout("bad")])
+
+
+def test_what_a_killed_reward_started_is_killed_too(folder, make_rollout, monkeypatch) -> None:
+    """Prevents: processes that pile up behind a reward that starts some and hangs."""
+    monkeypatch.chdir(folder)
+    with pytest.warns(UserWarning, match="excluded"):
+        rubric(folder, "forks").score([make_rollout("bad")])
+    pid = int((folder / "pid").read_text())
+    for _ in range(100):
+        if not _runs(pid):
+            break
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_printing_an_answer_is_not_giving_one(folder, make_rollout) -> None:
+    """Prevents: a print in a reward that is read as its score."""
+    (scored,) = rubric(folder, "prints_an_answer").score([make_rollout("good")])
+    assert scored.reward == 1.0
+
+
+def test_no_secret_reaches_the_process(folder, make_rollout, monkeypatch) -> None:
+    """Prevents: tokens in the environment of a process that is fed hostile text."""
+    monkeypatch.setenv("MY_TOKEN", "hunter2")
+    (scored,) = rubric(folder, "secret").score([make_rollout("good")])
+    assert scored.reward == 0.0
+
+
+def test_recorders_work_from_the_process(folder, make_rollout) -> None:
+    """Prevents: log_extra and log_metric that are lost on the way."""
+    scored = rubric(folder, "recording").score([make_rollout(answer="ab"), make_rollout(answer="abc")])
+    assert [rollout.extras for rollout in scored] == [{"length": 2}, {"length": 3}]
+    assert scored[0].logged == {"seen": 2.5} and scored[0].reward is None and scored[0].error is None
+
+
+def test_async_functions_and_python_ones_are_refused(tmp_path) -> None:
+    """Prevents: a deadline that is set and not kept."""
+    (tmp_path / "later.py").write_text("async def judged(completion):\n    return 1.0\n")
+    with pytest.raises(ConfigError, match="async"):
+        load_functions(f"{tmp_path / 'later.py'}:judged", timeout=1.0)
+    from heron.rewards import resolve
+
+    with pytest.raises(ConfigError, match="another process"):
+        resolve([lambda completion: 1.0], timeout=1.0)
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path) -> None:
+    """Prevents: a missing package in the process that looks like a wrong answer."""
+    with pytest.raises(RewardError, match="No module named 'nowhere'"):
+        Pool("nowhere:serve", size=1, memory_bytes=1 << 30).ask({}, seconds=5)
+
+
+def test_pool_answers_from_any_thread_and_replaces_what_was_killed(folder) -> None:
+    """Prevents: a deadline that works in the main thread alone, and a pool that is empty after the first kill."""
+    pool = Pool("heron.rewards.isolating:serve", argument=f"{folder / 'bad.py'}:hangs", size=2, memory_bytes=1 << 32)
+    said: list[object] = []
+
+    def ask(text: str) -> None:
+        try:
+            said.append(pool.ask({"arguments": {"completion": {"value": text}}, "recorders": []}, seconds=0.5)["returned"])
+        except WorkerLost as lost:
+            said.append(lost.late)
+
+    threads = [threading.Thread(target=ask, args=(text,)) for text in ("bad", "good", "bad", "good")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(map(str, said)) == ["1.0", "1.0", "True", "True"]
+    pool.close()
+
+
+def test_children_end_with_a_parent_that_is_killed(folder) -> None:
+    """Prevents: processes that outlive a training run that was killed with -9, also in the middle of a long computation."""
+    program = textwrap.dedent(f"""
+        import threading, time
+        from heron.rewards.workers import Pool
+        pool = Pool("heron.rewards.isolating:serve", argument={str(folder / 'bad.py') + ':computes'!r}, size=1, memory_bytes=1 << 32)
+        request = {{"arguments": {{"completion": {{"value": "good"}}}}, "recorders": []}}
+        pool.ask(request, seconds=60)
+        print(pool._idle[0]._process.pid, flush=True)
+        request["arguments"]["completion"]["value"] = "bad"
+        pool.ask(request, seconds=1000)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    assert _runs(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        if not _runs(child):
+            break
+        time.sleep(0.05)
+    assert not _runs(child)
