@@ -1,5 +1,14 @@
-"""Runs programs that a model wrote, apart from this process; `limits()` says what that does not stop."""
+"""Runs programs that a model wrote, apart from this process; `heron sandbox status` says what is enforced here and what is not.
 
-from heron.sandbox.python import Outcome, Status, limits, run_python
+    result = run("print(int(input()) + 1)", "41", Limits(seconds=2))
+    grade = grade_calls(code, "add", [CallTest(arguments=(1, 2), expected=3)])
 
-__all__ = ["Outcome", "Status", "limits", "run_python"]
+What no backend stops: bugs of the kernel, what can be learnt from timing on a shared processor, and a program that knows the answers since
+it was shown the tests. Each backend's `leaves` names what it leaves besides; `docs/sandbox.md` has them all.
+"""
+
+from heron.sandbox.choosing import backend_name, run
+from heron.sandbox.grading import CallTest, Grade, StreamTest, grade_calls, grade_streams
+from heron.sandbox.limits import Limits, Result, Status
+
+__all__ = ["CallTest", "Grade", "Limits", "Result", "Status", "StreamTest", "backend_name", "grade_calls", "grade_streams", "run"]

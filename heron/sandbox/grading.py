@@ -1,0 +1,128 @@
+"""Whether a program is right: it gets inputs, and what it answers is compared here, where the expected answers stay.
+
+The hard idea: of programs that cheat (exit early with 0, print "passed", replace `==`, walk frames for the tests), those are caught whose
+answer is compared outside, with exact types, all of it. So a share is counted over all tests, a missing answer is a wrong one, and no
+tests at all are an error, since nothing out of nothing must not be everything. What this cannot catch: a program that has the answers to
+tests that it was shown. Keep some that never stand in a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heron.errors import DataError
+from heron.sandbox.backends import BACKENDS
+from heron.sandbox.choosing import backend_name, run
+from heron.sandbox.limits import Limits, Result, Status
+from heron.sandbox.running import run_in
+from heron.sandbox.values import Unreadable, decode, encode, read_json, same_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTest:
+    """One call of the function."""
+
+    arguments: tuple[Any, ...]
+    """Plain values: numbers, strings, booleans, None, and lists, tuples, sets, dicts of them."""
+    expected: Any
+    """What it must return, of exactly this type; it never leaves this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTest:
+    """One run with an input."""
+
+    stdin: str
+    """What the program may read."""
+    expected: str
+    """What it must print; blanks at the ends of lines and empty lines at the end are nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """What became of all tests of a program."""
+
+    verdicts: tuple[str, ...]
+    """One for each test: `passed`, `wrong`, `raised: ...`, `timeout`, `limit`, `failed`, or `unreadable` for no honest answer."""
+    results: tuple[Result, ...]
+    """Of each run: one for all calls, one for each input."""
+
+    @property
+    def passed(self) -> int:
+        """Tests that were passed."""
+        return self.verdicts.count("passed")
+
+    @property
+    def share(self) -> float:
+        """Passed tests among all."""
+        return self.passed / len(self.verdicts)
+
+
+def grade_calls(code: str, function: str, tests: Sequence[CallTest], limits: Limits | None = None, *, backend: str = "auto") -> Grade:
+    """Runs a program once, calls its function with the arguments of every test, and compares what it returned."""
+    _check(tests)
+    held_by = BACKENDS[backend_name(backend)]
+    arguments = [[_plain(argument) for argument in test.arguments] for test in tests]
+    for test in tests:
+        _plain(test.expected)
+    result = run_in(held_by, code, "", limits or Limits(), {"function": function, "arguments": arguments})
+    if result.status is not Status.FINISHED:
+        return Grade(verdicts=(result.status.value,) * len(tests), results=(result,))
+    return Grade(verdicts=_verdicts(result.report, tests), results=(result,))
+
+
+def grade_streams(code: str, tests: Sequence[StreamTest], limits: Limits | None = None, *, backend: str = "auto") -> Grade:
+    """Runs a program once for each test, and compares all that it printed. It must also exit with 0."""
+    _check(tests)
+    results = tuple(run(code, test.stdin, limits, backend=backend) for test in tests)
+    verdicts = (_judge(result, test.expected) for result, test in zip(results, tests, strict=True))
+    return Grade(verdicts=tuple(verdicts), results=results)
+
+
+def _check(tests: Sequence[object]) -> None:
+    if not tests:
+        raise DataError("There are no tests, so no program can pass or fail them. Drop this row, or give it tests.")
+
+
+def _plain(value: Any) -> Any:
+    """Its form for the program; an error for what could never be compared."""
+    form = encode(value)
+    if not same_value(decode(form), value):
+        raise DataError(f"A test holds {value!r} ({type(value).__name__}), which cannot be compared exactly. Use plain values without NaN.")
+    return form
+
+
+def _verdicts(report: bytes, tests: Sequence[CallTest]) -> tuple[str, ...]:
+    try:
+        entries = read_json(report)
+        if not isinstance(entries, list) or len(entries) != len(tests):
+            raise Unreadable("there is not one entry for each test")
+        return tuple(_verdict(entry, test.expected) for entry, test in zip(entries, tests, strict=True))
+    except (Unreadable, RecursionError):
+        return ("unreadable",) * len(tests)
+
+
+def _verdict(entry: Any, expected: Any) -> str:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise Unreadable("an entry is one result, or what was raised")
+    ((kind, content),) = entry.items()
+    if kind == "raised" and isinstance(content, str):
+        return f"raised: {content}"
+    if kind != "result":
+        raise Unreadable("an entry is one result, or what was raised")
+    return "passed" if same_value(decode(content), expected) else "wrong"
+
+
+def _judge(result: Result, expected: str) -> str:
+    if result.status is not Status.FINISHED:
+        return result.status.value
+    return "passed" if _lines(result.stdout) == _lines(expected) else "wrong"
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
