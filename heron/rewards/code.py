@@ -16,7 +16,7 @@ from typing import Any
 
 from heron.errors import DataError
 from heron.rewards.answers import said
-from heron.rewards.verifying import checks_row
+from heron.rewards.verifying import checks_row, runs_programs
 from heron.sandbox import CallTest, Grade, Limits, StreamTest, grade_calls, grade_streams
 from heron.types import Tags
 
@@ -42,6 +42,7 @@ def check_call_tests(columns: Mapping[str, Any]) -> None:
         raise DataError(f"The column function must be the name of a function, but it is {columns['function']!r}.")
 
 
+@runs_programs
 @checks_row(check_stream_tests)
 def stdin_stdout(completion: str, tests: Sequence[Mapping[str, str]], tags: Tags, prefilled: str = "") -> float:
     """The share of tests whose `output` the program prints, given `input`; -1 if the answer is not one program.
@@ -51,6 +52,7 @@ def stdin_stdout(completion: str, tests: Sequence[Mapping[str, str]], tags: Tags
     return _paid(completion, tags, prefilled, lambda code: grade_streams(code, _stream_tests(tests), LIMITS))
 
 
+@runs_programs
 @checks_row(check_call_tests)
 def unit_tests(completion: str, function: str, tests: Sequence[Mapping[str, Any]], tags: Tags, prefilled: str = "") -> float:
     """The share of tests in which `function`, called with the list `input`, returns `output`; -1 if the answer is not one program.

@@ -21,8 +21,9 @@ from typing import Any
 from heron.errors import ConfigError, DataError, RewardError, did_you_mean
 from heron.rewards.calling import TASK_MARK, Outcome, RewardFunction, name_of
 from heron.rewards.scores import shortened
-from heron.rewards.verifying import CHECK_MARK, VERIFIER_MARK, Verifier
+from heron.rewards.verifying import CHECK_MARK, SANDBOX_MARK, VERIFIER_MARK, Verifier
 from heron.rewards.watching import Log, Watch
+from heron.sandbox import backend_name
 from heron.types import Prompt, Rollout, Tags
 
 Function = Callable[..., Any]
@@ -53,6 +54,8 @@ class Rubric:
         if on_error not in ON_ERROR:
             raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}, but it is {on_error!r}.")
         self.stops = on_error == "stop"
+        self.sandbox = backend_name() if any(hasattr(function.function, SANDBOX_MARK) for function in self.functions) else None
+        """In which programs are run, if a function runs any: without one there is a SandboxError."""
         self._told: set[str] = set()
         _check_names(self.names)
         if not any(self.weights):

@@ -139,3 +139,13 @@ def checks_row(check: Callable[[Mapping[str, Any]], None]) -> Callable[[Function
 
 CHECK_MARK = "heron_check"
 """Attribute that holds what a marked reward function asks of a row's columns."""
+
+
+def runs_programs(function: Function) -> Function:
+    """Marks a reward function that runs in the sandbox what a model wrote: no run begins without one, and its record names it."""
+    setattr(function, SANDBOX_MARK, True)
+    return function
+
+
+SANDBOX_MARK = "heron_sandbox"
+"""Attribute of a marked reward function that needs the sandbox."""

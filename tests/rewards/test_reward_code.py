@@ -2,9 +2,10 @@
 
 import pytest
 
-from heron.errors import DataError
-from heron.rewards import Rubric
+from heron.errors import DataError, SandboxError
+from heron.rewards import Rubric, rubric
 from heron.rewards.code import program_of, stdin_stdout, unit_tests
+from heron.rewards.graders import grader
 from heron.types import Tags
 
 STREAMS = [{"input": "1\n", "output": "2\n"}, {"input": "2\n", "output": "3\n"}]
@@ -66,3 +67,19 @@ def test_rows_that_cannot_be_scored_are_found_before_training(make_rollout, func
     """Prevents: no tests that everything passes, and a test that nothing can."""
     with pytest.raises(DataError, match=r"rows\.jsonl:1 cannot be scored"):
         Rubric([function], tags=Tags()).check([make_rollout(**columns).prompt])
+
+
+def test_a_rubric_knows_its_sandbox_and_does_not_begin_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a run of programs whose record does not say what held them, and one that finds out at its first step that nothing does."""
+    assert Rubric([unit_tests], tags=Tags()).sandbox in ("bubblewrap", "landlock")
+    python = {"type": "python", "source": "def grade(sample, item): return 1.0"}
+    nested = grader({"type": "multi", "graders": {"a": python}, "calculate_output": "a"}, name="g", place="here")
+    assert Rubric([nested], tags=Tags()).sandbox is not None
+    assert Rubric([lambda completion: 1.0], tags=Tags()).sandbox is None
+
+    def refuse() -> str:
+        raise SandboxError("nothing holds here")
+
+    monkeypatch.setattr(rubric, "backend_name", refuse)
+    with pytest.raises(SandboxError):
+        Rubric([stdin_stdout], tags=Tags())
