@@ -98,6 +98,7 @@ CASES = (
     Case(name="LoRA, 2048 tokens", model=LORA, prompts=1, siblings=2, prompt_tokens=256, answer_tokens=896),
     Case(name="LoRA, bfloat16", shape=HALF, model=LORA, is_quick=True),
     Case(name="LoRA, bfloat16, recomputed", shape=HALF, model=LORA | RECOMPUTE),
+    Case(name="LoRA, bfloat16, recomputed, in tiles", shape=HALF, model=LORA | RECOMPUTE | {"tiled_mlp": 256}),
     Case(name="LoRA, 64 K words", shape=WORDY, model=LORA),
     Case(name="QLoRA, bfloat16", shape=HALF, model=QLORA, prompt_tokens=512, answer_tokens=32),
 )

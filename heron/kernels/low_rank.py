@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = 4096
+ROWS = 1024
 """Rows that are widened at a time."""
 
 
@@ -53,7 +53,7 @@ class _WithLowRank(torch.autograd.Function):
         by_x = torch.empty_like(x) if context.needs_input_grad[1] else None
         by_a, by_b = torch.zeros_like(a), torch.zeros_like(b)
         for rows in _tiles(len(x)):
-            wide = gradient[rows].float() * context.scaling
+            wide = gradient[rows].float().mul_(context.scaling)
             by_b.addmm_(wide.T, middle[rows])
             narrow = wide @ b  # [t, r]
             by_a.addmm_(narrow.T, x[rows].float())

@@ -77,6 +77,14 @@ class Layer:
         return self.element * (3 * width + 2 * self.shape.hidden) + norms
 
     @property
+    def attention_gradients(self) -> float:
+        """Bytes in flight while the backward pass of its attention runs: gradients of queries, keys and values in float32, and in the
+        type of the activations where that is another, the output's, and two hidden states."""
+        shape, element = self.shape, self.element
+        both = 4 + (element if element < 4 else 0)
+        return both * (shape.query_width + 2 * shape.key_width) + element * (shape.query_width + 2 * shape.hidden)
+
+    @property
     def saved_outside(self) -> float:
         """Bytes outside the layers: the final norm, its output, the rows of it that predict, their gradient, and angles of positions."""
         first = self.element if self._norms_keep_inputs else 4 + self.element

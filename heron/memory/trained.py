@@ -26,6 +26,7 @@ from heron.memory.table import HOST, TRAIN, Row, row
 
 FORESEEN_ROWS = 256  # of `kernels.logprobs_at_once`, which cannot be imported without torch
 MAX_WORDS = 4096  # of `kernels.logprobs_tiles`, likewise
+TILE_SCORES = 1 << 19  # of `kernels.packed`, likewise
 ON_THE_WAY = 3  # layer inputs that are on the GPU with `kernels.offload`: two leaving, and one coming back
 
 
@@ -130,14 +131,23 @@ def _kept_bytes(job: Job) -> float:
 
 
 def _backward(job: Job) -> float:
-    """One layer's backward pass: what is computed again, and gradients in flight; of a weight that is unpacked, that too."""
-    layer, tokens, tile = job.layer, job.tokens, job.config.model.tiled_mlp
-    recomputed = tokens * (layer.saved - (layer.saved_by_mlp if job.is_tiled else 0)) if job.config.model.gradient_checkpointing else 0.0
-    flying = tokens * layer.gradients
-    if job.is_tiled:
-        sums = 0 if job.is_lora else 4 * 3 * job.shape.hidden * job.shape.intermediate
-        flying = tile * (layer.gradients + layer.saved_by_mlp) + tokens * 3 * job.shape.hidden * job.element + sums
-    return recomputed + flying + job.base.largest_layer(job.shape) * job.element
+    """One layer's backward pass, the larger of its halves: what is computed again, and gradients in flight; of a weight that is unpacked,
+    that too. By the time of the attention's, what the MLP kept is gone."""
+    layer, tokens = job.layer, job.tokens
+    attention = layer.saved - layer.saved_by_mlp if job.config.model.gradient_checkpointing else 0.0
+    whole = layer.saved_by_mlp if job.config.model.gradient_checkpointing and not job.is_tiled else 0.0
+    mlp = tokens * (attention + whole) + _mlp_gradients(job)
+    attending = tokens * (attention + layer.attention_gradients) + TILE_SCORES * (8 + 3 * layer.element)
+    return max(mlp, attending) + job.base.largest_layer(job.shape) * job.element
+
+
+def _mlp_gradients(job: Job) -> float:
+    """In flight while the MLP's backward pass runs."""
+    layer, tile = job.layer, job.config.model.tiled_mlp
+    if not job.is_tiled:
+        return job.tokens * layer.gradients
+    sums = 0 if job.is_lora else 4 * 3 * job.shape.hidden * job.shape.intermediate
+    return tile * (layer.gradients + layer.saved_by_mlp) + job.tokens * 3 * job.shape.hidden * job.element + sums
 
 
 def _largest(job: Job) -> int:
