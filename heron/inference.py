@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heron.config import load_config
 from heron.config.model import ModelConfig
 from heron.engine import Engine, Request, SamplingParams, make_engine
 from heron.errors import ConfigError
 from heron.models import Policy, load_policy
-from heron.models.of_run import newest_model
+from heron.models.of_run import config_of, newest_model
 from heron.rollout import derived_seed
 from heron.run import Run
 from heron.types import Completion, FinishReason, Message, Tags
@@ -152,8 +151,9 @@ def load(
 def policy_at(path: Path, name: str, given: Mapping[str, Any]) -> Policy:
     """The policy that lies at a path, or has this hub id, with the settings that were given."""
     if (path / "run.json").is_file():
-        config, run = load_config(path / "config.toml"), Run(path)
-        model, trained, start = replace(config.model, **given), newest_model(run), run.manifest["start_model"]
+        run = Run(path)
+        config = config_of(run)
+        model, trained, start = replace(config.model, **given), newest_model(run), run.start_model
         if model.has_adapter:
             kept = run.manifest.get("quantization_kept")
             return load_policy(model, config.tags, source=start, adapter=trained, reference=False, kept=kept)

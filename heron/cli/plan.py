@@ -175,7 +175,10 @@ def _write(out: Path, source: str | None, overrides: dict[str, dict[str, Any]], 
         raise RunError(f"{out} is there already. Choose another --out, or remove it.")
     is_file = source is not None and source.endswith(".toml")
     beneath = dict(Document.read(Path(str(source)).expanduser()).tables) if is_file else {"recipe": source or DEFAULT_RECIPE}
-    out.write_text(_toml(_merged([beneath, overrides, _nested(settings)])), encoding="utf-8")
+    try:
+        out.write_text(_toml(_merged([beneath, overrides, _nested(settings)])), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
 
 
 def _merged(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:

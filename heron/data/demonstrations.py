@@ -136,7 +136,9 @@ def _filled(text: str, row: Row, prompt: Prompt, tags: Tags) -> str:
             raise DataError(f"{row.id} has no {match[1]!r}, which warmup.format wants. There are: {', '.join(map(str, known))}.")
         return str(known[match[1]])
 
-    return re.sub(r"\{(\w+)\}", value, text)
+    if "{" in (rest := re.sub(r"\{[^{}]*\}", "", text)) or "}" in rest:
+        raise DataError(f"warmup.format has a brace without its other half: {text!r}. Columns and tags are written as {{answer}}.")
+    return re.sub(r"\{([^{}]*)\}", value, text)
 
 
 def _questions(lesson: Demonstration) -> set[str]:

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from heron.config import Config, ModelConfig, load_config
+from heron.config import Config, ModelConfig
 from heron.errors import ConfigError, ModelError, RunError, did_you_mean
 from heron.export.agreement import TOLERANCE, Agreement, compare, conversations, greedy
 from heron.export.card import model_card
 from heron.models import Policy, load_policy
-from heron.models.of_run import policy_of_run
+from heron.models.of_run import config_of, policy_of_run
 from heron.run import Run
 from heron.types import Message
 
@@ -60,7 +60,7 @@ def _refuse(target: Path, dtype: str) -> None:
 
 
 def _write(run: Run, folder: Path, dtype: str) -> None:
-    config = load_config(run.path / "config.toml")
+    config = config_of(run)
     asked = conversations(run, config)
     trained = policy_of_run(run)
     expected = greedy(trained, asked, config.rollout.max_completion_length)
@@ -79,7 +79,7 @@ def _merged(run: Run, config: Config, asked: list[list[Message]]) -> Any:
     """The base with the adapter added to its weights, in float32 whatever the base's dtype: the only rounding is the last cast."""
     wide = ModelConfig(name=config.model.name, device=config.model.device, chat_template=config.model.chat_template,
                        revision=config.model.revision, method="lora", dtype="float32")
-    policy = load_policy(wide, config.tags, source=run.manifest["start_model"], adapter=run.model_dir)
+    policy = load_policy(wide, config.tags, source=run.start_model, adapter=run.model_dir)
     if policy.is_quantized:
         raise ModelError(f"{policy.source} is quantised itself: there are no weights of 16 bits to add the adapter to. Use the adapter in "
                          f"{run.model_dir} on it as it is, or train on the checkpoint of 16 bits. Nothing was exported.")

@@ -117,6 +117,7 @@ class _InTiles(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
         (flat,) = context.kept.saved_tensors
+        context.kept = None  # nothing else lets go of it before the whole graph goes
         tiled, weights = context.tiled, context.weights
         wants_input = context.needs_input_grad[2]
         by_input = torch.empty_like(flat) if wants_input else None

@@ -50,6 +50,8 @@ class Layer:
     """The adapter is DoRA's."""
     is_recorded: bool = False
     """It runs from a recording, with compiled kernels."""
+    on_cpu: bool = True
+    """It runs on a CPU."""
     is_tiled: bool = False
     """Its norms and its MLP are computed over some tokens at a time, and keep their input alone."""
     shares_prompt: bool = True
@@ -78,10 +80,10 @@ class Layer:
 
     @property
     def attention_gradients(self) -> float:
-        """Bytes in flight while the backward pass of its attention runs: gradients of queries, keys and values in float32, and in the
-        type of the activations where that is another, the output's, and two hidden states."""
+        """Bytes in flight while the backward pass of its attention runs: gradients of queries, keys and values, the output's, and two
+        hidden states. Where attention is Heron's own, on a CPU, the first are float32 before they are in the type of the activations."""
         shape, element = self.shape, self.element
-        both = 4 + (element if element < 4 else 0)
+        both = element + (4 if self.on_cpu and element < 4 else 0)
         return both * (shape.query_width + 2 * shape.key_width) + element * (shape.query_width + 2 * shape.hidden)
 
     @property

@@ -23,6 +23,8 @@ CACHE = "key-value cache"
 """The row of a plan that `rollout.cache_gib` bounds."""
 RECLAIMED = "mapped file"
 """The row of a plan that the system shrinks where memory is short: a checkpoint, read through the page cache."""
+KAHAN = "adamw_kahan"
+"""The optimizer that can train weights of 16 bits."""
 SHARE_OF_FREE = {GPU: 0.8, HOST: 0.5}  # of `engine.native.cache`, which cannot be imported without torch
 Settings = Mapping[str, Any]
 """Values by `section.key`."""
@@ -54,6 +56,23 @@ class Case:
         return needed(self.plan, self.plan.device) <= self.device.memory and (host is None or needed(self.plan, HOST) <= host)
 
     @property
+    def trains_16_bits(self) -> bool:
+        """All weights are trained, and they have 16 bits: there is one optimizer that can."""
+        model = self.config.model
+        named = str(self.model.get("dtype") or self.model.get("torch_dtype") or "float32") if model.dtype == "auto" else model.dtype
+        return not model.has_adapter and not named.endswith("float32")
+
+    @property
+    def methods_below(self) -> tuple[str, ...]:
+        """Methods that take less memory, and that this run could have instead."""
+        is_bound = self.config.train.optimizer == KAHAN and not self.trains_16_bits
+        if is_bound or self.model.get("quantization_config"):
+            return ()
+        ladder = ("full", "lora") if self.config.rollout.engine == "vllm" else ("full", "lora", "qlora")
+        method = self.config.model.method
+        return ladder[ladder.index(method) + 1 :] if method in ladder else ()
+
+    @property
     def verdict(self) -> str:
         """Whether it fits, in a sentence."""
         place, host = self.plan.device, self.device.host_memory
@@ -61,7 +80,11 @@ class Case:
         if takes <= there and host is not None and needed(self.plan, HOST) > host:
             return f"It does not fit the host: it needs {in_gib(needed(self.plan, HOST))} of its memory, and {in_gib(host)} can be used."
         does = "fits" if takes <= there else "does not fit"
-        return f"It {does} {self.device.name}: it needs {in_gib(takes)}, and {in_gib(there)} can be used."
+        refused = ""
+        if self.trains_16_bits and self.config.train.optimizer != KAHAN:
+            refused = (f"\nBut {self.config.train.optimizer} cannot train weights of 16 bits, and the run would be refused: use "
+                       f"--train.optimizer={KAHAN}, --model.dtype=float32 or --model.method=lora.")
+        return f"It {does} {self.device.name}: it needs {in_gib(takes)}, and {in_gib(there)} can be used.{refused}"
 
     def changed(self, settings: Settings) -> Case:
         """The same run with these settings."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from heron.memory.case import Case, Settings, cache_of, needed, one_completion, with_settings
+from heron.memory.case import KAHAN, Case, Settings, cache_of, needed, one_completion, with_settings
 from heron.memory.planner import plan
 from heron.memory.table import EVALUATION, GPU, HOST, SAMPLE
 
@@ -107,7 +107,9 @@ def _micro_batch(case: Case) -> Iterator[Settings]:
 
 def _optimizer(case: Case) -> Iterator[Settings]:
     train = case.config.train
-    if train.optimizer == "adamw":
+    if case.trains_16_bits and train.optimizer != KAHAN:
+        yield {"train.optimizer": KAHAN}
+    elif train.optimizer == "adamw":
         yield {"train.optimizer": "adamw_8bit"}
     if case.device.place == GPU and not train.offload_optimizer:
         yield {"train.offload_optimizer": True}
@@ -118,18 +120,17 @@ def _dtype(case: Case) -> Iterator[Settings]:
     model = case.config.model
     named = str(case.model.get("dtype") or case.model.get("torch_dtype") or "float32") if model.dtype == "auto" else model.dtype
     if named.endswith("float32"):
-        kahan = {} if model.has_adapter else {"train.optimizer": "adamw_kahan"}
-        yield {"model.dtype": "bfloat16", **kahan}
+        yield {"model.dtype": "bfloat16", **({} if model.has_adapter else {"train.optimizer": KAHAN})}
 
 
 def _method(case: Case) -> Iterator[Settings]:
-    method = case.config.model.method
-    if case.config.train.optimizer == "adamw_kahan" or case.model.get("quantization_config"):
-        return
-    if method == "full":
-        yield {"model.method": "lora"}
-    if method != "qlora":
-        yield {"model.method": "qlora"}
+    for method in case.methods_below:
+        yield {"model.method": method, **_optimizer_of(case)}
+
+
+def _optimizer_of(case: Case) -> Settings:
+    """What an adapter's weights, which are float32, are trained with in place of the optimizer for 16 bits."""
+    return {"train.optimizer": "adamw"} if case.config.train.optimizer == KAHAN else {}
 
 
 def _concurrency(case: Case) -> Iterator[Settings]:

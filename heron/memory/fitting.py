@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from heron.memory.case import Case, Settings
+from heron.memory.case import KAHAN, Case, Settings
 from heron.memory.changes import MLP_TILE, OTHER, ROUNDED, SAME, changes_of, cost_of, step_tokens, with_cache, with_micro_batch
 from heron.memory.table import GPU
 
@@ -69,15 +69,19 @@ def _combinations(case: Case) -> Iterator[Settings]:
     """All that is tried, from what was asked for on."""
     choices = (_methods(case), _recomputing(case), _tiles(case), _optimizers(case))
     for chosen in itertools.product(*choices):
-        yield {name: value for settings in chosen for name, value in settings.items()}
+        settings = {name: value for settings in chosen for name, value in settings.items()}
+        if _is_trainable(case, settings):
+            yield settings
+
+
+def _is_trainable(case: Case, settings: Settings) -> bool:
+    """Weights of 16 bits have their own optimizer, and no others have it."""
+    optimizer = settings.get("train.optimizer", case.config.train.optimizer)
+    return (optimizer == KAHAN) == (case.trains_16_bits and "model.method" not in settings) or not case.trains_16_bits
 
 
 def _methods(case: Case) -> list[Settings]:
-    method = case.config.model.method
-    if case.config.train.optimizer == "adamw_kahan" or case.model.get("quantization_config"):
-        return [{}]
-    ladder = ["full", "lora", "qlora"]
-    return [{}, *({"model.method": name} for name in ladder[ladder.index(method) + 1:])]
+    return [{}, *({"model.method": name} for name in case.methods_below)]
 
 
 def _recomputing(case: Case) -> list[Settings]:
@@ -95,6 +99,7 @@ def _tiles(case: Case) -> list[Settings]:
 
 def _optimizers(case: Case) -> list[Settings]:
     rounded: list[Settings] = [{"train.optimizer": "adamw_8bit"}] if case.config.train.optimizer == "adamw" else []
+    asked: list[Settings] = [{"train.optimizer": KAHAN}] if case.trains_16_bits and case.config.train.optimizer != KAHAN else [{}]
     if case.device.place != GPU or case.config.train.offload_optimizer:
-        return [{}, *rounded]
-    return [{}, {"train.offload_optimizer": True}, *rounded]
+        return [*asked, *rounded]
+    return [*asked, {**asked[0], "train.offload_optimizer": True}, *rounded]

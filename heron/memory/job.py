@@ -139,5 +139,6 @@ class Job:
         is_shared = self.tokens >= self.group_tokens and (siblings - 1) * prompt * (prompt + 1) // 2 >= SPAN_PAIRS
         return Layer(
             shape=self.shape, element=self.element, rank=model.lora_rank if self.is_lora else None, targets=tuple(self.targets),
-            use_dora=model.use_dora, is_recorded=self.is_recorded, is_tiled=self.is_tiled, shares_prompt=self.on_gpu or is_shared,
+            use_dora=model.use_dora, is_recorded=self.is_recorded, on_cpu=not self.on_gpu, is_tiled=self.is_tiled,
+            shares_prompt=self.on_gpu or is_shared,
         )

@@ -243,4 +243,6 @@ def _size(model: Mapping[str, Any], key: str) -> int:
     if key not in model:
         hint = " It has a text_config: give that." if "text_config" in model else " Is it the config.json of a decoder?"
         raise ModelError(f"The config.json has no {key}, so memory cannot be planned.{hint}")
+    if not isinstance(model[key], int) or model[key] < 1:
+        raise ModelError(f"The config.json has {key} = {model[key]!r}, which must be a whole number above 0.")
     return int(model[key])

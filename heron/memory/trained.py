@@ -26,7 +26,6 @@ from heron.memory.table import HOST, TRAIN, Row, row
 
 FORESEEN_ROWS = 256  # of `kernels.logprobs_at_once`, which cannot be imported without torch
 MAX_WORDS = 4096  # of `kernels.logprobs_tiles`, likewise
-TILE_SCORES = 1 << 19  # of `kernels.packed`, likewise
 ON_THE_WAY = 3  # layer inputs that are on the GPU with `kernels.offload`: two leaving, and one coming back
 
 
@@ -137,7 +136,7 @@ def _backward(job: Job) -> float:
     attention = layer.saved - layer.saved_by_mlp if job.config.model.gradient_checkpointing else 0.0
     whole = layer.saved_by_mlp if job.config.model.gradient_checkpointing and not job.is_tiled else 0.0
     mlp = tokens * (attention + whole) + _mlp_gradients(job)
-    attending = tokens * (attention + layer.attention_gradients) + TILE_SCORES * (8 + 3 * layer.element)
+    attending = tokens * (attention + layer.attention_gradients)
     return max(mlp, attending) + job.base.largest_layer(job.shape) * job.element
 
 

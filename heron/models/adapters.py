@@ -10,6 +10,7 @@ is multiplied in chunks, and several trained adapters at once.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,9 @@ def with_adapter(model: Any, config: ModelConfig, adapter: Path | None = None, *
     """
     import_quietly("peft")
     folder = adapter or _start(config)
-    wrapped = _new(model, config) if folder is None else _read(model, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks a model for what newer releases of transformers renamed
+        wrapped = _new(model, config) if folder is None else _read(model, folder)
     if reference and (start := _start(config)) is not None:
         wrapped.load_adapter(str(start), adapter_name=REFERENCE, is_trainable=False)
     if hasattr(wrapped.get_base_model().get_output_embeddings(), "lora_A"):
@@ -61,7 +64,7 @@ def check_adapter(config: ModelConfig) -> None:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"model.adapter is {config.adapter!r}, but there is no adapter: {folder / 'adapter_config.json'} is missing. Name "
                          "the folder of a trained adapter in PEFT's layout, such as a run's model/.")
-    kept = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    kept = _read_config(folder)
     made = {setting: kept.get(field, False) for setting, field in SETTINGS.items()}
     if other := {name: value for name, value in made.items() if value != getattr(config, name)}:
         wanted = " ".join(f"--model.{name}={str(value).lower()}" for name, value in other.items())
@@ -70,6 +73,22 @@ def check_adapter(config: ModelConfig) -> None:
     if config.lora_target_modules and set(config.lora_target_modules) != set(targets):
         raise ConfigError(f"model.lora_target_modules is {sorted(config.lora_target_modules)}, but model.adapter {config.adapter} adapts "
                           f"{sorted(targets)}. Leave it out: an adapter keeps its own.")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's config; a ModelError if it is not a plain LoRA's, which trains what Heron trains and nothing else."""
+    try:
+        kept = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'adapter_config.json'} cannot be read: {error}") from error
+    if not isinstance(kept, dict) or kept.get("peft_type") != "LORA" or not kept.get("r") or not kept.get("target_modules"):
+        raise ModelError(f"{folder / 'adapter_config.json'} does not describe a LoRA adapter, with peft_type, r and target_modules. Name "
+                         "another folder.")
+    if others := [name for name, plain in (("bias", "none"), ("lora_bias", False), ("modules_to_save", None)) if kept.get(name) not in
+                  (plain, None)]:
+        raise ModelError(f"The adapter in {folder} trains more than low-rank matrices ({', '.join(others)}), which is not supported: the "
+                         "base would not stay as it is. Name another one.")
+    return kept
 
 
 def adapter_tokenizer(config: ModelConfig, adapter: Path | None) -> Path | None:
@@ -119,6 +138,7 @@ def _read(model: Any, folder: Path) -> Any:
     """The adapter in this folder, to be trained on."""
     from peft import PeftModel
 
+    _read_config(folder)
     try:
         wrapped = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except (ValueError, KeyError, RuntimeError, OSError) as error:

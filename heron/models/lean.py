@@ -37,10 +37,12 @@ class Lean:
         if name is None or type(x) is not Tensor or x.dtype is not torch.bfloat16:
             return type(layer).forward(layer, x, *arguments, **keywords)  # type: ignore[no-any-return]
         a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        return with_low_rank(layer.base_layer(x), x, a, b, layer.scaling[name])
+        rounds_first = type(layer.get_base_layer()) is not nn.Linear  # as PEFT does on a quantised base
+        return with_low_rank(layer.base_layer(x), x, a, b, layer.scaling[name], rounds_first=rounds_first)
 
     def _only_plain_adapter(self) -> str | None:
         """The adapter that is on, if it is one, without a variant."""
         layer = self.layer
         names = [name for name in layer.active_adapters if name in layer.lora_A]
-        return names[0] if len(names) == 1 and names[0] not in layer.lora_variant else None
+        is_plain = len(names) == 1 and names[0] not in layer.lora_variant and layer.lora_B[names[0]].bias is None
+        return names[0] if is_plain else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from heron.config import load_config
+from heron.config import Config, load_config
 from heron.errors import RunError
 from heron.models.loading import load_policy
 from heron.models.policy import Policy
@@ -13,8 +14,8 @@ from heron.run import Run
 
 def policy_of_run(run: Run, *, start: bool = False) -> Policy:
     """Load the run's trained model, or with `start` the model that training started from."""
-    config = load_config(run.path / "config.toml")
-    source, kept = run.manifest["start_model"], run.manifest.get("quantization_kept")
+    config = config_of(run)
+    source, kept = run.start_model, run.manifest.get("quantization_kept")
     if start:
         bare = config.model.adapter is None
         return load_policy(config.model, config.tags, source=source, without_adapter=bare, reference=False, kept=kept)
@@ -22,6 +23,13 @@ def policy_of_run(run: Run, *, start: bool = False) -> Policy:
     if config.model.has_adapter:
         return load_policy(config.model, config.tags, source=source, adapter=trained, reference=False, kept=kept)
     return load_policy(config.model, config.tags, source=trained)
+
+
+def config_of(run: Run) -> Config:
+    """Its settings, with the adapter that it started from where that is now."""
+    config = load_config(run.path / "config.toml")
+    adapter = config.model.adapter
+    return config if adapter is None else replace(config, model=replace(config.model, adapter=run.here(adapter)))
 
 
 def newest_model(run: Run) -> Path:

@@ -7,7 +7,7 @@ the trainer cannot disagree about either. Tokens come out of the template once a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Policy:
         self.reference: Policy | None = None
         self.revision = revision
         """Commit of the hub id that the weights came from; None for a folder."""
+        self.tools: tuple[Mapping[str, Any], ...] = ()
+        """JSON schemas of tools that the template writes into every prompt."""
         self.quantization_kept = tuple(quantization_kept)
         """Linear layers that were measured to need 16 bits on a base of 4."""
         self.is_lora = hasattr(model, "peft_config")
@@ -93,7 +95,9 @@ class Policy:
     def render_text(self, messages: Sequence[Message]) -> str:
         """The prompt as the template writes it, special tokens visible."""
         try:
-            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tools=list(self.tools) or None, tokenize=False, add_generation_prompt=True,
+            )
         except Exception as error:  # boundary: a template is third-party code and raises anything
             raise TemplateError(f"The chat template of {self.source} cannot render {list(messages)!r}: {error}") from error
         return str(text)

@@ -25,6 +25,7 @@ from heron.rewards.answers import said
 from heron.rewards.formula import formula
 from heron.rewards.json_schema import strict_json
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
+from heron.rewards.verifying import runs_programs
 from heron.sandbox import Limits, Result, Status, run
 from heron.types import Tags
 
@@ -77,7 +78,12 @@ def grader(data: Any, *, name: str, place: str) -> Callable[..., float]:
     parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in
                   dict.fromkeys(("completion", "tags", "prefilled", "columns", *_columns(data)))]
     graded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return graded
+    return runs_programs(graded) if _has_program(data) else graded
+
+
+def _has_program(data: Any) -> bool:
+    """A grader of type python is in it."""
+    return isinstance(data, Mapping) and (data.get("type") == "python" or any(map(_has_program, data.values())))
 
 
 def _grade(data: Any, place: str) -> Grade:

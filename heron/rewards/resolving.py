@@ -1,9 +1,9 @@
 """From names to functions: built-in rewards and verifiers by name, others from a Python file.
 
-The hard idea: a name is one of four things, and a wrong one must say which. `gsm8k.correctness` is built in,
+The hard idea: a name is one of five things, and a wrong one must say which. `gsm8k.correctness` is built in,
 `rewards.py:correct` is one function of a file, `rewards.py` is every public function that the file defines (not
-what it imports, nor what starts with an underscore), and `grader.json` is a grader as data. How a file is run:
-`heron.userfile`. A built-in name may give settings, `shaping.overlong(most=512)`, which are literals and never evaluated;
+what it imports, nor what starts with an underscore), `grader.json` is a grader as data, and `criteria.toml` is what a
+judge is asked. How a file is run: `heron.userfile`. A built-in name may give settings, `shaping.overlong(most=512)`, which are literals and never evaluated;
 any name may end in `@task`, and then scores only rows whose column `task` says so.
 """
 
@@ -21,6 +21,9 @@ from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, l
 from heron.rewards.calling import name_of
 from heron.rewards.graders import load_grader
 from heron.rewards.isolating import isolated
+from heron.rewards.judge.criteria import load_sheet
+from heron.rewards.judge.scoring import JudgeReward, claim
+from heron.rewards.judge.seat import Seat
 from heron.rewards.rubric import for_task
 from heron.rewards.verifying import Verdict, Verifier, verifiers
 from heron.userfile import is_in_file, load_attribute, load_module
@@ -53,6 +56,9 @@ WITH_SETTINGS: Mapping[str, Callable[..., Function]] = MappingProxyType(
     }
 )
 """Functions that make a reward function from settings; all have defaults."""
+
+MAKERS: Mapping[str, Callable[..., Function]] = MappingProxyType({**WITH_SETTINGS, "judge.claim": claim})
+"""These, and what asks a judge, which must be told what."""
 
 
 def resolve(
@@ -91,19 +97,21 @@ def _functions(item: str | Function, timeout: float) -> tuple[Function, ...]:
 def _load(name: str, timeout: float) -> tuple[Function, ...]:
     if name.endswith(".json"):
         return (load_grader(name),)
+    if name.endswith(".toml"):
+        return (JudgeReward(load_sheet(name), Seat()),)
     if is_in_file(name) or name.endswith(".py"):
         return tuple(_guarded(function, name, timeout) for function in _from_file(name))
     plain, settings = _settings(name)
-    if plain in WITH_SETTINGS:
+    if plain in MAKERS:
         return (_made(plain, settings),)
     if plain not in BUILT_IN:
-        known = (*BUILT_IN, *WITH_SETTINGS)
+        known = (*BUILT_IN, *MAKERS)
         raise ConfigError(
             f"There is no reward function {plain!r}.{did_you_mean(plain, known)} Built in are {', '.join(sorted(known))}; "
             "your own is named by its file, as in rewards.py:correct."
         )
     if settings:
-        raise ConfigError(f"{plain} has no settings, but {name!r} gives some. With settings are {', '.join(WITH_SETTINGS)}.")
+        raise ConfigError(f"{plain} has no settings, but {name!r} gives some. With settings are {', '.join(MAKERS)}.")
     return (BUILT_IN[plain],)
 
 
@@ -136,11 +144,15 @@ def _settings(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _made(name: str, settings: Mapping[str, Any]) -> Function:
-    make = WITH_SETTINGS[name]
-    known = list(inspect.signature(make).parameters)
+    make = MAKERS[name]
+    parameters = inspect.signature(make).parameters
+    known = list(parameters)
     for setting in settings:
         if setting not in known:
             raise ConfigError(f"{name} has no setting {setting!r}.{did_you_mean(setting, known)} It has {', '.join(known)}.")
+    for setting, parameter in parameters.items():
+        if parameter.default is parameter.empty and setting not in settings:
+            raise ConfigError(f'{name} needs {setting}, as in {name}({setting}="..."). It has {", ".join(known)}.')
     return make(**settings)
 
 

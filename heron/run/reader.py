@@ -67,6 +67,16 @@ class Run:
         return tomllib.loads(self.config_toml)
 
     @property
+    def start_model(self) -> str:
+        """Folder or hub id that training started from."""
+        return self.here(str(self.manifest["start_model"]))
+
+    def here(self, folder: str) -> str:
+        """The folder; or the run's own warmed-up start, if that is what it names, where the run is now: it may have been moved or copied."""
+        made = (self.manifest.get("warmup") or {}).get("folder")
+        return str((self.path / "start").resolve()) if folder == made else folder
+
+    @property
     def summary(self) -> Record | None:
         """What the run came to, or None while it has not ended."""
         path = self.path / "summary.json"

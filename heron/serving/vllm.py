@@ -18,7 +18,7 @@ from heron.engine.vllm.in_process import check_installed
 from heron.engine.vllm.launch import Settings, run_server
 from heron.engine.vllm.server import PROBE_LENGTH
 from heron.errors import ConfigError, ModelError
-from heron.models.loading import locate
+from heron.models.locating import locate
 from heron.run import Run
 from heron.serving.server import check_address, is_loopback
 
@@ -76,7 +76,7 @@ def base_of(source: str) -> Base:
     if (path / "run.json").is_file():
         model = load_config(path / "config.toml").model
         rank = model.lora_rank if model.has_adapter else 0
-        start = locate(Run(path).manifest["start_model"])
+        start = locate(Run(path).start_model)
         return Base(model=start, dtype=model.dtype, revision=None if Path(start).is_dir() else model.revision, run_rank=rank)
     if (path / "adapter_config.json").is_file():
         adapter = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))

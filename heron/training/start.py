@@ -6,7 +6,9 @@ evaluation "before", its KL, a resume, and `--start` all mean the model, or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,12 +50,22 @@ def begin(config: Config, run_dir: Path, listeners: Sequence[Listener], *, measu
     if config.warmup.dataset is None:
         return Start(config=config, source=source, record={})
     warmed = warm_up(config, source, run_dir.resolve() / "start", measured=measured, on_progress=report)
-    record = {"warmup": warmed.record() | {"settings": asdict(config.warmup)}}
+    record = {"warmup": warmed.record() | {"folder": str(warmed.folder), "settings": asdict(config.warmup)}}
     sentences = (warmed.sentence, "This is the start of the run: the evaluation \"before\" and a KL are measured from it.")
     if config.model.has_adapter:
         model = replace(config.model, adapter=str(warmed.folder))
         return Start(config=replace(config, model=model, warmup=WarmupConfig()), source=source, record=record, sentences=sentences)
     return Start(config=config, source=str(warmed.folder), record=record, sentences=sentences)
+
+
+@contextlib.contextmanager
+def keep_if_begun(run_dir: Path) -> Iterator[None]:
+    """Without a run, a start that was made for it goes: nothing could go on from it, and its folder would be in the way of the next try."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(run_dir / "start", ignore_errors=True)
+        raise
 
 
 def warm_up_alone(config: Config, folder: Path, listeners: Sequence[Listener] = ()) -> Warmed:

@@ -15,8 +15,8 @@ import contextlib
 import hashlib
 import json
 import math
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from heron.models.embedded import build_model, build_tokenizer
 from heron.training.demonstrations import samples_of
 from heron.training.interrupt import stop_on_interrupt
 from heron.training.optimizer import make_optimizer, tables_of
+from heron.training.prompts import environment_of, give_tools
 from heron.training.supervised import Course, Progress, fit, mean_loss
 from heron.types import Prompt
 
@@ -43,6 +44,10 @@ RECIPE_VERSION = 1
 """Raised whenever the code changes what the embedded start is."""
 ADAPTER_LEARNING_RATE = 2e-4
 FULL_LEARNING_RATE = 1e-5
+ADAFACTOR_LEARNING_RATE = 1e-3
+"""A share of a weight's own size."""
+PARTIAL = ".partial-"
+"""What the name of a folder begins with that is not yet whole."""
 BETA2 = 0.95
 """Decay of the gradient's running variance: a warm-up is short."""
 
@@ -111,6 +116,7 @@ def warm_up(
     lessons = read_lessons(config.warmup, config.data, config.tags, measured=measured)
     torch.manual_seed(config.train.seed)
     policy = load_policy(config.model, config.tags, source=source)
+    give_tools(policy, environment_of(config).tools)
     with _whole(folder) as partial:
         warmed = _taught(policy, lessons, config, folder, on_progress, can_stop=can_stop)
         policy.save(partial)
@@ -138,10 +144,11 @@ def _course(config: Config, samples: int) -> Course:
     """The settings, those that were left out filled in."""
     warmup = config.warmup
     rate = ADAPTER_LEARNING_RATE if config.model.has_adapter else FULL_LEARNING_RATE
+    rate = ADAFACTOR_LEARNING_RATE if config.train.optimizer == "adafactor" else rate
     return Course(
         steps=warmup.steps or math.ceil((warmup.epochs or 1) * samples / warmup.batch_size), batch_size=warmup.batch_size,
         learning_rate=warmup.learning_rate or rate, seed=warmup.seed, micro_batch_tokens=config.train.micro_batch_tokens,
-        recomputes=config.model.gradient_checkpointing,
+        recomputes=config.model.recomputes,
     )
 
 
@@ -178,8 +185,8 @@ def _build(config: Config, folder: Path, on_progress: Progress) -> None:
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A temporary folder beside the final one, renamed at the end, so that an interruption leaves nothing half done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    partial = folder.parent / f"{PARTIAL}{secrets.token_hex(4)}"
+    partial.mkdir(parents=True)
     try:
         yield partial
         if not folder.exists():

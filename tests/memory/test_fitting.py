@@ -56,8 +56,25 @@ def test_a_larger_card_is_never_slower() -> None:
 
 def test_a_run_that_fits_is_left_in_what_it_trains() -> None:
     """Prevents: quantising, or switching to an adapter, where there is room without: that is another training, however fast."""
-    found = fit(case(60, model={"method": "full"}))
+    found = fit(case(130, model={"method": "full", "dtype": "float32"}))
     assert found.fits and not {"model.method", "model.dtype", "train.optimizer"} & found.settings.keys()
+
+
+def test_weights_of_16_bits_get_the_optimizer_that_can_train_them() -> None:
+    """Prevents: a choice that fits and is refused, since 8-bit moments cannot move a weight of 16 bits."""
+    asked = case(80, model={"method": "full"})
+    assert "the run would be refused" in asked.verdict
+    found = fit(asked)
+    assert found.fits and found.config.train.optimizer == "adamw_kahan" and "refused" not in found.verdict
+    assert all(change.config.train.optimizer == "adamw_kahan" or change.config.model.has_adapter
+               for change in cheapest_changes(case(20, model={"method": "full"})) if "train.optimizer" in change.settings)
+
+
+def test_vllm_is_not_offered_what_it_cannot_sample() -> None:
+    """Prevents: a plan that ends in an error, or a run that is refused, because one of its alternatives would be."""
+    asked = case(8, engine="vllm")
+    assert all(change.config.model.method != "qlora" for change in cheapest_changes(asked))
+    assert fit(asked).config.model.method != "qlora"
 
 
 def test_what_cannot_fit_is_the_smallest_there_is() -> None:

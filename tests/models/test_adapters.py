@@ -239,3 +239,29 @@ class TestRefusedStarts:
         path = start / "adapter_config.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in ("use_rslora", "use_dora")}))
         assert load_tiny(tiny_folder("qwen3"), method="lora", lora_rank=4, adapter=str(start)).is_lora
+
+
+@pytest.mark.parametrize("change", [
+    {"bias": "all"}, {"lora_bias": True}, {"modules_to_save": ["norm"]}, {"peft_type": "PREFIX_TUNING"}, {"r": None}, {"target_modules": None},
+])
+def test_an_adapter_of_another_kind_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Prevents: a bias that is silently left out, biases and norms of the frozen base that are trained, and errors of PEFT or of JSON."""
+    folder = save_tiny("qwen3", tmp_path / "base")
+    policy = load_tiny(folder, method="lora", lora_rank=4)
+    policy.save(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelError, match="adapter"):
+        load_tiny(folder, method="lora", lora_rank=4, adapter=str(tmp_path / "adapter"))
+    with pytest.raises(ModelError, match="adapter"):
+        load_policy(ModelConfig(name=str(folder), method="lora", lora_rank=4, device="cpu"), TAGS, adapter=tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_broken_adapter_config_is_named(tmp_path: Path, text: str) -> None:
+    """Prevents: a traceback of the JSON reader."""
+    folder = save_tiny("qwen3", tmp_path / "base")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match="adapter_config"):
+        load_tiny(folder, method="lora", lora_rank=4, adapter=str(tmp_path / "adapter"))

@@ -143,6 +143,28 @@ def test_the_start_is_what_everybody_finds(settings: Callable[..., Config], tmp_
     assert torch.allclose(logprobs(policy_at(exported, str(exported), {})), trained, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_that_was_moved_finds_its_start(settings: Callable[..., Config], tmp_path: Path, method: str) -> None:
+    """Prevents: a start that is looked for where the run once was, and a stranger's that is there now."""
+    trainer = make_trainer(settings(method), tmp_path / "run")
+    begun = logprobs(trainer.policy)
+    trainer.train()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    run = Run(tmp_path / "moved")
+    assert torch.allclose(logprobs(policy_of_run(run, start=True)), begun, atol=1e-5)
+    assert torch.allclose(logprobs(policy_at(run.path, str(run.path), {})), logprobs(trainer.policy), atol=1e-5)
+
+
+def test_a_run_that_cannot_begin_leaves_no_start(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """Prevents: a folder that is neither a run nor free for one, after a warm-up whose run was refused."""
+    with pytest.raises(DataError):
+        make_trainer(settings("full", rollout={"max_completion_length": 5000}), tmp_path / "run")
+    assert not (tmp_path / "run" / "start").exists()
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / ".partial-of-a-killed-one").mkdir()
+    make_trainer(settings("full"), tmp_path / "run").run.close()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_of_a_run_s_settings_is_not_warmed_up_twice(settings: Callable[..., Config], tmp_path: Path, method: str) -> None:
     """Prevents: a run started from another run's config.toml that warms up what is warm already."""
