@@ -1,5 +1,6 @@
 """Settings of a run: the schema, and how recipe, file and command line are laid over one another."""
 
+from heron.config.environment import EnvironmentConfig
 from heron.config.loading import config_from_dict, load_config, to_toml
 from heron.config.model import DTYPES, EMBEDDED, ModelConfig
 from heron.config.objective import ADVANTAGE_ESTIMATORS, LOSS_TYPES, ObjectiveConfig
@@ -21,6 +22,7 @@ __all__ = [
     "DTYPES",
     "DataConfig",
     "EMBEDDED",
+    "EnvironmentConfig",
     "EvaluationConfig",
     "LOSS_TYPES",
     "ModelConfig",

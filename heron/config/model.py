@@ -48,7 +48,8 @@ class ModelConfig:
     use_dora: bool = False
     """Train the length of each row of a weight apart from its direction (DoRA, arXiv 2402.09353): slower, often better at low ranks."""
     quantization: str = "nf4"
-    """Of the base under `qlora`: `nf4` (4 bits, arXiv 2305.14314) or `int8`. A checkpoint that is quantised already keeps its own."""
+    """Of the base under `qlora`: `nf4` (4 bits, arXiv 2305.14314) or `int8` (8 bits, a scale for each row), of the weights alone, so
+    that sampler and trainer compute the same. A checkpoint that is quantised already keeps its own."""
     double_quantization: bool = True
     """Quantise the scales of `nf4` too: 0.37 bits a weight less."""
     quantization_exceptions: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class ModelConfig:
     """Where the layer inputs that `gradient_checkpointing` keeps wait for the backward pass: `on` in the host's memory, `off` on the GPU,
     `auto` in the host's where there is a GPU. On a CPU they are there already."""
     tiled_mlp: int = 0
-    """Compute the MLP of a layer over so many tokens at a time, forward and backward: for very long sequences. 0: all at once."""
+    """Compute MLPs, and norms, over so many tokens at a time, forward and backward: for very long sequences. 0: all at once."""
 
     def __post_init__(self) -> None:
         check_finite("model", self)
@@ -77,6 +78,8 @@ class ModelConfig:
                  "With dropout the trainer's log-probs differ from the sampler's, so the ratio would not start at 1.")
         require(0 <= self.quantization_keep < 1, "model.quantization_keep must lie in [0, 1)", self.quantization_keep,
                 "It is a share of the linear weights; 0 keeps none of them in 16 bits.")
+        require(self.quantization_keep == 0 or self.quantization == "nf4", "model.quantization_keep measures what nf4 changes",
+                self.quantization_keep, f"Leave it out: model.quantization is {self.quantization!r}, which changes far less.")
         require(self.tiled_mlp >= 0, "model.tiled_mlp must not be negative", self.tiled_mlp, "0 computes all tokens at once.")
         require(self.offload != "on" or self.gradient_checkpointing, "model.offload = 'on' moves what gradient checkpointing keeps",
                 self.offload, "Set model.gradient_checkpointing = true, or leave model.offload out.")
@@ -86,6 +89,11 @@ class ModelConfig:
     def has_adapter(self) -> bool:
         """An adapter is trained, and the rest is frozen."""
         return self.method in ("lora", "qlora")
+
+    @property
+    def recomputes(self) -> bool:
+        """The backward pass computes something again, for which modules must be in training mode."""
+        return self.gradient_checkpointing or self.tiled_mlp > 0
 
     def _check_reach(self) -> None:
         """Settings of one method are errors under another, where they could do nothing."""

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heron.config.checks import check_finite, check_seed, one_of, require
+from heron.config.environment import EnvironmentConfig
+from heron.config.judge import START, JudgeConfig
 from heron.config.model import ModelConfig
 from heron.config.objective import ObjectiveConfig
+from heron.config.warmup import WarmupConfig
 from heron.errors import ConfigError
 from heron.types import LEAST_TEMPERATURE, Tags
 
@@ -23,7 +26,8 @@ class DataConfig:
     """Where prompts come from."""
 
     dataset: str = "arithmetic"
-    """`arithmetic` (generated), a file (.jsonl, .json, .csv, .parquet), a folder saved by `datasets`, or a hub id."""
+    """`arithmetic` (generated), `tasks.NAME` (generated, see docs/environments.md), `reasoning_gym:NAME`, a file (.jsonl, .json, .csv,
+    .parquet), a folder saved by `datasets`, or a hub id."""
     subset: str | None = None
     """Configuration name of a hub dataset, such as `main`; of a local folder, the folder in it whose files are read. It goes with the
     dataset that it is named beside: where another dataset is laid over a recipe's, the recipe's subset goes too."""
@@ -45,11 +49,18 @@ class DataConfig:
     """Draw the prompts of every epoch in a new order (decided by the seed alone)."""
     digits: int = 3
     """Generated arithmetic: digits of each number. Like the other settings of this section, an error where it could do nothing."""
+    difficulty: int = 3
+    """Generated tasks: from 1, the easiest, to 5."""
+    curriculum: bool = False
+    """Generated tasks: begin with rows of difficulty 1, and rise to `difficulty` in equal shares. Needs `shuffle = false`."""
 
     def __post_init__(self) -> None:
         check_finite("data", self)
         require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
         require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
+        require(1 <= self.difficulty <= 5, "data.difficulty must be between 1 and 5", self.difficulty, "3 is the default.")
+        require(not (self.curriculum and self.shuffle), "data.shuffle must be false with data.curriculum, whose order it would undo",
+                self.shuffle, "Leave out one of them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +68,26 @@ class RewardsConfig:
     """What is rewarded."""
 
     functions: tuple[str, ...] = ()
-    """Built-in names such as `gsm8k.correctness`, or `file.py:function`; `file.py` takes every public function in it."""
+    """Built-in names such as `gsm8k.correctness` or `shaping.overlong(most=512)`; `file.py:function`; `file.py` for every public function
+    in it; `grader.json`; `judge.claim(ask="...", deduct=3)` or `criteria.toml`, which ask the model of the section `judge`. Any of them
+    with `@task` behind it scores only the rows whose column `task` says so."""
     weights: tuple[float, ...] = ()
     """One weight per function. Empty: all 1. Weight 0 logs a function without training on it."""
     overlap: bool = False
     """Score each group in a thread of its own as soon as it is sampled, while others still are: for rewards that wait (a judge, a
     sandbox, a server). Every function, also one in batch form, is then called once per group instead of once per step, in the order in
     which groups finish, and not in the main thread (so it can set no signal handlers or alarms)."""
+    timeout: float = 0.0
+    """Run the functions of your own files in a process of their own, and kill it when a call takes more seconds than this: then it is an
+    error. 0: in this process, where a call that hangs can only be named."""
+    on_error: str = "stop"
+    """What becomes of a rollout that a function fails at (it raises, is killed, returns no number): `stop` ends the run, to be mended and
+    resumed; `exclude` leaves it out of its group and counts it in `rewards/excluded`."""
 
     def __post_init__(self) -> None:
         check_finite("rewards", self)
+        one_of("rewards.on_error", self.on_error, ("stop", "exclude"))
+        require(self.timeout >= 0, "rewards.timeout must be 0 or more seconds", self.timeout, "60 is common; 0 sets none.")
         if self.weights and len(self.weights) != len(self.functions):
             raise ConfigError(
                 f"rewards.weights has {len(self.weights)} values for {len(self.functions)} rewards.functions. "
@@ -204,37 +225,6 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WarmupConfig:
-    """Supervised start of the embedded model on few and partly wrong demonstrations (cached; see `training.warmup`)."""
-
-    steps: int = 750
-    """Optimizer steps."""
-    demonstrations: int = 6000
-    """Distinct demonstrations."""
-    batch_size: int = 16
-    """Demonstrations per step."""
-    learning_rate: float = 1.2e-3
-    """Peak step size; falls almost to 0 along a cosine."""
-    forget_carry: float = 0.68
-    """Probability that a demonstration forgets every carry."""
-    skip_working: float = 0.1
-    """Probability that a demonstration guesses without working out."""
-    break_format: float = 0.16
-    """Probability that a demonstration loses a tag or a pair of tags."""
-    seed: int = 0
-    """Decides the weights that it begins with and the demonstrations."""
-
-    def __post_init__(self) -> None:
-        check_finite("warmup", self)
-        for name in ("steps", "demonstrations", "batch_size"):
-            require(getattr(self, name) >= 1, f"warmup.{name} must be at least 1", getattr(self, name), "")
-        for name in ("forget_carry", "skip_working", "break_format"):
-            require(0 <= getattr(self, name) <= 1, f"warmup.{name} must be a probability", getattr(self, name), "")
-        require(self.learning_rate > 0, "warmup.learning_rate must be above 0", self.learning_rate, "1.2e-3 is the default.")
-        check_seed("warmup.seed", self.seed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One run, whole. Made by `heron.config.load_config`; frozen from then on."""
 
@@ -248,6 +238,8 @@ class Config:
     """How a completion marks its reasoning and its answer."""
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     """What is rewarded."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    """What answers the model's turns."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """How the policy is sampled."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -257,7 +249,9 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Held-out problems, measured before and after."""
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
-    """Supervised start of the embedded model."""
+    """Supervised start: the embedded model's, or of any model on the demonstrations of a dataset."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Who judges, where a reward function asks a model."""
 
     def __post_init__(self) -> None:
         steps, prompts = self.objective.num_minibatches, self.train.prompts_per_step
@@ -266,8 +260,20 @@ class Config:
         rows, size = prompts // steps * self.rollout.num_generations, self.objective.rows_per_micro_batch
         require(size is None or rows % size == 0, f"objective.rows_per_micro_batch must divide the {rows} rollouts of an optimizer step",
                 size, "TRL asks for the same.")
+        is_plain = self.model.method != "qlora" and not self.model.use_dora
+        require(is_plain or self.rollout.engine != "vllm", "rollout.engine must not be 'vllm' where model.method is 'qlora' or "
+                "model.use_dora is set: vLLM samples from a 16-bit base with a plain adapter, another model than the one that is trained",
+                self.rollout.engine, "Use the native engine.")
+        if self.judge.name == START and self.judge.url is None:
+            is_kept = (self.model.has_adapter and self.model.adapter is None) or self.objective.beta > 0
+            require(is_kept, "judge.name = 'start' needs the start's weights in memory: a new adapter (model.method = 'lora'), or "
+                    "objective.beta above 0", self.model.method, "Or name a model's folder or a server.")
+            require(not self.rewards.overlap, "judge.name = 'start' samples from the weights that are trained, so rewards.overlap must be "
+                    "false", self.rewards.overlap, "Leave it out.")
         if self.rollout.partial_tokens:
             advice = "Leave out rollout.partial_tokens, or this."
+            require(self.environment.name == "single_turn", "environment.name must be 'single_turn' with rollout.partial_tokens: a "
+                    "conversation cannot be paused", self.environment.name, advice)
             require(steps == 1, "objective.num_minibatches must be 1 with rollout.partial_tokens, whose steps differ in size", steps,
                     advice)
             require(size is None, "objective.rows_per_micro_batch must be left out with rollout.partial_tokens, whose steps differ in "

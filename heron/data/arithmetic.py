@@ -23,12 +23,12 @@ REDRAW_EASY = 0.7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """A question and what a sloppy pupil wrote: mostly in the right format, often wrong."""
+    """A conversation to learn from. What the assistant says is learnt, in every turn."""
 
     prompt: Prompt
-    """The problem."""
+    """Everything before the last answer."""
     completion: str
-    """The pupil's answer, tags written out."""
+    """The last answer, tags written out."""
 
 
 def generate(count: int, *, seed: int, digits: int, heldout: bool = False) -> list[Prompt]:
@@ -48,7 +48,7 @@ def generate(count: int, *, seed: int, digits: int, heldout: bool = False) -> li
 def demonstrations(
     count: int, *, seed: int, digits: int, tags: Tags, forget_carry: float, skip_working: float, break_format: float
 ) -> list[Demonstration]:
-    """Demonstrations on problems that are not held out.
+    """What a sloppy pupil wrote to problems that are not held out: mostly in the right format, often wrong.
 
     Args:
         count: distinct demonstrations.

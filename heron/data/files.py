@@ -1,7 +1,7 @@
 """Rows of one local file: JSON lines, a JSON array, CSV or Parquet, by its suffix.
 
 The idea: a row's id is the place in the file where it stands, and so is every complaint. Blank lines are skipped and
-nothing else is: a row that cannot be read is an error.
+nothing else is: a row that cannot be read is an error, which stands in its place for those who want to hear of all of them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heron.data.rows import Row
 from heron.errors import DataError, MissingExtra
 
+Made = TypeVar("Made")
+
 
 def read_file(path: Path) -> Iterator[Row]:
-    """The rows of a file, in order."""
+    """The rows of a file, in order; the first one that cannot be read is raised."""
+    for row in read_each(path):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def read_each(path: Path) -> Iterator[Row | DataError]:
+    """The rows of a file, in order, with an error in place of each that cannot be read. What spoils the whole file is raised."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path} is not of a kind that can be read. The kinds are {', '.join(READERS)}.")
@@ -28,26 +38,35 @@ def read_file(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
+def _read_jsonl(path: Path) -> Iterator[Row | DataError]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            text = _decode(line, path, number).rstrip()
-            if text:
-                hint = "Each line must be one JSON object."
-                yield Row(id=f"{path.name}:{number}", columns=_object(_loads(text, path, number, hint), path, number))
+            row = _or_error(_line, line, path, number)
+            if row is not None:
+                yield row
 
 
-def _read_json(path: Path) -> Iterator[Row]:
+def _line(line: bytes, path: Path, number: int) -> Row | None:
+    """The row on a line; None on a blank one."""
+    text = _decode(line, path, number).rstrip()
+    if not text:
+        return None
+    columns = _object(_loads(text, path, number, "Each line must be one JSON object."), path, number)
+    return Row(id=f"{path.name}:{number}", columns=columns)
+
+
+def _read_json(path: Path) -> Iterator[Row | DataError]:
     hint = "The file must be one JSON array of objects; name it .jsonl if it has an object on each line."
     text = _decode(path.read_bytes(), path, 1)
     array = _loads(text, path, 1, hint) if text.strip() else []
     if not isinstance(array, list):
         raise DataError(f"{path} holds {type(array).__name__}, not an array. {hint}")
     for number, value in enumerate(array, start=1):
-        yield Row(id=f"{path.name}:{number}", columns=_object(value, path, number))
+        columns = _or_error(_object, value, path, number)
+        yield columns if isinstance(columns, DataError) else Row(id=f"{path.name}:{number}", columns=columns)
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path) -> Iterator[Row | DataError]:
     """CSV cannot tell an empty text from a missing one; an empty cell is read as missing."""
     text = _decode(path.read_bytes(), path, 1)
     records = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -58,7 +77,8 @@ def _read_csv(path: Path) -> Iterator[Row]:
             if record and not header:
                 header = _header(record, path)
             elif record:
-                yield Row(id=f"{path.name}:{line}", columns=_cells(header, record, path, line))
+                columns = _or_error(_cells, header, record, path, line)
+                yield columns if isinstance(columns, DataError) else Row(id=f"{path.name}:{line}", columns=columns)
             line = records.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}:{line}: this row is not valid CSV: {error}.") from error
@@ -79,12 +99,20 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} is not valid Parquet: {error}.") from error
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path], Iterator[Row | DataError]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
+
+
+def _or_error(make: Callable[..., Made], *arguments: Any) -> Made | DataError:
+    """What is made of one row, or why it cannot be."""
+    try:
+        return make(*arguments)
+    except DataError as error:
+        return error
 
 
 def _decode(data: bytes, path: Path, first_line: int) -> str:

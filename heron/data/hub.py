@@ -15,18 +15,18 @@ from typing import Any
 from heron.data.rows import Row
 from heron.errors import DataError, MissingExtra
 
-Splits = Mapping[str, Callable[[], Iterator[Row]]]
-"""What reads the rows of each split."""
+Splits = Mapping[str, Callable[[], Iterator[Row | DataError]]]
+"""What reads the rows of each split, an error in place of each that cannot be read."""
 
 
-def hub_splits(name: str, subset: str | None) -> Splits:
+def hub_splits(name: str, subset: str | None, *, section: str = "data") -> Splits:
     """Readers of a hub dataset, by split."""
     library = _library(f'Reading the hub dataset "{name}"')
     try:
         loaded = library.load_dataset(name, subset)
     except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
         raise DataError(
-            f'The dataset "{name}" (data.subset {subset!r}) is not a file or folder here, '
+            f'The dataset "{name}" ({section}.subset {subset!r}) is not a file or folder here, '
             f"and could not be had from the hub: {error}"
         ) from error
     return _splits(loaded, name)

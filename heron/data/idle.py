@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 
+from heron.config.generated import ARITHMETIC, is_generated, is_task
 from heron.config.schema import DataConfig
-from heron.data.sources import GENERATED, Source
+from heron.data.sources import Source
 from heron.errors import ConfigError
 
 
 def refuse_idle_settings(config: DataConfig) -> None:
     """What can be said before any dataset is opened: settings for rows that are read, and for those that are generated."""
     both = {config.dataset, config.eval_dataset or config.dataset}
-    if config.dataset == GENERATED:
-        _refuse(config, ("subset", "split"), f"{GENERATED} is generated and has neither subsets nor splits")
-    if both == {GENERATED}:
-        _refuse(config, ("prompt_column", "answer_column"), f"{GENERATED} is generated, so no columns are read")
-    if GENERATED not in both:
-        _refuse(config, ("digits",), f"no problems are generated: data.dataset is {config.dataset!r}, not {GENERATED!r}")
+    if is_generated(config.dataset):
+        _refuse(config, ("subset", "split"), f"{config.dataset} is generated and has neither subsets nor splits")
+    if all(is_generated(name) for name in both):
+        _refuse(config, ("prompt_column", "answer_column"), f"{config.dataset} is generated, so no columns are read")
+    if ARITHMETIC not in both:
+        _refuse(config, ("digits",), f"no additions are generated: data.dataset is {config.dataset!r}, not {ARITHMETIC!r}")
+    if not any(is_task(name) for name in both):
+        _refuse(config, ("difficulty", "curriculum"), f"no task is generated: data.dataset is {config.dataset!r}, not 'tasks.NAME'")
 
 
 def refuse_idle_split(config: DataConfig, source: Source) -> None:
@@ -34,7 +37,7 @@ def refuse_idle_split(config: DataConfig, source: Source) -> None:
 def refuse_idle_eval_split(config: DataConfig, source: Source | None) -> None:
     """An evaluation split of a dataset (None: a generated one) that is not divided, or does not have it."""
     if source is None or not source.is_divided:
-        _refuse(config, ("eval_split",), f"{source.name if source else GENERATED} is not divided into splits")
+        _refuse(config, ("eval_split",), f"{source.name if source else 'a generated dataset'} is not divided into splits")
     elif not source.has(config.eval_split) and _differs(config, "eval_split"):
         raise source.lacks(config.eval_split)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from heron.config.generated import is_generated
 from heron.config.schema import DataConfig
-from heron.data.arithmetic import generate
+from heron.data.generated import generated
 from heron.data.idle import refuse_idle_eval_split, refuse_idle_settings, refuse_idle_split
 from heron.data.rows import fill_tags, to_prompt, with_system_prompt
-from heron.data.sources import GENERATED, Source, open_source
+from heron.data.sources import Source, open_source
 from heron.errors import DataError
 from heron.types import Prompt, Tags
 
@@ -26,6 +27,14 @@ GENERATED_ROWS = 4096
 
 HELDOUT_SEED = 0
 """Generated held-out problems are drawn with this seed in every run."""
+
+OnBad = Callable[[DataError], None]
+"""Told of a row that cannot be used. If it returns, the row is left out."""
+
+
+def refuse(error: DataError) -> None:
+    """One row that cannot be used is one too many: a run must know what it trains on."""
+    raise error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +45,21 @@ class Dataset:
     """In the dataset's order."""
     heldout: tuple[Prompt, ...]
     """None of their questions is in `train`. Empty if evaluation is switched off."""
-    dropped: int = 0
-    """Training rows left out because they ask a held-out question."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Training rows left out because they ask a held-out question, each with the held-out row that asks it."""
+
+    @property
+    def dropped(self) -> int:
+        """How many were left out."""
+        return len(self.left_out)
 
 
-def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int) -> Dataset:
+def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int, on_bad: OnBad = refuse) -> Dataset:
     """The prompts of a run, at most `eval_size` of them held out; a `DataError` if there is nothing to train on."""
     refuse_idle_settings(config)
     source = _open(config.dataset, config.subset)
-    train = _train(source, config, seed)
-    heldout = _heldout(source, config, eval_size)
+    train = _train(source, config, seed, on_bad)
+    heldout = _heldout(source, config, eval_size, on_bad)
     if heldout is None:
         train, heldout = _set_aside(train, eval_size, seed)
     return _with_system_prompts(_without_heldout(train, heldout), config, tags)
@@ -53,32 +67,39 @@ def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int) -> Datase
 
 def _open(name: str, subset: str | None) -> Source | None:
     """None for generated problems."""
-    return None if name == GENERATED else open_source(name, subset)
+    return None if is_generated(name) else open_source(name, subset)
 
 
-def _train(source: Source | None, config: DataConfig, seed: int) -> tuple[Prompt, ...]:
+def _train(source: Source | None, config: DataConfig, seed: int, on_bad: OnBad) -> tuple[Prompt, ...]:
     if source is None:
-        return tuple(generate(config.limit or GENERATED_ROWS, seed=seed, digits=config.digits))
+        return tuple(generated(config.dataset, config.limit or GENERATED_ROWS, config, seed=seed, heldout=False))
     refuse_idle_split(config, source)
-    return _read(source, config, config.split, config.limit)
+    return _read(source, config, config.split, on_bad, config.limit)
 
 
-def _heldout(source: Source | None, config: DataConfig, size: int) -> tuple[Prompt, ...] | None:
+def _heldout(source: Source | None, config: DataConfig, size: int, on_bad: OnBad) -> tuple[Prompt, ...] | None:
     """The held-out rows that the config or the dataset provides; None if they must be set aside."""
     if size == 0:
         return ()
     given = source if config.eval_dataset is None else _open(config.eval_dataset, None)
     refuse_idle_eval_split(config, given)
     if given is None:
-        return tuple(generate(size, seed=HELDOUT_SEED, digits=config.digits, heldout=True))
+        return tuple(generated(config.eval_dataset or config.dataset, size, config, seed=HELDOUT_SEED, heldout=True))
     if given is source and (config.eval_split == config.split or not given.has(config.eval_split)):
         return None
-    return _spread(_read(given, config, config.eval_split), size)
+    return _spread(_read(given, config, config.eval_split, on_bad), size)
 
 
-def _read(source: Source, config: DataConfig, split: str, limit: int | None = None) -> tuple[Prompt, ...]:
-    columns = {"prompt_column": config.prompt_column, "answer_column": config.answer_column}
-    return tuple(to_prompt(row, **columns) for row in source.rows(split, limit))
+def _read(source: Source, config: DataConfig, split: str, on_bad: OnBad, limit: int | None = None) -> tuple[Prompt, ...]:
+    prompts = []
+    for row in source.each(split, limit):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            prompts.append(to_prompt(row, prompt_column=config.prompt_column, answer_column=config.answer_column))
+        except DataError as error:
+            on_bad(error)
+    return tuple(prompts)
 
 
 def _spread(prompts: Sequence[Prompt], size: int) -> tuple[Prompt, ...]:
@@ -95,7 +116,7 @@ def _set_aside(prompts: Sequence[Prompt], size: int, seed: int) -> tuple[tuple[P
             f"The dataset has {len(prompts)} rows, too few to hold out a fifth of them for the evaluation. "
             "Give held-out rows with data.eval_dataset, or switch the evaluation off with evaluation.size=0."
         )
-    first_asking = {_question(prompt): prompt.id for prompt in reversed(prompts)}
+    first_asking = {question(prompt): prompt.id for prompt in reversed(prompts)}
     questions = sorted(first_asking)
     drawn = random.Random(f"held out with seed {seed}").sample(questions, min(count, len(questions)))
     ids = {first_asking[question] for question in drawn}
@@ -106,17 +127,18 @@ def _set_aside(prompts: Sequence[Prompt], size: int, seed: int) -> tuple[tuple[P
 
 
 def _without_heldout(train: Sequence[Prompt], heldout: tuple[Prompt, ...]) -> Dataset:
-    asked = {_question(prompt) for prompt in heldout}
-    kept = tuple(prompt for prompt in train if _question(prompt) not in asked)
+    asked = {question(prompt): prompt.id for prompt in heldout}
+    kept = tuple(prompt for prompt in train if question(prompt) not in asked)
     if not kept:
         raise DataError(
             f"No row is left to train on: the questions of all {len(train)} rows are also held out. "
             "Give other rows as data.dataset or data.eval_dataset, or switch the evaluation off with evaluation.size=0."
         )
-    return Dataset(train=kept, heldout=heldout, dropped=len(train) - len(kept))
+    left_out = tuple((prompt.id, asked[question(prompt)]) for prompt in train if question(prompt) in asked)
+    return Dataset(train=kept, heldout=heldout, left_out=left_out)
 
 
-def _question(prompt: Prompt) -> tuple[tuple[str, str], ...]:
+def question(prompt: Prompt) -> tuple[tuple[str, str], ...]:
     """What a prompt asks: its whole conversation but for system messages and white space at the ends."""
     return tuple(
         (message["role"], message["content"].strip()) for message in prompt.messages if message["role"] != "system"

@@ -32,17 +32,24 @@ class Row:
     """Values by column; None where the file has none."""
 
 
-def to_prompt(row: Row, *, prompt_column: str | None = None, answer_column: str | None = None) -> Prompt:
-    """The row's conversation and columns. With `answer` among the columns, if the row has a reference."""
-    column = _prompt_column(row, prompt_column)
-    messages, last_answer = _conversation(row, column)
+def to_prompt(
+    row: Row, *, prompt_column: str | None = None, answer_column: str | None = None, section: str = "data"
+) -> Prompt:
+    """The row's conversation and columns. With `answer` among the columns, if the row has a reference. Errors name `section`'s settings."""
+    column = _prompt_column(row, prompt_column, section)
+    messages, said = _conversation(row, column)
     is_text = isinstance(row.columns[column], str)
     return Prompt(
         id=row.id,
         messages=messages,
-        columns=_with_reference(row, _reference(row, answer_column, last_answer)),
+        columns=_with_reference(row, _reference(row, answer_column, said)),
         plain=is_text and column not in ("question", "problem"),
     )
+
+
+def last_answer(row: Row, *, prompt_column: str | None = None, section: str = "data") -> str | None:
+    """What the assistant says at the end of the row's conversation, or None where that ends with a question."""
+    return _conversation(row, _prompt_column(row, prompt_column, section))[1]
 
 
 def with_system_prompt(prompt: Prompt, text: str) -> Prompt:
@@ -68,19 +75,20 @@ def fill_tags(text: str, tags: Tags) -> str:
     return re.sub(r"\{(\w+)\}", value, text)
 
 
-def _prompt_column(row: Row, asked: str | None) -> str:
+def _prompt_column(row: Row, asked: str | None, section: str) -> str:
     if asked is not None:
-        return _present(row, asked, "data.prompt_column")
+        return present(row, asked, f"{section}.prompt_column")
     for column in PROMPT_COLUMNS:
         if row.columns.get(column) is not None:
             return column
     raise DataError(
         f"{row.id} has no prompt: none of {', '.join(PROMPT_COLUMNS)} is among its columns "
-        f"({_listed(row)}). Name the right one with data.prompt_column."
+        f"({_listed(row)}). Name the right one with {section}.prompt_column."
     )
 
 
-def _present(row: Row, column: str, setting: str) -> str:
+def present(row: Row, column: str, setting: str) -> str:
+    """The column, if the row has a value in it; else a `DataError` that names the setting."""
     if row.columns.get(column) is None:
         hint = did_you_mean(column, row.columns)
         raise DataError(f'{row.id} has no column "{column}" ({setting}). Its columns: {_listed(row)}.{hint}')
@@ -100,13 +108,13 @@ def _conversation(row: Row, column: str) -> tuple[tuple[Message, ...], str | Non
         shapes = "a list of messages" if column == "messages" else "text or a list of messages"
         raise DataError(f'{row.id}: "{column}" must be {shapes}, but it is {_short(value)}.')
     messages = [_message(row, column, item) for item in value]
-    last_answer = str(messages.pop()["content"]) if messages[-1]["role"] == "assistant" else None
+    said = str(messages.pop()["content"]) if messages[-1]["role"] == "assistant" else None
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise DataError(
             f'{row.id}: "{column}" does not end with a user message that asks something: {_short(value)}. '
             "At most one assistant message may follow it."
         )
-    return tuple(messages), last_answer
+    return tuple(messages), said
 
 
 def _message(row: Row, column: str, item: Any) -> Message:
@@ -121,12 +129,12 @@ def _message(row: Row, column: str, item: Any) -> Message:
     return {key: value for key, value in item.items() if value is not None} | {"role": role}
 
 
-def _reference(row: Row, asked: str | None, last_answer: str | None) -> Any:
+def _reference(row: Row, asked: str | None, said: str | None) -> Any:
     """The reference as the row has it, or None."""
     if asked is not None:
-        return row.columns[_present(row, asked, "data.answer_column")]
+        return row.columns[present(row, asked, "data.answer_column")]
     given = (row.columns[column] for column in ANSWER_COLUMNS if row.columns.get(column) is not None)
-    return next(given, last_answer)
+    return next(given, said)
 
 
 def _with_reference(row: Row, reference: Any) -> dict[str, Any]:
@@ -136,11 +144,11 @@ def _with_reference(row: Row, reference: Any) -> dict[str, Any]:
     if isinstance(reference, str) and "####" in reference:
         if columns.get("solution") is None:
             columns["solution"] = reference
-        reference = _final_answer(row, reference)
+        reference = final_answer(row, reference)
     return columns | {"answer": reference}
 
 
-def _final_answer(row: Row, text: str) -> str:
+def final_answer(row: Row, text: str) -> str:
     """What GSM8K writes after the last `####`; a number loses its `$` and its thousands commas."""
     final = text.rpartition("####")[2].strip()
     if not final:

@@ -12,13 +12,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from heron.data.files import READERS, read_file
+from heron.config.generated import ARITHMETIC
+from heron.data.files import READERS, read_each
 from heron.data.hub import Splits, hub_splits, saved_splits
 from heron.data.rows import Row
 from heron.errors import ConfigError, DataError, did_you_mean
-
-GENERATED = "arithmetic"
-"""The dataset that is generated, and so is no source."""
 
 WHOLE = ""
 """The split of a source that is not divided."""
@@ -43,7 +41,16 @@ class Source:
         return split != WHOLE and split in self.splits
 
     def rows(self, split: str, limit: int | None = None) -> list[Row]:
-        """The first `limit` rows of a split, at least one."""
+        """The first `limit` rows of a split, at least one; the first that cannot be read is raised."""
+        rows = []
+        for row in self.each(split, limit):
+            if isinstance(row, DataError):
+                raise row
+            rows.append(row)
+        return rows
+
+    def each(self, split: str, limit: int | None = None) -> list[Row | DataError]:
+        """The same, with an error in place of each row that cannot be read."""
         read = self.splits.get(WHOLE) or self.splits.get(split)
         if read is None:
             raise self.lacks(split)
@@ -59,16 +66,16 @@ class Source:
         return DataError(f'The dataset {self.name} has no split "{split}".{hint}')
 
 
-def open_source(name: str, subset: str | None) -> Source:
-    """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched."""
+def open_source(name: str, subset: str | None, *, section: str = "data") -> Source:
+    """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched. Errors name the settings of `section`."""
     path = Path(name).expanduser()
     if path.is_file():
-        _refuse_subset(subset, f"{path} is a single file")
-        return Source(name=name, splits={WHOLE: partial(read_file, path)})
+        _refuse_subset(subset, f"{path} is a single file", section)
+        return Source(name=name, splits={WHOLE: partial(read_each, path)})
     if name and path.is_dir():
-        return Source(name=name, splits=_folder_splits(path, subset))
+        return Source(name=name, splits=_folder_splits(path, subset, section))
     if _is_hub_id(name):
-        return Source(name=name, splits=hub_splits(name, subset))
+        return Source(name=name, splits=hub_splits(name, subset, section=section))
     raise DataError(f'There is no dataset "{name}": no such file or folder.{_hint(path)}')
 
 
@@ -79,28 +86,29 @@ def _is_hub_id(name: str) -> bool:
 
 def _hint(path: Path) -> str:
     beside = (other.name for other in path.parent.iterdir()) if path.parent.is_dir() else ()
-    near = did_you_mean(path.name, [GENERATED, *beside])
-    return near or f' Generated problems are called "{GENERATED}"; a hub id has the form owner/name.'
+    near = did_you_mean(path.name, [ARITHMETIC, *beside])
+    return near or f' Generated problems are called "{ARITHMETIC}" or "tasks.NAME"; a hub id has the form owner/name.'
 
 
-def _refuse_subset(subset: str | None, what: str) -> None:
+def _refuse_subset(subset: str | None, what: str, section: str) -> None:
     if subset is not None:
-        raise ConfigError(f"data.subset is {subset!r}, but {what}, which has no subsets. Leave it out, or say data.subset = \"none\".")
+        raise ConfigError(f"{section}.subset is {subset!r}, but {what}, which has no subsets. Leave it out, or say {section}.subset = "
+                          '"none".')
 
 
-def _folder_splits(path: Path, subset: str | None) -> Splits:
+def _folder_splits(path: Path, subset: str | None, section: str) -> Splits:
     """A subset is a folder in the folder."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        _refuse_subset(subset, f"{path} is a saved dataset")
+        _refuse_subset(subset, f"{path} is a saved dataset", section)
         return saved_splits(path)
     for folder in (path, path / "data") if subset is None else (path / subset,):
         if files := _files(folder):
             return _splits_of_files(files)
     subsets = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and _files(folder))
-    listed = f" Its subsets are {', '.join(subsets)} (data.subset)." if subsets else ""
+    listed = f" Its subsets are {', '.join(subsets)} ({section}.subset)." if subsets else ""
     if subset is None:
         raise DataError(f"The folder {path} has no file that can be read. The kinds are {', '.join(READERS)}.{listed}")
-    near = did_you_mean(subset, subsets) or listed or ' Its own files are read with data.subset = "none".'
+    near = did_you_mean(subset, subsets) or listed or f' Its own files are read with {section}.subset = "none".'
     raise DataError(f'The folder {path} has no subset "{subset}": no folder of that name with files that can be read.{near}')
 
 
@@ -123,6 +131,6 @@ def _splits_of_files(files: Sequence[Path]) -> Splits:
     return {split: partial(_read_all, members) for split, members in parts.items()}
 
 
-def _read_all(files: Sequence[Path]) -> Iterator[Row]:
+def _read_all(files: Sequence[Path]) -> Iterator[Row | DataError]:
     for file in files:
-        yield from read_file(file)
+        yield from read_each(file)

@@ -6,6 +6,7 @@ so that there is nothing to gain from getting it wrong first but the risk of a l
 
 from __future__ import annotations
 
+from heron.environments.protocol import NO_REWARDS
 from heron.errors import ConfigError, DataError
 from heron.rewards import Verdict, Verifier, answer_text, verifiers
 from heron.types import Message, Prompt, Tags
@@ -19,24 +20,32 @@ REPLIES = {
 class Retry:
     """Verifies each answer; a wrong or unreadable one gets a reply, up to `max_turns` answers in all."""
 
+    tools = ()
+    uses_verifier = True
+    rewards = NO_REWARDS
+
     def __init__(self, tags: Tags, *, verifier: Verifier = verifiers["number"], max_turns: int = 2) -> None:
         if max_turns < 2:
-            raise ConfigError(f"max_turns must be at least 2 to try again, but it is {max_turns}. Use SingleTurn.")
+            raise ConfigError(f"max_turns must be at least 2 to try again, but it is {max_turns}. Use single_turn.")
         self.tags = tags
         self.verifier = verifier
         self.max_turns = max_turns
 
-    def reset(self, prompt: Prompt) -> tuple[Message, ...]:
+    def start(self, prompt: Prompt) -> tuple[Message, ...]:
         """The prompt's own messages."""
         if prompt.answer is None:
-            raise DataError(f"Row {prompt.id} has no answer to verify against. Give every row one, or use SingleTurn.")
+            raise DataError(f"Row {prompt.id} has no answer to verify against. Give every row one, or use single_turn.")
         return prompt.messages
 
-    def respond(self, prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
-        """A reply to a wrong answer; None to a right one."""
-        verdict = self._verdict(prompt, str(messages[-1]["content"]))
-        return None if verdict is Verdict.RIGHT else ({"role": "user", "content": REPLIES[verdict]},)
+    def done(self, prompt: Prompt, messages: tuple[Message, ...]) -> bool:
+        """At a right answer."""
+        return self.verdict(prompt, messages) is Verdict.RIGHT
 
-    def _verdict(self, prompt: Prompt, completion: str) -> Verdict:
-        answer = answer_text(completion, self.tags)
+    def step(self, prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """What is wrong with the answer, but not what is right."""
+        return ({"role": "user", "content": REPLIES[self.verdict(prompt, messages)]},)
+
+    def verdict(self, prompt: Prompt, messages: tuple[Message, ...]) -> Verdict:
+        """Of the last answer."""
+        answer = answer_text(str(messages[-1]["content"]), self.tags)
         return Verdict.UNREADABLE if answer is None else self.verifier(answer, str(prompt.answer))

@@ -23,6 +23,7 @@ class Attempt:
     prefilled: str
     turns: list[Turn] = field(default_factory=list)
     text: str = ""
+    cut: bool = False
 
     def context(self) -> tuple[int, ...]:
         """All tokens that the next completion will see."""
@@ -33,6 +34,7 @@ class Attempt:
         """As a value, unscored."""
         return Rollout(
             prompt=self.prompt, turns=tuple(self.turns), text=self.text, prefilled=self.prefilled, messages=tuple(self.messages),
+            cut=self.cut,
         )
 
 

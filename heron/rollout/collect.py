@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from heron.engine.protocol import Engine, Progress, Request, SamplingParams
 from heron.environments import Environment
+from heron.errors import ConfigError
 from heron.models.policy import Policy
 from heron.objective import Estimator, advantages, find_estimator
 from heron.rewards import Rubric
@@ -130,7 +131,10 @@ class Collector:
 
     def _open(self, group: int, prompt: Prompt, seeds: Sequence[int]) -> list[Attempt]:
         """The siblings of a prompt, which is rendered once for all of them."""
-        messages = self.environment.reset(prompt)
+        messages = self.environment.start(prompt)
+        if len(messages) != len(prompt.messages):
+            raise ConfigError(f"The environment {type(self.environment).__name__} starts row {prompt.id} with {len(messages)} messages, "
+                              f"but it has {len(prompt.messages)}. Reword the row's messages instead, so that rewards find the answers.")
         text = self.policy.render_text(messages)
         ids, prefilled = self.policy.encode(text), self.policy.prefilled(text)
         return [Attempt(group, prompt, seed, list(messages), ids, prefilled) for seed in seeds]
@@ -139,7 +143,7 @@ class Collector:
         """The rollouts of a complete group."""
         for attempt, completion in zip(siblings, flight.said, strict=True):
             assert completion is not None, "the group is complete"
-            self._answer(attempt, completion)
+            self._answer(attempt, completion, room=0)
         return [attempt.rollout() for attempt in siblings]
 
     def _scored(self, sample: Sampling, clock: Clock, report: Report) -> list[Group]:
@@ -173,23 +177,28 @@ class Collector:
         goes_on: set[tuple[int, int]] = set()
         for finished in self.engine.stream(requests, params, on_token=on_progress):
             attempt = groups[finished.request][finished.sibling]
-            if self._answer(attempt, finished.completion):
+            if self._answer(attempt, finished.completion, room=params.max_tokens):
                 goes_on.add((finished.request, finished.sibling))
             else:
                 still_open.close(attempt)
         return [[groups[request][sibling]] for request, sibling in sorted(goes_on)]
 
-    def _answer(self, attempt: Attempt, completion: Completion) -> bool:
-        """Add a completion to an attempt; True if the environment replied and the attempt goes on."""
+    def _answer(self, attempt: Attempt, completion: Completion, *, room: int) -> bool:
+        """Add a completion to an attempt; True if the environment replied and the attempt goes on, with `room` for another answer."""
         attempt.turns.append(Turn(prompt_ids=attempt.next_prompt, completion=completion))
         attempt.text = self.policy.decode(completion.token_ids)
         before = list(attempt.messages)
         attempt.messages.append({"role": "assistant", "content": attempt.prefilled + attempt.text})
-        last_turn = len(attempt.turns) == self.environment.max_turns
-        reply = None if completion.truncated or last_turn else self.environment.respond(attempt.prompt, tuple(attempt.messages))
-        if reply is None:
+        said = tuple(attempt.messages)
+        if completion.truncated or len(attempt.turns) == self.environment.max_turns or self.environment.done(attempt.prompt, said):
             return False
+        reply = self.environment.step(attempt.prompt, said)
+        assert reply, "an environment that is not done has something to say"
         ended = completion.token_ids[-1] in self.policy.end_ids
         attempt.next_prompt = self.policy.render_reply(before, reply, ended=ended)
+        longest = self.policy.context_length
+        if longest is not None and len(attempt.context()) + room > longest:
+            attempt.cut = True
+            return False
         attempt.messages.extend(reply)
         return True

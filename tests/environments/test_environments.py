@@ -12,13 +12,12 @@ PROMPT = Prompt(id="rows:1", messages=({"role": "user", "content": "2 + 3?"},), 
 
 def play(environment: Environment, prompt: Prompt, answers: list[str]) -> tuple[Message, ...]:
     """The loop of whoever drives an environment, with a scripted model."""
-    messages = environment.reset(prompt)
-    for turn in range(1, environment.max_turns + 1):
-        messages = (*messages, {"role": "assistant", "content": answers[turn - 1]})
-        reply = environment.respond(prompt, messages) if turn < environment.max_turns else None
-        if reply is None:
+    messages = environment.start(prompt)
+    for turn, answer in enumerate(answers, 1):
+        messages = (*messages, {"role": "assistant", "content": answer})
+        if turn in (len(answers), environment.max_turns) or environment.done(prompt, messages):
             break
-        messages = (*messages, *reply)
+        messages = (*messages, *environment.step(prompt, messages))
     return messages
 
 
@@ -26,7 +25,7 @@ def test_single_turn_is_one_question_and_one_answer() -> None:
     """Prevents: a second turn where none was asked for."""
     messages = play(SingleTurn(), PROMPT, ["5"])
     assert [message["role"] for message in messages] == ["user", "assistant"]
-    assert SingleTurn().respond(PROMPT, messages) is None
+    assert SingleTurn().done(PROMPT, messages)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +59,6 @@ def test_retry_uses_the_verifier_and_turns_it_is_given() -> None:
 def test_retry_refuses_what_it_cannot_do() -> None:
     """Prevents: a row without reference that fails in the middle of a rollout."""
     with pytest.raises(DataError, match="rows:3"):
-        Retry(Tags()).reset(Prompt(id="rows:3", messages=PROMPT.messages))
+        Retry(Tags()).start(Prompt(id="rows:3", messages=PROMPT.messages))
     with pytest.raises(ConfigError, match="max_turns"):
         Retry(Tags(), max_turns=1)

@@ -159,13 +159,13 @@ class TestTwoTurns:
     def test_logprobs_of_both_turns_match_the_trainer(self, policy: Policy) -> None:
         """Real sampling over two turns: each token's log-prob is the packed forward pass's, replies in between included."""
 
-        class Again:
+        class Again(SingleTurn):
             max_turns = 3
 
-            def reset(self, row: Prompt) -> tuple[Message, ...]:
-                return row.messages
+            def done(self, row: Prompt, messages: tuple[Message, ...]) -> bool:
+                return False
 
-            def respond(self, row: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+            def step(self, row: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
                 return ({"role": "user", "content": "Once more é."},)
 
         policy.end_ids = frozenset(range(0, 265, 3))

@@ -1,0 +1,105 @@
+"""Rows and demonstrations of a task, from a seed.
+
+The hard idea: a fixed sixteenth of all questions, chosen by a hash of the question, is held out. Neither training rows nor demonstrations
+are ever drawn from it, whatever the seed, so a held-out question cannot have been seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+
+from heron.config.generated import TASKS as PREFIX
+from heron.data.arithmetic import HELDOUT_ONE_IN, Demonstration
+from heron.data.tasks.table import TASKS
+from heron.data.tasks.task import DIFFICULTIES, Lesson, Problem, Task
+from heron.errors import ConfigError, DataError, did_you_mean
+from heron.types import Message, Prompt, Tags
+
+PATIENCE = 5000
+"""Draws without a new row, after which a task is taken to have no more."""
+
+
+def find_task(name: str) -> Task:
+    """The task that `tasks.NAME` means."""
+    short = name.removeprefix(PREFIX)
+    if short not in TASKS:
+        raise ConfigError(f"There is no generated task {name!r}.{did_you_mean(short, TASKS)} There are "
+                          f"{', '.join(PREFIX + known for known in TASKS)}.")
+    return TASKS[short]
+
+
+def generate(name: str, count: int, *, seed: int, difficulty: int, curriculum: bool = False, heldout: bool = False) -> list[Prompt]:
+    """Distinct rows of a task, all held out or none of them.
+
+    Args:
+        name: such as `tasks.reverse`.
+        count: of rows.
+        seed: decides all of them.
+        difficulty: from 1 to 5.
+        curriculum: equal shares of every difficulty up to this one, the easiest first.
+        heldout: from the held-out sixteenth of all questions.
+    """
+    levels = [level for level in DIFFICULTIES if level <= difficulty] if curriculum else [difficulty]
+    shares = [count * (number + 1) // len(levels) - count * number // len(levels) for number in range(len(levels))]
+    return [
+        _prompt(name, level, problem)
+        for level, share in zip(levels, shares, strict=True)
+        for problem in _distinct(name, share, f"{name} {seed} {level} {heldout}", level, heldout)
+    ]
+
+
+def demonstrations(name: str, count: int, *, seed: int, difficulty: int, mistakes: float, tags: Tags) -> list[Demonstration]:
+    """What a pupil said to problems that are not held out, wrong with probability `mistakes` (in a game, at each turn)."""
+    task, draw = find_task(name), random.Random(f"demonstrations {name} {seed}")
+    problems = _distinct(name, count, f"demonstrated {name} {seed} {difficulty}", difficulty, heldout=False)
+    return [
+        _demonstration(_prompt(name, difficulty, problem), task.lesson(problem, draw, tags, mistakes=mistakes)) for problem in problems
+    ]
+
+
+def is_heldout(question: str) -> bool:
+    """Whether the question belongs to the held-out sixteenth."""
+    return hashlib.blake2b(question.encode(), digest_size=8).digest()[0] % HELDOUT_ONE_IN == 0
+
+
+def _distinct(name: str, count: int, seed: str, difficulty: int, heldout: bool) -> list[Problem]:
+    found: dict[tuple[str, str], Problem] = {}
+    problems = _problems(find_task(name), random.Random(seed), difficulty, heldout)
+    misses = 0
+    while len(found) < count and misses < PATIENCE:
+        problem = next(problems)
+        key = None if problem is None else (problem.question, problem.answer)
+        misses = misses + 1 if key is None or key in found else 0
+        if problem is not None and key is not None:
+            found.setdefault(key, problem)
+    if len(found) < count:
+        kind = "held-out rows" if heldout else "rows"
+        raise DataError(f"{name} has too few problems of difficulty {difficulty} for {count} distinct {kind}. Raise data.difficulty, or "
+                        "ask for fewer with data.limit, evaluation.size or warmup.demonstrations.")
+    return list(found.values())
+
+
+def _problems(task: Task, draw: random.Random, difficulty: int, heldout: bool) -> Iterator[Problem | None]:
+    """Problems; None in place of each that is on the other side."""
+    while True:
+        problem = task.problem(draw, difficulty)
+        yield problem if is_heldout(problem.question) == heldout else None
+
+
+def _prompt(name: str, difficulty: int, problem: Problem) -> Prompt:
+    digest = hashlib.blake2b(f"{problem.question}\n{problem.answer}".encode(), digest_size=6).hexdigest()
+    columns = {
+        "question": problem.question, "answer": problem.answer, "task": name, "difficulty": difficulty,
+        "verifier": find_task(name).verifier, **problem.columns,
+    }
+    return Prompt(id=f"{name}:{difficulty}:{digest}", messages=({"role": "user", "content": problem.question},), columns=columns)
+
+
+def _demonstration(prompt: Prompt, lesson: Lesson) -> Demonstration:
+    said: list[Message] = []
+    for answer, reply in lesson.turns:
+        said += [{"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
+    whole = Prompt(id=prompt.id, messages=(*prompt.messages, *said), columns=prompt.columns)
+    return Demonstration(prompt=whole, completion=lesson.completion)
