@@ -8,6 +8,7 @@ from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, l
 from heron.rewards.answers import Parts, answer_text, parts, said
 from heron.rewards.format import follows_format
 from heron.rewards.graders import grader, load_grader
+from heron.rewards.judge import judge_reward
 from heron.rewards.numbers import bare_number, last_number, number, only_number
 from heron.rewards.resolving import BUILT_IN, load_functions, resolve, resolve_verifier
 from heron.rewards.rubric import Rubric, check_reference, for_task
@@ -31,6 +32,7 @@ __all__ = [
     "grader",
     "gsm8k",
     "json_schema",
+    "judge_reward",
     "language",
     "last_number",
     "load_functions",

@@ -8,7 +8,9 @@ The hard idea: data stays data. A template knows `{{ item.column }}` and `{{ sam
 by `heron.rewards.formula`, and the code of a `python` grader runs in the sandbox. `sample.output_text` is the answer between its tags, or
 the whole completion if it has no tags. Everything that can be wrong in the file is found when it is loaded.
 
-Left out: graders that ask a model (`score_model`, `label_model`), and the metrics bleu, gleu, meteor and cosine.
+`score_model` and `label_model` ask the judge of the config (`heron.rewards.judge`), with the file's own messages: these are as safe from a
+reply that talks to the judge as their author made them; control tokens in the reply are broken up. Left out: the metrics bleu, gleu, meteor
+and cosine, and settings of sampling (the judge is greedy).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,10 +27,13 @@ from heron.errors import ConfigError, RewardError, did_you_mean
 from heron.rewards.answers import said
 from heron.rewards.formula import formula
 from heron.rewards.json_schema import strict_json
+from heron.rewards.judge import grading
+from heron.rewards.judge.prompt import neutral
+from heron.rewards.judge.seat import Seat
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
 from heron.rewards.verifying import runs_programs
 from heron.sandbox import Limits, Result, Status, run
-from heron.types import Tags
+from heron.types import Message, Tags
 
 Grade = Callable[[str, Mapping[str, Any]], float]
 """`(output text, columns of the row)` to a score."""
@@ -55,8 +61,8 @@ print(float(grade(_given["sample"], _given["item"])))
 SAMPLE = "sample.output_text"
 
 
-def load_grader(path: str) -> Callable[..., float]:
-    """The grader of a file as a reward function in row form, which asks for the columns that its templates name."""
+def load_grader(path: str) -> Callable[..., Any]:
+    """The grader of a file as a reward function, which asks for the columns that its templates name."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(f"There is no file {path!r} with a grader (looked in {Path.cwd()}). Check the path.")
@@ -67,9 +73,11 @@ def load_grader(path: str) -> Callable[..., float]:
     return grader(data, name=file.stem, place=path)
 
 
-def grader(data: Any, *, name: str, place: str) -> Callable[..., float]:
-    """The reward function of a grader; `place` says in errors where the grader stands."""
-    grade = _grade(data, place)
+def grader(data: Any, *, name: str, place: str) -> Callable[..., Any]:
+    """The reward function of a grader, in batch form if it asks a judge; `place` says in errors where the grader stands."""
+    models = _models(data)
+    seat = Seat(wanted=_the_one(models, place) if models else None)
+    grade = _grade(data, place, seat)
 
     def graded(completion: str, tags: Tags, prefilled: str = "", *, columns: Mapping[str, Any], **_: Any) -> float:
         return grade(said(completion, tags, prefilled), columns)
@@ -78,6 +86,8 @@ def grader(data: Any, *, name: str, place: str) -> Callable[..., float]:
     parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in
                   dict.fromkeys(("completion", "tags", "prefilled", "columns", *_columns(data)))]
     graded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    if models:
+        return grading.in_batches(graded, seat)
     return runs_programs(graded) if _has_program(data) else graded
 
 
@@ -86,12 +96,29 @@ def _has_program(data: Any) -> bool:
     return isinstance(data, Mapping) and (data.get("type") == "python" or any(map(_has_program, data.values())))
 
 
-def _grade(data: Any, place: str) -> Grade:
+def _models(data: Any) -> list[Any]:
+    """The models that graders in it want to ask, None where one takes any."""
+    if not isinstance(data, Mapping):
+        return []
+    own = [data.get("model")] if data.get("type") in ("score_model", "label_model") else []
+    return own + [model for key, part in data.items() if key == "graders" and isinstance(part, Mapping)
+                  for each in part.values() for model in _models(each)]
+
+
+def _the_one(models: Sequence[Any], place: str) -> str | None:
+    """There is one judge, so all of them must want the same."""
+    wanted = {model for model in models if isinstance(model, str)}
+    if len(wanted) > 1:
+        raise ConfigError(f"{place}: its graders ask different models ({', '.join(sorted(wanted))}), but a run has one judge. Name one.")
+    return next(iter(wanted), None)
+
+
+def _grade(data: Any, place: str, seat: Seat) -> Grade:
     kind = data.get("type") if isinstance(data, Mapping) else None
-    if kind in ("score_model", "label_model"):
-        raise ConfigError(f"{place}: a grader of type {kind} asks a model, which Heron's graders cannot do. "
-                          "Write a reward function that asks it, in a file, as in rewards.py:judged.")
-    makers = {"string_check": _string_check, "text_similarity": _text_similarity, "python": _python, "multi": _multi}
+    makers: Mapping[str, Callable[[Mapping[str, Any], str], Grade]] = {
+        "string_check": _string_check, "text_similarity": _text_similarity, "python": _python, "multi": partial(_multi, seat=seat),
+        "score_model": partial(_score_model, seat=seat), "label_model": partial(_label_model, seat=seat),
+    }
     if not isinstance(kind, str) or kind not in makers:
         raise ConfigError(f"{place}: the type of a grader is one of {', '.join(makers)}, but it is {kind!r}."
                           f"{did_you_mean(str(kind), makers)}")
@@ -110,11 +137,43 @@ def _text_similarity(data: Mapping[str, Any], place: str) -> Grade:
     return lambda output, item: measure(text(output, item), reference(output, item))
 
 
-def _multi(data: Mapping[str, Any], place: str) -> Grade:
+def _score_model(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:
+    messages, bounds = _messages(data, place), data.get("range", [0, 1])
+    is_pair = isinstance(bounds, list) and len(bounds) == 2 and all(type(bound) in (int, float) for bound in bounds)
+    if not is_pair or not bounds[0] < bounds[1]:
+        raise ConfigError(f"{place}: range must be two numbers, the lower first, such as [0, 1], but it is {bounds!r:.80}.")
+    return lambda output, item: grading.score(seat, messages(output, item), float(bounds[0]), float(bounds[1]))
+
+
+def _label_model(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:
+    messages, labels, passing = _messages(data, place), _texts(data, "labels", place), _texts(data, "passing_labels", place)
+    if not {*passing} < {*labels}:
+        raise ConfigError(f"{place}: passing_labels must be some of the labels {labels}, but not all, and they are {passing}.")
+    return lambda output, item: float(grading.label(seat, messages(output, item), labels) in passing)
+
+
+def _texts(data: Mapping[str, Any], key: str, place: str) -> list[str]:
+    given = data.get(key)
+    if not isinstance(given, list) or not given or not all(isinstance(each, str) for each in given):
+        raise ConfigError(f'{place}: a grader of type {data["type"]} needs "{key}", a list of texts, but it is {given!r:.80}.')
+    return given
+
+
+def _messages(data: Mapping[str, Any], place: str) -> Callable[[str, Mapping[str, Any]], list[Message]]:
+    """What the judge is sent; a reply's control tokens are broken up."""
+    given = data.get("input")
+    if not isinstance(given, list) or not given or not all(isinstance(each, Mapping) for each in given):
+        raise ConfigError(f'{place}: a grader of type {data["type"]} needs "input", a list of messages, but it is {given!r:.80}.')
+    texts = [(_text({"type": data["type"], **each}, "role", place), _template({"type": data["type"], **each}, "content", place))
+             for each in given]
+    return lambda output, item: [{"role": role, "content": text(neutral(output), item)} for role, text in texts]
+
+
+def _multi(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:
     parts = data.get("graders")
     if not isinstance(parts, Mapping) or not parts:
         raise ConfigError(f'{place}: a grader of type multi needs "graders", an object of graders by name, but it is {parts!r:.80}.')
-    grades = {name: _grade(part, f"{place}: {name}") for name, part in parts.items()}
+    grades = {name: _grade(part, f"{place}: {name}", seat) for name, part in parts.items()}
     total = formula(_text(data, "calculate_output", place), grades)
     return lambda output, item: total({name: grade(output, item) for name, grade in grades.items()})
 
@@ -142,6 +201,8 @@ def _columns(data: Any) -> list[str]:
     """Columns that the grader's templates name, wherever they stand in it."""
     if isinstance(data, Mapping):
         return [column for key, value in data.items() if key != "source" for column in _columns(value)]
+    if isinstance(data, list):
+        return [column for part in data for column in _columns(part)]
     if not isinstance(data, str):
         return []
     return [found[1] for variable in _VARIABLE.findall(data) if (found := _ITEM.fullmatch(variable))]

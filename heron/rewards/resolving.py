@@ -3,7 +3,8 @@
 The hard idea: a name is one of five things, and a wrong one must say which. `gsm8k.correctness` is built in,
 `rewards.py:correct` is one function of a file, `rewards.py` is every public function that the file defines (not
 what it imports, nor what starts with an underscore), `grader.json` is a grader as data, and `criteria.toml` is what a
-judge is asked. How a file is run: `heron.userfile`. A built-in name may give settings, `shaping.overlong(most=512)`, which are literals and never evaluated;
+judge is asked. How a file is run: `heron.userfile`.
+A built-in name may give settings, `shaping.overlong(most=512)`, which are literals and never evaluated;
 any name may end in `@task`, and then scores only rows whose column `task` says so.
 """
 
@@ -17,7 +18,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
 from heron.errors import ConfigError, RewardError, did_you_mean
-from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, language, proximity, shaping, similarity
+from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, language, proximity, shaping, similarity, tasks
 from heron.rewards.calling import name_of
 from heron.rewards.graders import load_grader
 from heron.rewards.isolating import isolated
@@ -42,6 +43,7 @@ BUILT_IN: Mapping[str, Function] = MappingProxyType(
             (json_schema, (json_schema.follows_schema,)),
             (proximity, (proximity.closeness, proximity.distance)),
             (similarity, (similarity.similarity,)),
+            (tasks, (tasks.right,)),
         )
         for function in functions
     }

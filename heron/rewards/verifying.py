@@ -8,6 +8,7 @@ left to reward functions.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from heron.errors import RewardError
 from heron.rewards import algebra, numbers
 from heron.rewards.answers import answer_text
+from heron.rewards.expression import value_of
 from heron.types import Rollout, Tags
 
 
@@ -81,7 +83,27 @@ def math(answer: str, reference: str) -> Verdict:
     return Verdict.RIGHT if equal else Verdict.WRONG
 
 
-verifiers: Mapping[str, Verifier] = MappingProxyType({"exact": exact, "math": math, "number": number})
+def countdown(answer: str, reference: str) -> Verdict:
+    """RIGHT if the answer is an expression with the reference's value, of its numbers, each at most once.
+
+    | answer                             | reference     | verdict    |
+    |------------------------------------|---------------|------------|
+    | `(8 + 1) * 3`, `3*9`               | `27 from 3 8 1 9` | RIGHT  |
+    | `27`, `8 + 8 + 8 + 3`, `8 * 3`     | `27 from 3 8 1 9` | WRONG  |
+    | `8 * 3 = 24`, `3 ** 3`, `eight`    | `27 from 3 8 1 9` | UNREADABLE |
+    """
+    target, _, listed = reference.partition(" from ")
+    if not target.strip().lstrip("-").isdigit() or not all(word.isdigit() for word in listed.split()):
+        raise RewardError(f"The reference {reference[:80]!r} is not of the form `27 from 3 8 1`.")
+    found = value_of(answer)
+    if found is None:
+        return Verdict.UNREADABLE
+    value, used = found
+    spent = Counter(used) - Counter(int(word) for word in listed.split())
+    return Verdict.RIGHT if value == int(target) and not spent else Verdict.WRONG
+
+
+verifiers: Mapping[str, Verifier] = MappingProxyType({"countdown": countdown, "exact": exact, "math": math, "number": number})
 """The built-in verifiers by name."""
 
 
