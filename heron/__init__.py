@@ -21,22 +21,24 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from heron import rewards
-    from heron.api import chat, evaluate, load, resume, train
+    from heron.api import chat, check, evaluate, load, resume, train, warmup
     from heron.rewards import last_number, number
     from heron.run import Run
 
 _HOMES = {
     "Run": "heron.run",
     "chat": "heron.api",
+    "check": "heron.api",
     "evaluate": "heron.api",
     "last_number": "heron.rewards",
     "load": "heron.api",
     "number": "heron.rewards",
     "resume": "heron.api",
     "train": "heron.api",
+    "warmup": "heron.api",
 }
 
-__all__ = ["Run", "chat", "evaluate", "last_number", "load", "number", "resume", "rewards", "train"]
+__all__ = ["Run", "chat", "check", "evaluate", "last_number", "load", "number", "resume", "rewards", "train", "warmup"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,6 @@
-"""What `import heron` offers: train, resume, evaluate, chat, load. Each builds a config, calls one function below, and shows it.
+"""What `import heron` offers: train, warmup, check, resume, evaluate, chat, load.
+
+Each builds a config, calls one function below, and shows it.
 
 The command line calls these same functions.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +21,10 @@ from heron.rewards import resolve
 from heron.run import Run
 
 if TYPE_CHECKING:
+    from heron.checking import Report
     from heron.inference import LoadedModel
     from heron.training.trainer import Trainer
+    from heron.training.warmup import Warmed
 
 Reward = str | Callable[..., Any] | tuple[str | Callable[..., Any], float]
 
@@ -51,6 +56,45 @@ def train(
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
     functions = None if rewards is None or _all_names(rewards) else resolve(_pairs(rewards))
     return train_config(config, path, rewards=functions, quiet=quiet)
+
+
+def warmup(
+    recipe: str | Path | None = None, *, out: str | Path, model: str | Path | Mapping[str, Any] | None = None,
+    data: str | Path | Mapping[str, Any] | None = None, seed: int | None = None, quiet: bool = False, **sections: Mapping[str, Any],
+) -> Warmed:
+    """Fine-tune a model on demonstrations before it is trained by rewards: `heron.warmup("gsm8k", out="start", warmup={"dataset": ...})`.
+
+    Args:
+        recipe, model, data, seed, sections: as for `train`; the section `warmup` names the demonstrations.
+        out: folder for the model (or the adapter); must not exist yet.
+        quiet: no live view.
+
+    Raises:
+        ConfigError, DataError, ModelError: before anything is trained.
+    """
+    config = load_config(recipe, _overrides(model, data, seed, sections))
+    return warmup_config(config, Path(out), quiet=quiet)
+
+
+def check(
+    recipe: str | Path | None = None, *, model: str | Path | Mapping[str, Any] | None = None,
+    data: str | Path | Mapping[str, Any] | None = None, rewards: Sequence[Reward] | None = None, seed: int | None = None,
+    prompts: int = 16, samples: int = 8, quiet: bool = False, **sections: Mapping[str, Any],
+) -> Report:
+    """Find out whether a recipe is worth training, without training: `heron.check("gsm8k", model=..., rewards=[...]).refuses`.
+
+    Args:
+        recipe, model, data, rewards, seed, sections: as for `train`.
+        prompts: that the model is asked; 0 asks none.
+        samples: answers to each, at least 2.
+        quiet: print nothing.
+
+    Raises:
+        ConfigError, ModelError: the settings are wrong, or the model cannot be loaded. Wrong rows and rewards are findings.
+    """
+    config = load_config(recipe, _overrides(model, data, seed, sections), _named_rewards(rewards))
+    functions = None if rewards is None or _all_names(rewards) else _pairs(rewards)
+    return check_config(config, rewards=functions, prompts=prompts, samples=samples, quiet=quiet)
 
 
 def resume(run_dir: str | Path, *, rewards: Sequence[Reward] | None = None, quiet: bool = False) -> Run:
@@ -102,9 +146,38 @@ def train_config(config: Config, run_dir: Path, *, rewards: Sequence[Any] | None
     return _run(config, run_dir, rewards, quiet=quiet, resumed=False)
 
 
+def warmup_config(config: Config, out: Path, *, quiet: bool = False) -> Warmed:
+    """Warm up as a loaded config says."""
+    from heron.run import TerminalView
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_cpu_threads(config.train.num_threads))
+        listeners = [] if quiet else [stack.enter_context(TerminalView())]
+        from heron.training.start import warm_up_alone
+
+        return warm_up_alone(config, out, listeners)
+
+
+def check_config(
+    config: Config, *, rewards: Sequence[Any] | None = None, prompts: int = 16, samples: int = 8, quiet: bool = False
+) -> Report:
+    """Check a loaded config; `rewards` replaces its reward functions with `(function, weight)` pairs."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_cpu_threads(config.train.num_threads))
+        from heron.checking import CheckView, check, print_report
+
+        listener = {} if quiet else {"listener": stack.enter_context(CheckView())}
+        report = check(config, rewards=rewards, prompts=prompts, samples=samples, **listener)
+    if not quiet:
+        print_report(report)
+    return report
+
+
 def default_run_dir(config: Config) -> Path:
-    """`runs/<recipe>-<local time>`."""
-    return Path("runs") / f"{Path(config.recipe).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    """`runs/<recipe>-<local time>`, with a number behind it for the second one of a second."""
+    name = f"{Path(config.recipe).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folders = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bool, resumed: bool) -> Run:

@@ -7,6 +7,7 @@
     ├── ModelError                   2   a checkpoint that cannot be loaded or trained
     ├── MissingExtra  (ImportError)  2   an optional package is absent; the message names the extra to install
     ├── RewardError                  1   a reward function raised, or returned something that is not a finite number
+    │   └── RewardStop               1   no reward function can go on: a judge's budget is spent, or its server is gone
     ├── SandboxError                 1   untrusted code cannot be run here as safely as asked for
     ├── EngineError                  1   sampling was asked for something that it cannot do
     ├── RunError                     2   a path is not a run directory, or the run cannot be used for this
@@ -60,6 +61,10 @@ class MissingExtra(HeronError, ImportError):
 
 class RewardError(HeronError):
     """A reward function raised, or returned something that is not a finite number."""
+
+
+class RewardStop(RewardError):
+    """Scoring cannot go on, whatever `rewards.on_error` says of single rollouts; the run can be resumed."""
 
 
 class SandboxError(HeronError):

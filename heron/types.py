@@ -114,10 +114,18 @@ class Rollout:
     """The opening tag that the prompt already ends with, or an empty string."""
     messages: tuple[Message, ...] = ()
     """The whole conversation, prompt and answers."""
+    cut: bool = False
+    """The conversation was ended because another answer might not have fitted into the model's context."""
     rewards: Mapping[str, float | None] = field(default_factory=dict)
     """Raw score of each reward function by name; None where it did not apply."""
     reward: float | None = None
     """The rubric's weighted total; None if no reward function applied."""
+    error: str | None = None
+    """Why a reward function could not score it, where the run goes on without it; None if all could."""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """What reward functions recorded of it with `log_extra`."""
+    logged: Mapping[str, float] = field(default_factory=dict)
+    """What reward functions recorded of its batch with `log_metric`."""
     advantage: float = 0.0
     """Filled in once the whole group is scored."""
 
@@ -128,7 +136,8 @@ class Rollout:
 
     @property
     def truncated(self) -> bool:
-        return self.turns[-1].completion.truncated
+        """It ended for want of room, not of its own accord."""
+        return self.cut or self.turns[-1].completion.truncated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

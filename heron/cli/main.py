@@ -1,12 +1,17 @@
 """The command `heron`.
 
     heron train [RECIPE | FILE.toml] [--run-dir DIR] [--seed N] [--section.key=value ...]
+    heron warmup [RECIPE | FILE.toml] --out DIR [--section.key=value ...]
+    heron check [RECIPE | FILE.toml] [--no-probe] [--json] [--section.key=value ...]
     heron resume RUN        heron eval RUN          heron chat RUN
     heron recipes           heron runs              heron watch RUN     heron ui
     heron doctor [RUN]      heron plan RECIPE       heron export RUN    heron serve RUN
     heron curve RUN FILE.svg
+    heron reward table RECIPE FILE.jsonl            heron reward test RECIPE    heron reward attack RECIPE
+    heron sandbox status    heron sandbox selftest
 
-Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data; 4 stopped by a guard; 130 interrupted and saved.
+Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data, or a check that refuses;
+4 stopped by a guard; 130 interrupted and saved.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from heron.cli import inspect, run, use
+from heron.cli import check, inspect, plan, reward, run, sandbox, use, warmup
 from heron.errors import HeronError
 
 
@@ -43,7 +48,9 @@ WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command(context_settings=WITH_SETTINGS)(run.train)
 app.command()(run.resume)
-app.command(context_settings=WITH_SETTINGS)(run.plan)
+app.command(context_settings=WITH_SETTINGS)(warmup.warmup)
+app.command(context_settings=WITH_SETTINGS)(check.check)
+app.command(context_settings=WITH_SETTINGS)(plan.plan)
 app.command("eval")(use.evaluate)
 app.command()(use.chat)
 app.command()(use.export)
@@ -54,6 +61,8 @@ app.command()(inspect.watch)
 app.command()(inspect.curve)
 app.command()(inspect.ui)
 app.command()(inspect.doctor)
+app.add_typer(reward.app, name="reward")
+app.add_typer(sandbox.app, name="sandbox")
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
-"""`heron reward table`: answers that are written down already, scored as a recipe would score them, each criterion in a column.
+"""`heron reward`: a recipe's rewards without training.
 
-The one hard idea: it is the recipe's own rubric that scores, so what is seen here is what a training run pays. Only what needs a
-tokenizer cannot be known: a function that asks for tokens is refused, not given none.
+`table` scores answers that are written down, `test` a right and a wrong answer to the first rows, `attack` texts that deserve nothing.
+
+The one hard idea: it is the recipe's own rubric that scores (and its own judge that is asked), so what is seen here is what a training run
+pays. Only what needs a tokenizer cannot be known: a function that asks for tokens is refused, not given none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +18,7 @@ import typer
 if TYPE_CHECKING:
     from heron.config import Config
     from heron.rewards import Rubric
-    from heron.types import Rollout
+    from heron.types import Prompt, Rollout
 
 app = typer.Typer(help="Look at rewards without training.", no_args_is_help=True)
 
@@ -27,40 +30,110 @@ def table(
     file: Annotated[Path, typer.Argument(help="Rows as the recipe's data has them, each with a column `completion`.")],
 ) -> None:
     """Score the completions of a file by a recipe's reward functions. Takes the same settings as `heron train`."""
-    from heron.cli.run import words_of
     from heron.cli.show import print_scores
-    from heron.config import load_config
-    from heron.rewards import Rubric, resolve, said
+    from heron.rewards import said
 
-    source, given = words_of(context, recipe)
-    config = load_config(source, given)
-    functions = resolve(config.rewards.functions, config.rewards.weights, timeout=config.rewards.timeout)
-    rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error)
+    config, rubric = _asked_for(context, recipe)
     rollouts = _rollouts(file, config, rubric)
     rubric.check([rollout.prompt for rollout in rollouts])
     answers = [said(rollout.text, config.tags, rollout.prefilled) or rollout.text for rollout in rollouts]
     print_scores(rubric.names, rubric.weights, rubric.score(rollouts), answers)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A recipe (see `heron recipes`) or a TOML file.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows to try.")] = 3,
+) -> None:
+    """Score a right and a wrong answer to the first rows: each row's gold answer in the format, and "I do not know."."""
+    from heron.cli.show import print_scores
+    from heron.rewards.attack import known_replies, written
+
+    config, rubric = _asked_for(context, recipe)
+    prompts = _prompts(config, rubric, rows)
+    pairs = [known_replies(prompt, config.tags) for prompt in prompts]
+    rollouts = [written(prompt, text) for prompt, pair in zip(prompts, pairs, strict=True) for text in pair]
+    print_scores(rubric.names, rubric.weights, rubric.score(rollouts), ["gold", "wrong"] * len(prompts))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def attack(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A recipe (see `heron recipes`) or a TOML file.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows to attack.")] = 20,
+) -> None:
+    """Try texts that deserve nothing on the rewards, before a model finds them. Exit code 3 if more than 5 % are paid as if right."""
+    from heron.cli.show import print_attacks
+    from heron.rewards import attack as attacking
+
+    config, rubric = _asked_for(context, recipe)
+    found = attacking.attack(rubric, _prompts(config, rubric, rows))
+    print_attacks(found)
+    if fooled := [one.name for one in found if one.is_fooled]:
+        typer.echo(f"Refused: {', '.join(fooled)} paid more than {attacking.MOST_ACCEPTED:.0%} of the attacks as if they were right. "
+                   "Training would find them. Take a stronger judge, add a check that needs no judge, or show the judge the row's "
+                   "answer.", err=True)
+        raise typer.Exit(3)
+
+
+def _asked_for(context: typer.Context, recipe: str) -> tuple[Config, Rubric]:
+    """The config of the command line, and its rubric, with a judge where it asks one."""
+    from heron.cli.run import words_of
+    from heron.config import load_config
+    from heron.environments import make_environment, resolve_rewards
+    from heron.rewards import Rubric, resolve_verifier
+    from heron.rewards.judge.seat import seats
+
+    source, given = words_of(context, recipe)
+    config = load_config(source, given)
+    environment = make_environment(config.environment, config.tags, verifier=resolve_verifier(config.evaluation.verifier))
+    functions = resolve_rewards(config.rewards.functions, config.rewards.weights, environment, timeout=config.rewards.timeout)
+    rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error)
+    if seats(function.function for function in rubric.functions):
+        from heron.training.judging import appoint_judge
+
+        appoint_judge(rubric, config)
+    return config, rubric
+
+
+def _prompts(config: Config, rubric: Rubric, rows: int) -> Sequence[Prompt]:
+    """The first rows of the training data."""
+    from heron import data
+
+    _refuse_tokens(rubric)
+    prompts = data.load(config.data, config.tags, seed=config.train.seed, eval_size=0).train[:rows]
+    rubric.check(prompts)
+    return prompts
+
+
+def _refuse_tokens(rubric: Rubric) -> None:
+    """Nobody has sampled these answers."""
+    from heron.errors import ConfigError
+
+    for function in rubric.functions:
+        if {"completion_ids", "truncated"} & {*function.required}:
+            raise ConfigError(f"{function.name} asks for the tokens of an answer, which a written text has not. Name the others with "
+                              '--rewards.functions=["...", "..."].')
+
+
 def _rollouts(file: Path, config: Config, rubric: Rubric) -> Sequence[Rollout]:
     """The file's rows as answered prompts."""
     from heron.data.files import read_file
     from heron.data.rows import present, to_prompt
-    from heron.errors import ConfigError, DataError
-    from heron.types import Completion, FinishReason, Rollout, Turn
+    from heron.errors import DataError
+    from heron.rewards.attack import written
 
-    for function in rubric.functions:
-        if {"completion_ids", "truncated"} & {*function.required}:
-            raise ConfigError(f"{function.name} asks for the tokens of an answer, which a file of texts has not. Name the others with "
-                              '--rewards.functions=["...", "..."].')
-    unknown = Turn(prompt_ids=(), completion=Completion(token_ids=(), logprobs=(), finish_reason=FinishReason.STOP, policy_version=0))
+    _refuse_tokens(rubric)
     rows = list(read_file(file))
     if not rows:
         raise DataError(f"{file} has no rows. Each line must be a JSON object with a question and a completion.")
     return [
-        Rollout(
-            prompt=to_prompt(row, prompt_column=config.data.prompt_column, answer_column=config.data.answer_column),
-            turns=(unknown,), text=str(row.columns[present(row, "completion", "heron reward table")]),
+        replace(
+            written(
+                to_prompt(row, prompt_column=config.data.prompt_column, answer_column=config.data.answer_column),
+                str(row.columns[present(row, "completion", "heron reward table")]),
+            ),
             prefilled=str(row.columns.get("prefilled") or ""),
         )
         for row in rows

@@ -1,4 +1,4 @@
-"""`heron train`, `heron resume`, `heron plan`."""
+"""`heron train`, `heron resume`, and the config that a command line asks for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def train(
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
 
-    config = _config(context, recipe, {} if seed is None else {"train": {"seed": seed}})
+    config = config_of(context, recipe, {} if seed is None else {"train": {"seed": seed}})
     path = run_dir or api.default_run_dir(config)
     with _last_words(path):
         finished = api.train_config(config, path)
@@ -43,17 +43,6 @@ def resume(run_dir: RunDir) -> None:
         finished = api.resume(run_dir)
     if finished.status == "interrupted":
         raise typer.Exit(130)
-
-
-def plan(
-    context: typer.Context,
-    recipe: Annotated[str | None, typer.Argument(help="A recipe or a TOML file. Default: arithmetic.")] = None,
-) -> None:
-    """Say how much memory a run will take, before anything is loaded. Takes the same settings as `heron train`."""
-    from heron.cli.show import print_plan
-    from heron.training.cost import plan_of
-
-    print_plan(plan_of(_config(context, recipe, {})))
 
 
 @contextlib.contextmanager
@@ -88,9 +77,17 @@ def _what_is_left(run_dir: Path) -> str:
     return "Interrupted; nothing was trained yet."
 
 
-def _config(context: typer.Context, recipe: str | None, last: Mapping[str, Any]) -> Config:
-    """The config that a command line asks for: one recipe or file anywhere among `--section.key=value` and `--section.key value`."""
-    from heron.config import load_config, parse_overrides
+def config_of(context: typer.Context, recipe: str | None, last: Mapping[str, Any]) -> Config:
+    """The config that a command line asks for, `last` on top."""
+    from heron.config import load_config
+
+    source, overrides = words_of(context, recipe)
+    return load_config(source, overrides, last)
+
+
+def words_of(context: typer.Context, recipe: str | None) -> tuple[str | None, dict[str, dict[str, Any]]]:
+    """One recipe or file anywhere among `--section.key=value` and `--section.key value`, and these settings."""
+    from heron.config import parse_overrides
     from heron.errors import ConfigError
 
     queue = [*([] if recipe is None else [recipe]), *context.args]
@@ -106,7 +103,7 @@ def _config(context: typer.Context, recipe: str | None, last: Mapping[str, Any])
             settings += [word] if "=" in word or not queue else [word, queue.pop(0)]
     if len(names) > 1:
         raise ConfigError(f"Give one recipe or file, not {len(names)}: {', '.join(names)}. Files lie on a recipe by `recipe = ...` inside.")
-    return load_config(names[0] if names else None, parse_overrides(settings), last)
+    return names[0] if names else None, parse_overrides(settings)
 
 
 def _unknown_option(given: str, context: typer.Context) -> str:

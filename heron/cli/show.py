@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heron.config import Recipe
+from heron.rewards.attack import Attacked
 from heron.run import Run, diagnose, machine_report, sparkline
 from heron.run.text import clean, count, number, one_line, share, share_with_interval
 from heron.types import Rollout
@@ -52,6 +53,17 @@ def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Seque
     known = [[value for value in column if value is not None] for column in columns]
     table.add_section()
     table.add_row("mean", "", *(number(fmean(column)) if column else "" for column in known))
+    Console().print(table)
+
+
+def print_attacks(found: Sequence[Attacked]) -> None:
+    """A line for each attack with the rows that fell for it, and a column for each function; `-` where it cannot tell right from wrong."""
+    table = _table("attack", *(clean(one.name) for one in found))
+    for name in found[0].accepted:
+        table.add_row(name, *(f"{one.accepted[name]} of {one.rows}" if one.rows else "-" for one in found))
+    table.add_section()
+    table.add_row("paid as if right", *(share(one.share) if one.rows else "-" for one in found))
+    table.add_row("could not be scored", *(count(one.failed) for one in found))
     Console().print(table)
 
 

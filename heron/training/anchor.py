@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 from heron.config import Config
+from heron.config.judge import START
 
 
 def anchored(config: Config) -> Config:
-    """The config with every path that exists made absolute: datasets, and the files of
-    rewards, verifier, loss and advantages."""
+    """The config with every path that exists made absolute: datasets, the adapter to start from, the judge's folder and key, and the
+    files of rewards, verifier, loss and advantages."""
     data = dataclasses.replace(
         config.data, dataset=_absolute(config.data.dataset),
         eval_dataset=None if config.data.eval_dataset is None else _absolute(config.data.eval_dataset),
@@ -21,7 +23,20 @@ def anchored(config: Config) -> Config:
         config.objective, loss_type=_absolute_file(config.objective.loss_type),
         advantage_estimator=_absolute_file(config.objective.advantage_estimator),
     )
-    return dataclasses.replace(config, data=data, rewards=rewards, evaluation=evaluation, objective=objective)
+    warmup = config.warmup
+    if warmup.dataset is not None:
+        warmup = dataclasses.replace(warmup, dataset=_absolute(warmup.dataset))
+    model = config.model
+    if model.adapter is not None:
+        model = dataclasses.replace(model, adapter=_absolute(model.adapter))
+    judge = config.judge
+    if judge.key_file is not None:
+        judge = dataclasses.replace(judge, key_file=_absolute(judge.key_file))
+    if judge.name is not None and judge.url is None and judge.name != START:
+        judge = dataclasses.replace(judge, name=_absolute(judge.name))
+    return dataclasses.replace(
+        config, model=model, data=data, warmup=warmup, rewards=rewards, judge=judge, evaluation=evaluation, objective=objective,
+    )
 
 
 def _absolute(name: str) -> str:
@@ -30,6 +45,7 @@ def _absolute(name: str) -> str:
 
 
 def _absolute_file(name: str) -> str:
-    """`rewards.py:correct` with its file made absolute; names of built-in functions are left alone."""
-    path, colon, function = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
-    return f"{_absolute(path)}{colon}{function}" if path.endswith(".py") else name
+    """`rewards.py:correct`, `rewards.py`, `grader.json`, `criteria.toml`, or one of them `@task`, with the file made absolute; built-in
+    names stay."""
+    found = re.fullmatch(r"(.+\.(?:py|json|toml))([:@].*)?", name)
+    return name if found is None else f"{_absolute(found[1])}{found[2] or ''}"

@@ -6,44 +6,51 @@ Order of checks: device and packages, rewards, data, rewards against data, run d
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.metadata
 import os
 import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from heron import data
-from heron.config import Config, load_config, to_toml
+from heron.config import Config, to_toml
 from heron.config.model import EMBEDDED
 from heron.config.schema import RolloutConfig
 from heron.engine import Engine, check_installed, is_exact, make_engine
-from heron.environments import SingleTurn
-from heron.errors import ConfigError, DataError, ModelError, RunError
+from heron.environments import resolve_rewards
+from heron.errors import ConfigError, RunError
 from heron.kernels.matmul import Route, choose_route
 from heron.models import Policy, load_policy
-from heron.models.loading import find_device, locate
+from heron.models.adapters import check_adapter
+from heron.models.loading import find_device
+from heron.models.locating import locate
+from heron.models.of_run import config_of
+from heron.models.quantized import check_bitsandbytes
 from heron.objective import find_estimator
-from heron.rewards import Rubric, Verifier, check_reference, resolve, resolve_verifier
+from heron.rewards import Rubric
 from heron.rollout import Collector
 from heron.run import Run, RunWriter
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
-from heron.training.cost import plan_of
+from heron.training.footprint import Footprint, baseline_of
 from heron.training.held_out import make_evaluator
-from heron.training.optimizer import make_optimizer
+from heron.training.judging import appoint_judge, lend_start
+from heron.training.optimizer import check_optimizer, make_optimizer, tables_of
+from heron.training.present import shortage
 from heron.training.probing import check_estimator, moves_without_advantage
+from heron.training.prompts import check_rows, environment_of, fingerprint, give_tools, longest_prompt
 from heron.training.samples import weighing_of
+from heron.training.start import begin, keep_if_begun
 from heron.training.trainer import Trainer
 from heron.training.updater import Updater
-from heron.training.warmup import warm_start
-from heron.types import Prompt
+from heron.training.warmup import PARTIAL
 from heron.version import VERSION
 
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -54,7 +61,9 @@ def assemble(
     config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()
 ) -> Trainer:
     """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
-    find_device(config.model.device)
+    check_optimizer(config.train, find_device(config.model.device))
+    check_bitsandbytes(config.model)
+    check_adapter(config.model)
     check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     if config.model.name != EMBEDDED:
         locate(config.model.name)
@@ -62,17 +71,31 @@ def assemble(
     config = anchored(config)
     _check_objective(config)
     rubric, dataset = _rubric_and_data(config, rewards)
-    policy = _policy_at_start(config, _start(config, listeners))
-    estimate = _estimate(config, _longest_prompt([*dataset.train, *dataset.heldout], policy, config.rollout.max_completion_length))
-    optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
-    route = _route(policy)
-    manifest = _manifest(config, rubric, rewards) | {
-        "start_model": policy.source, "data_fingerprint": _fingerprint(dataset), "matmul": route.name,
-        "host_kernels": policy.is_hosted,
-    }
-    run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
+    warning = _forewarn(config, listeners)
+    with keep_if_begun(run_dir):
+        start = begin(config, run_dir, listeners, measured=dataset.heldout)
+        config = start.config
+        device = find_device(config.model.device)
+        baseline = baseline_of(device)
+        policy = _policy_at_start(config, start.source)
+        config = _pinned(config, policy)
+        give_tools(policy, environment_of(config).tools)
+        longest = longest_prompt([*dataset.train, *dataset.heldout], policy, environment_of(config), config.rollout.max_completion_length)
+        footprint = Footprint.foreseen(config, prompt_tokens=longest, device=device, baseline=baseline)
+        optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
+        route = _route(policy)
+        manifest = _manifest(config, rubric, rewards) | start.record | {
+            "start_model": policy.source, "model_revision": policy.revision, "data_fingerprint": fingerprint(dataset), "matmul": route.name,
+            "host_kernels": policy.is_hosted, "quantization_kept": list(policy.quantization_kept),
+        }
+        run = RunWriter.create(run_dir, config_toml=to_toml(config), manifest=manifest)
+    if warning is not None:
+        run.event("message", text=warning)  # the listeners, who are not subscribed yet, have heard it
     state = TrainState(entropy=entropy_bonus_of(config.objective))
-    trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{estimate}; {route.verdict}")
+    trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{footprint.estimate}; {route.verdict}")
+    trainer.footprint = footprint
+    for sentence in start.sentences:
+        run.event("message", text=sentence)
     trainer.route = route
     return trainer
 
@@ -83,7 +106,9 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     if record.status == "finished":
         raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
                        'and set "status" in run.json to "interrupted".')
-    config = load_config(run_dir / "config.toml")
+    config = config_of(record)
+    check_optimizer(config.train, find_device(config.model.device))
+    check_bitsandbytes(config.model)
     check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     _check_objective(config)
     if rewards is None and record.manifest.get("rewards_from_python"):
@@ -92,18 +117,19 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=config.train.save_total_limit)
     path = checkpoints.latest()
     rubric, dataset = _rubric_and_data(config, rewards)
-    if _fingerprint(dataset) != record.manifest["data_fingerprint"]:
+    if fingerprint(dataset) != record.manifest["data_fingerprint"]:
         raise RunError(f"The data of {run_dir} has changed since the run began, so it would not go on with the same prompts. "
                        "Restore it, or start a new run from the run's model.")
     given, before = dict(zip(rubric.names, rubric.weights, strict=True)), record.manifest["rewards"]
     if given != before:
         raise RunError(f"{run_dir} was trained with the rewards and weights {before}, but {given} are given. Resume it with the same "
                        "ones, or start a new run from its model.")
-    start = str(record.manifest["start_model"])
+    start = record.start_model
     state = TrainState(entropy=entropy_bonus_of(config.objective)) if path is None else load_state(path)
-    policy = _policy_at_start(config, start) if path is None else _policy_at(path, config, start)
+    kept = record.manifest.get("quantization_kept")
+    policy = _policy_at_start(config, start, kept) if path is None else _policy_at(path, config, start, kept)
     policy.version = state.policy_version
-    optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype)
+    optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
     if path is not None:
         restore_optimizer(path, optimizer, policy.device)
     evaluations = _past_evaluations(record, state.step)
@@ -116,19 +142,25 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     return trainer
 
 
-def _policy_at_start(config: Config, source: str) -> Policy:
+def _policy_at_start(config: Config, source: str, kept: Sequence[str] | None = None) -> Policy:
     """The policy as a new run begins with it, a new adapter drawn from the seed."""
     torch.manual_seed(config.train.seed)
-    policy = load_policy(config.model, config.tags, source=source)
+    policy = load_policy(config.model, config.tags, source=source, reference=config.objective.beta > 0, kept=kept)
     if config.objective.beta > 0 and config.model.method == "full":
         policy.set_reference(copy.deepcopy(policy.model))
     return policy
 
 
-def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
+def _pinned(config: Config, policy: Policy) -> Config:
+    """The run's own config names the commit that a hub id stood for: a resumed run goes on from the same weights, whatever is new there."""
+    return config if policy.revision is None else replace(config, model=replace(config.model, revision=policy.revision))
+
+
+def _policy_at(checkpoint: Path, config: Config, start: str, kept: Sequence[str] | None) -> Policy:
     """The policy of a checkpoint, with the start of the run as its reference."""
     if config.model.has_adapter:
-        policy = load_policy(config.model, config.tags, source=start, adapter=checkpoint / "model")
+        adapter, reference = checkpoint / "model", config.objective.beta > 0
+        policy = load_policy(config.model, config.tags, source=start, adapter=adapter, reference=reference, kept=kept)
     else:
         policy = load_policy(config.model, config.tags, source=checkpoint / "model")
         if config.objective.beta > 0:
@@ -138,38 +170,20 @@ def _policy_at(checkpoint: Path, config: Config, start: str) -> Policy:
 
 
 def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[Rubric, data.Dataset]:
-    functions = resolve(config.rewards.functions, config.rewards.weights) if rewards is None else list(rewards)
+    environment = environment_of(config)
+    functions = resolve_rewards(
+        config.rewards.functions if rewards is None else rewards, () if rewards is not None else config.rewards.weights, environment,
+        timeout=config.rewards.timeout,
+    )
     if not functions:
         raise ConfigError("There are no reward functions, so nothing could be learnt. "
                           "Name some in rewards.functions, or pass rewards=[...].")
-    rubric = Rubric(functions, tags=config.tags)
+    rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error)
+    appoint_judge(rubric, config)
     dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
     rubric.check([*dataset.train, *dataset.heldout])
-    verifier = resolve_verifier(config.evaluation.verifier)
-    for prompt in dataset.heldout:
-        if prompt.answer is not None:
-            _check_held_out(verifier, config, prompt)
+    check_rows(config, dataset, environment)
     return rubric, dataset
-
-
-def _check_held_out(verifier: Verifier, config: Config, prompt: Prompt) -> None:
-    try:
-        check_reference(verifier, prompt)
-    except DataError as error:
-        raise DataError(f"{error} The held-out problems are judged by evaluation.verifier={config.evaluation.verifier!r}: choose another "
-                        "one, such as exact, or evaluation.size=0 for none.") from error
-
-
-def _start(config: Config, listeners: Sequence[Listener]) -> str:
-    """The folder or hub id that training starts from; warms up the embedded model the first time it is asked for."""
-    if config.model.name != EMBEDDED:
-        return config.model.name
-
-    def report(done: int, total: int) -> None:
-        for listener in listeners:
-            listener("progress", {"phase": "warm-up", "done": done, "total": total})
-
-    return str(warm_start(config, on_progress=report))
 
 
 def _refuse_used_folder(run_dir: Path) -> None:
@@ -181,7 +195,7 @@ def _refuse_used_folder(run_dir: Path) -> None:
         os.rmdir(tempfile.mkdtemp(dir=existing))
     except OSError as error:
         raise RunError(f"Nothing can be written in {existing}: {error}. Choose another --run-dir.") from error
-    if run_dir.exists() and any(run_dir.iterdir()):
+    if run_dir.exists() and any(not path.name.startswith(PARTIAL) for path in run_dir.iterdir()):
         raise RunError(f"{run_dir} is not empty. Choose another --run-dir, or go on with an interrupted run: heron resume {run_dir}")
 
 
@@ -191,10 +205,12 @@ def _trainer(
 ) -> Trainer:
     for listener in listeners:
         run.subscribe(listener)
+    lend_start(rubric, policy)
+    give_tools(policy, environment_of(config).tools)
     engine = _engine(config.rollout, policy)
     objective = objective_of(config.objective)
     collector = Collector(
-        policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric,
+        policy=policy, engine=engine, environment=environment_of(config), rubric=rubric,
         estimator=find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards,
         overlap=config.rewards.overlap,
     )
@@ -205,7 +221,7 @@ def _trainer(
         heldout=len(dataset.heldout), dropped=dataset.dropped, estimate=estimate,
         rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,
     )
-    for sentence in advice_on(config.objective, objective):
+    for sentence in (*advice_on(config.objective, objective), *_kept_layers(policy)):
         run.event("message", text=sentence)
     return Trainer(
         config=config, prompts=dataset.train, cursor=_cursor(config, len(dataset.train)), policy=policy, collector=collector,
@@ -238,6 +254,12 @@ def _other_kernels(was_hosted: bool) -> str:
             "up to rounding, not bit for bit. `heron doctor` says whether the kernels are there, and why not.")
 
 
+def _kept_layers(policy: Policy) -> list[str]:
+    """What a run is told of the layers that 4 bits would have hurt most."""
+    kept = policy.quantization_kept
+    return [f"{len(kept)} linear layers keep 16 bits, as measured: {', '.join(kept)}."] if kept else []
+
+
 def _engine(rollout: RolloutConfig, policy: Policy) -> Engine:
     return make_engine(
         rollout.engine, policy, max_concurrent=rollout.max_concurrent, cache_gib=rollout.cache_gib, vllm_url=rollout.vllm_url,
@@ -260,41 +282,12 @@ def _cursor(config: Config, num_prompts: int) -> data.PromptCursor:
     return data.PromptCursor(num_prompts, config.train.prompts_per_step, seed=config.train.seed, shuffle=config.data.shuffle)
 
 
-def _longest_prompt(prompts: Sequence[Prompt], policy: Policy, max_completion_length: int) -> int:
-    """Tokens of the longest prompt. Every prompt and a whole completion must fit into the context."""
-    longest, prompt = max(((len(_tokens(prompt, policy)), prompt) for prompt in prompts), key=lambda pair: pair[0])
-    if policy.context_length is not None and longest + max_completion_length > policy.context_length:
-        raise DataError(
-            f"The prompt {prompt.id} has {longest} tokens; with rollout.max_completion_length={max_completion_length} it exceeds the "
-            f"model's context of {policy.context_length}. Shorten or remove the row, or lower rollout.max_completion_length."
-        )
-    return longest
-
-
-def _tokens(prompt: Prompt, policy: Policy) -> tuple[int, ...]:
-    """The prompt's tokens; the model must know them all."""
-    ids = policy.render(prompt.messages)
-    if max(ids) >= policy.vocabulary_size:
-        raise ModelError(f"The prompt {prompt.id} holds the token {max(ids)}, but the vocabulary of {policy.source} has "
-                         f"{policy.vocabulary_size} entries. Its tokenizer belongs to another model, or has tokens that were added without "
-                         "resizing the embedding.")
-    return ids
-
-
-def _estimate(config: Config, prompt_tokens: int) -> str:
-    """What the run will cost in memory, in one line; families that the planner does not know are said to be so."""
-    try:
-        return f"memory planned: {plan_of(config, prompt_tokens=prompt_tokens).headline}"
-    except ModelError as error:
-        return f"memory cannot be planned: {error}"
-
-
-def _fingerprint(dataset: data.Dataset) -> str:
-    """Changes with any row's id, conversation or columns, and with their order."""
-    digest = hashlib.sha256()
-    for prompt in (*dataset.train, *dataset.heldout):
-        digest.update(repr((prompt.id, prompt.messages, sorted(prompt.columns.items(), key=lambda item: item[0]))).encode())
-    return digest.hexdigest()[:16]
+def _forewarn(config: Config, listeners: Sequence[Listener]) -> str | None:
+    """Say before anything is loaded that memory will not suffice."""
+    warning = shortage(config)
+    for listener in listeners if warning is not None else ():
+        listener("message", {"text": warning})
+    return warning
 
 
 def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:
@@ -307,6 +300,7 @@ def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -
     return {
         "recipe": config.recipe, "model": config.model.name, "method": config.model.method, "argv": sys.argv,
         "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
+        "sandbox": rubric.sandbox,
         "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
         "versions": {
             "heron": VERSION, "python": platform.python_version(), "torch": torch.__version__,

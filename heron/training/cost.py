@@ -30,6 +30,8 @@ def config_json(config: Config) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        return dict(AutoConfig.from_pretrained(config.model.name, revision=config.model.revision).get_text_config().to_dict())
+        whole = AutoConfig.from_pretrained(config.model.name, revision=config.model.revision)
+        text = dict(whole.get_text_config().to_dict())
+        return text | {"dtype": text.get("dtype") or whole.dtype}  # of a model that sees, often said of the whole alone
     except Exception as error:  # boundary: transformers raises many kinds for a bad folder or an unreachable hub
         raise ModelError(f"The config.json of {config.model.name!r} could not be read: {error}") from error

@@ -67,7 +67,10 @@ class Evaluator:
         return found is not None and found.is_clean
 
     def _verdict(self, rollout: Rollout) -> str | None:
-        """`right`, `wrong` or `unreadable`; None where the row has no reference to compare with."""
+        """`right`, `wrong` or `unreadable`; None where neither the environment knows nor the row has a reference to compare with."""
+        of_environment = self.collector.environment.verdict(rollout.prompt, rollout.messages)
+        if of_environment is not None:
+            return str(of_environment.value)
         if rollout.prompt.answer is None:
             return None
         return str(verdict(self.verifier, rollout, self.tags).value)

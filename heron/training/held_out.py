@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from heron import data
 from heron.config import Config, load_config
 from heron.engine import NativeEngine
-from heron.environments import SingleTurn
+from heron.environments import resolve_rewards
 from heron.errors import DataError
 from heron.models.of_run import policy_of_run
-from heron.rewards import Rubric, resolve, resolve_verifier
+from heron.rewards import Rubric, resolve_verifier
 from heron.rollout import Collector
 from heron.run import Run
 from heron.training.evaluation import Evaluator
+from heron.training.judging import appoint_judge
+from heron.training.prompts import environment_of, give_tools
 from heron.types import Prompt
 
 
@@ -36,11 +38,15 @@ def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | 
     prompts = _never_trained_on(config, run, size)
     if samples is not None:
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, samples=samples))
-    functions = resolve(config.rewards.functions, config.rewards.weights)
-    rubric = Rubric(functions, tags=config.tags) if functions else None  # a run cannot store functions that came from Python
+    environment = environment_of(config)
+    functions = resolve_rewards(config.rewards.functions, config.rewards.weights, environment, timeout=config.rewards.timeout)
+    rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error) if functions else None  # none: they came from Python
+    if rubric is not None:
+        appoint_judge(rubric, config, start=lambda: policy_of_run(run, start=True))
     policy = policy_of_run(run, start=start)
+    give_tools(policy, environment.tools)
     engine = NativeEngine(policy, max_concurrent=config.rollout.max_concurrent)  # whatever the run trained with: the same answers
-    collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=rubric)
+    collector = Collector(policy=policy, engine=engine, environment=environment, rubric=rubric)
     return make_evaluator(config, collector, prompts)
 
 

@@ -28,11 +28,27 @@ def rollout_metrics(groups: Sequence[Group], reward_names: Sequence[str]) -> dic
         "completions/max_length": max(lengths), "completions/clipped_ratio": fmean(rollout.truncated for rollout in rollouts),
         **_entropy(rollouts),
         "advantages/abs_mean": fmean(abs(rollout.advantage) for rollout in rollouts),
+        **_excluded(rollouts), **_logged(rollouts),
     }
     for name in reward_names:
         scores = [rollout.rewards.get(name) for rollout in rollouts]
         values |= _mean_std(name, scores, f"rewards/{name}/mean", f"rewards/{name}/std")
     return values
+
+
+def _excluded(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """How many rollouts a reward function failed at; nothing where none did."""
+    excluded = sum(rollout.error is not None for rollout in rollouts)
+    return {"rewards/excluded": excluded} if excluded else {}
+
+
+def _logged(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What reward functions recorded with `log_metric`, as `logged/<name>`: the mean over the rollouts of their batches."""
+    values: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for name, value in rollout.logged.items():
+            values.setdefault(f"logged/{name}", []).append(value)
+    return {name: fmean(given) for name, given in values.items()}
 
 
 def _entropy(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,8 +25,9 @@ from heron.run import RunWriter
 from heron.training.batch import pack
 from heron.training.checkpoint import Checkpoints, TrainState
 from heron.training.evaluation import Evaluator
+from heron.training.footprint import Footprint
 from heron.training.interrupt import StopRequest, stop_on_interrupt
-from heron.training.optimizer import learning_rate, set_learning_rate
+from heron.training.optimizer import learning_rate, resting, set_learning_rate
 from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
 from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
@@ -65,6 +67,8 @@ class Trainer:
     """Step of the newest checkpoint."""
     route: Route = field(default_factory=Route)
     """How float32 matrices are multiplied on a CPU."""
+    footprint: Footprint | None = None
+    """Memory as it was planned, to compare after a run's first step; None in a run that goes on."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Set by Ctrl-C."""
 
@@ -88,7 +92,8 @@ class Trainer:
         """Sample, score, update and record once."""
         clock = StepClock()
         number = self.state.step + 1
-        groups, sampled = self._collect(number, clock)
+        with self._optimizer_at_rest():
+            groups, sampled = self._collect(number, clock)
         metrics = rollout_metrics(groups, list(groups[0].rollouts[0].rewards)) if groups else {}
         if self.config.rollout.partial_tokens:
             metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}
@@ -101,6 +106,8 @@ class Trainer:
         times = clock.metrics(sampled_tokens=sampled, trained_tokens=trained_tokens)
         self.state.seconds += times["time/step"]
         self.run.log(number, metrics | times)
+        if number == 1 and self.footprint is not None:
+            self.footprint.record(self.run)
         self.state.step = number
 
     def _collect(self, number: int, clock: StepClock) -> tuple[list[Group], int]:
@@ -135,7 +142,7 @@ class Trainer:
         minibatches, applied = self._minibatches(groups), self.state.entropy.applied
         rate = learning_rate(number, self.config.train)
         set_learning_rate(self.updater.optimizer, rate)
-        self.policy.model.train(self.config.model.gradient_checkpointing)
+        self.policy.model.train(self.config.model.recomputes)
         measured, self.state.entropy, steps = self.updater.run(minibatches, self.state.entropy, report=self._progress("train"))
         self.state.policy_version += steps
         self.policy.version = self.state.policy_version
@@ -167,6 +174,10 @@ class Trainer:
             for part in parts
         ]
 
+    def _optimizer_at_rest(self) -> AbstractContextManager[None]:
+        """While answers are sampled, its state may be on the host."""
+        return resting(self.updater.optimizer) if self.config.train.offload_optimizer else nullcontext()
+
     def _evaluate_if_due(self) -> None:
         every = self.config.evaluation.steps
         if every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.max_steps:
@@ -176,7 +187,8 @@ class Trainer:
         """Measure the held-out problems, once per name."""
         if self.evaluator is None or name in self.evaluations:
             return
-        rows, totals = self.evaluator.measure(self._progress("evaluate"))
+        with self._optimizer_at_rest():
+            rows, totals = self.evaluator.measure(self._progress("evaluate"))
         self.evaluations[name] = totals | {"step": self.state.step}
         self.run.evaluation(name, rows, self.evaluations[name])
 

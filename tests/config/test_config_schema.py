@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from heron.config import Config, load_config, recipes, to_toml
+from heron.config import Config, ModelConfig, RolloutConfig, load_config, recipes, to_toml
 from heron.config.checks import MOST_SEED
 from heron.config.layer import field_types, read_layer, section_types
 from heron.errors import ConfigError
@@ -221,3 +221,11 @@ def test_built_in_names_are_those_of_the_objective():
     assert set(ADVANTAGE_ESTIMATORS) <= set(ESTIMATORS)
     aliases = set(ESTIMATORS) - set(ADVANTAGE_ESTIMATORS)
     assert all(ESTIMATORS[alias].function in {ESTIMATORS[name].function for name in ADVANTAGE_ESTIMATORS} for alias in aliases)
+
+
+@pytest.mark.parametrize("model", [ModelConfig(name="x", method="qlora"), ModelConfig(name="x", method="lora", use_dora=True)])
+def test_vllm_cannot_sample_what_it_cannot_hold(model):
+    """Prevents: answers of a 16-bit base for a policy of 4 bits, whose log-probs are others."""
+    assert Config(model=model).model is model
+    with pytest.raises(ConfigError, match=r"must not be 'vllm'.*native engine"):
+        Config(model=model, rollout=RolloutConfig(engine="vllm"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
         (folder / name).parent.mkdir(parents=True)
         (folder / name).symlink_to(small_model)
     (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "email-replies.jsonl", folder / "docs")
     rows = [{"question": f"What is {n} + 1?", "answer": f"One more than {n} is {n + 1}.\n#### {n + 1}"} for n in range(12)]
     for name in ("path/to/gsm8k/train.jsonl", "path/to/gsm8k/test.jsonl", "my/problems.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -276,7 +276,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[HeronError], str]] = {
     "completion longer than the context": ({"rollout": {"max_completion_length": 600}}, DataError, "max_completion_length"),
     "missing model": ({"model": {"name": "{tmp}/nomodel"}}, ModelError, "nomodel"),
     "folder that is no model": ({"model": {"name": "{tmp}"}}, ModelError, "could be loaded"),
-    "no chat template": ({"model": {"name": "{tmp}/base"}}, TemplateError, "--model.chat_template=chatml"),
+    "no chat template": ({"model": {"name": "{tmp}/base"}}, TemplateError, "--model.chat_template=heron"),
     "16-bit full training": ({"model": {"dtype": "bfloat16"}}, ConfigError, "--model.dtype=float32"),
     "unknown lora modules": ({"model": {"method": "lora", "lora_target_modules": ["wq"]}}, ConfigError, "wq"),
     "tokenizer of another model": ({"model": {"name": "{tmp}/narrow"}}, HeronError, "260"),

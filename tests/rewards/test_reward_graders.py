@@ -68,7 +68,7 @@ def test_columns_of_templates_are_checked_before_training(tmp_path, make_rollout
     [
         (CHECK | {"operation": "equal"}, "operation must be one of eq"), (CHECK | {"input": "{{ item.__class__.x() }}"}, "not known"),
         (CHECK | {"input": "{{ config.secret }}"}, "not known"), (CHECK | {"input": 3}, 'needs "input"'),
-        (NEAR | {"evaluation_metric": "bleu"}, "must be one of fuzzy_match"), ({"type": "score_model"}, "asks a model"),
+        (NEAR | {"evaluation_metric": "bleu"}, "must be one of fuzzy_match"), ({"type": "score_model"}, 'needs "input"'),
         ({"type": "strng_check"}, 'Did you mean "string_check"'), ([], "type of a grader"), ({"type": ["x"]}, "type of a grader"),
         ({"type": "multi", "graders": {}, "calculate_output": "1"}, 'needs "graders"'),
         ({"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a + b"}, "'b', which is not allowed"),

@@ -31,7 +31,7 @@ def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest))
     monkeypatch.setattr(module, "load_policy", load)
-    monkeypatch.setattr(module, "warm_start", load)
+    monkeypatch.setattr(module, "begin", load)
 
 
 def test_vllm_that_is_not_installed(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
