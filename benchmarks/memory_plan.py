@@ -121,7 +121,7 @@ def table(found: Sequence[Outcome]) -> Table:
     return Table(
         title="Memory above the imported baseline, planned / measured, in MiB",
         columns=("configuration", "weights", *PHASES, "peak"), rows=tuple(one.cells() for one in found),
-        notes=(f"Allocator and library caches of the measured process: {', '.join(f'{name}={value}' for name, value in ALLOCATOR.items())}.",),
+        notes=(f"Allocator and library caches when measured: {', '.join(f'{name}={value}' for name, value in ALLOCATOR.items())}.",),
     )
 
 

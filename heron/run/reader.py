@@ -72,7 +72,7 @@ class Run:
         return self.here(str(self.manifest["start_model"]))
 
     def here(self, folder: str) -> str:
-        """The folder; or the run's own warmed-up start, if that is what it names, where the run is now: it may have been moved or copied."""
+        """The folder; or the run's own warmed-up start, if it names that, where the run is now: it may have been moved or copied."""
         made = (self.manifest.get("warmup") or {}).get("folder")
         return str((self.path / "start").resolve()) if folder == made else folder
 

@@ -261,7 +261,8 @@ class TestPublicSurface:
     def test_names_are_exact_and_sorted(self) -> None:
         import heron
 
-        assert heron.__all__ == ["Run", "chat", "check", "evaluate", "last_number", "load", "number", "resume", "rewards", "train", "warmup"]
+        functions = ["chat", "check", "evaluate", "last_number", "load", "number", "resume", "rewards", "train", "warmup"]
+        assert heron.__all__ == ["Run", *functions]
         assert heron.__all__ == sorted(heron.__all__)
         assert set(dir(heron)) == {*heron.__all__, "__version__"}
         for name in heron.__all__:

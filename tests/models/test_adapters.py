@@ -242,7 +242,8 @@ class TestRefusedStarts:
 
 
 @pytest.mark.parametrize("change", [
-    {"bias": "all"}, {"lora_bias": True}, {"modules_to_save": ["norm"]}, {"peft_type": "PREFIX_TUNING"}, {"r": None}, {"target_modules": None},
+    {"bias": "all"}, {"lora_bias": True}, {"modules_to_save": ["norm"]}, {"peft_type": "PREFIX_TUNING"}, {"r": None},
+    {"target_modules": None},
 ])
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     """Prevents: a bias that is silently left out, biases and norms of the frozen base that are trained, and errors of PEFT or of JSON."""

@@ -88,7 +88,7 @@ class HttpJudge:
                 answer = self._post(body)
             except _Busy as busy:
                 is_down = self.gate.failed(str(busy))
-                tries, waits = tries + 1, waits + 1
+                tries, waits = tries + (not is_down), waits + 1
                 if tries >= TRIES or busy.seconds > self._patience:
                     return RewardError(f"the judge did not answer: {busy}")
                 self.gate.hold(busy.seconds)
