@@ -111,7 +111,7 @@ def test_thinking_that_the_template_drops_stays_in_the_tokens(policy: Policy) ->
 
 def test_tool_results_are_masked_token_by_token(policy: Policy) -> None:
     """Prevents: a model that learns to write the results of its tools."""
-    policy.tokenizer.chat_template = LIKE_QWEN3
+    policy.tokenizer.chat_template, policy.context_length = LIKE_QWEN3, 4096
     environment = ToolUse(TAGS, [find_tool("calculate")])
     give_tools(policy, environment.tools)
     rollout, engine = played(policy, environment, prompt(text="12*7?", answer="84"), SAID)
