@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heron.config.checks import check_finite, check_seed, require
-from heron.config.generated import ARITHMETIC, is_generated, is_task
+from heron.config.generated import ARITHMETIC, GYM, is_generated, is_task
 from heron.errors import ConfigError, did_you_mean
 
 FORMATS = ("row", "gsm8k")
@@ -100,6 +100,8 @@ class WarmupConfig:
 
     def _check_reach(self) -> None:
         """Settings of demonstrations that are read are errors beside generated ones, and the other way round."""
+        require(self.dataset is None or not self.dataset.startswith(GYM), "warmup.dataset must have answers to learn from, but reasoning-gym "
+                "makes no demonstrations", self.dataset, "Name a file of your own, or a task such as tasks.chain_sum.")
         idle = _READ_ONLY if self.is_generated else ("demonstrations",)
         if self.dataset is not None and self.dataset != ARITHMETIC:
             idle = (*idle, *_ARITHMETIC_ONLY)

@@ -10,7 +10,7 @@ from heron.rewards.format import follows_format
 from heron.rewards.graders import grader, load_grader
 from heron.rewards.judge import judge_reward
 from heron.rewards.numbers import bare_number, last_number, number, only_number
-from heron.rewards.resolving import BUILT_IN, load_functions, resolve, resolve_verifier
+from heron.rewards.resolving import BUILT_IN, load_functions, name_and_settings, resolve, resolve_verifier
 from heron.rewards.rubric import Rubric, check_reference, for_task
 from heron.rewards.verifying import Verdict, Verifier, reward, verdict, verifiers
 
@@ -37,6 +37,7 @@ __all__ = [
     "last_number",
     "load_functions",
     "load_grader",
+    "name_and_settings",
     "number",
     "only_number",
     "parts",

@@ -103,7 +103,7 @@ def _load(name: str, timeout: float) -> tuple[Function, ...]:
         return (JudgeReward(load_sheet(name), Seat()),)
     if is_in_file(name) or name.endswith(".py"):
         return tuple(_guarded(function, name, timeout) for function in _from_file(name))
-    plain, settings = _settings(name)
+    plain, settings = name_and_settings(name)
     if plain in MAKERS:
         return (_made(plain, settings),)
     if plain not in BUILT_IN:
@@ -131,7 +131,7 @@ def _guarded(function: Function, name: str, timeout: float) -> Function:
     return isolated(function, file, seconds=timeout)
 
 
-def _settings(name: str) -> tuple[str, dict[str, Any]]:
+def name_and_settings(name: str) -> tuple[str, dict[str, Any]]:
     """`shaping.overlong(most=512)` as its name and its settings; nothing is evaluated."""
     plain, bracket, _ = name.partition("(")
     if not bracket:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from heron.config.generated import TASKS as PREFIX
 from heron.data.arithmetic import HELDOUT_ONE_IN, Demonstration
@@ -64,28 +64,32 @@ def is_heldout(question: str) -> bool:
     return hashlib.blake2b(question.encode(), digest_size=8).digest()[0] % HELDOUT_ONE_IN == 0
 
 
-def _distinct(name: str, count: int, seed: str, difficulty: int, heldout: bool) -> list[Problem]:
+def distinct(problems: Iterable[Problem], count: int, *, heldout: bool) -> list[Problem]:
+    """The first problems on the right side of the hash, no two of them equal; fewer than `count` where no new one turns up for long."""
     found: dict[tuple[str, str], Problem] = {}
-    problems = _problems(find_task(name), random.Random(seed), difficulty, heldout)
     misses = 0
-    while len(found) < count and misses < PATIENCE:
-        problem = next(problems)
-        key = None if problem is None else (problem.question, problem.answer)
-        misses = misses + 1 if key is None or key in found else 0
-        if problem is not None and key is not None:
-            found.setdefault(key, problem)
+    for problem in problems:
+        key = (problem.question, problem.answer)
+        misses += 1
+        if key not in found and is_heldout(problem.question) == heldout:
+            found[key], misses = problem, 0
+        if len(found) == count or misses == PATIENCE:
+            break
+    return list(found.values())
+
+
+def _distinct(name: str, count: int, seed: str, difficulty: int, heldout: bool) -> list[Problem]:
+    found = distinct(_problems(find_task(name), random.Random(seed), difficulty), count, heldout=heldout)
     if len(found) < count:
         kind = "held-out rows" if heldout else "rows"
         raise DataError(f"{name} has too few problems of difficulty {difficulty} for {count} distinct {kind}. Raise data.difficulty, or "
                         "ask for fewer with data.limit, evaluation.size or warmup.demonstrations.")
-    return list(found.values())
+    return found
 
 
-def _problems(task: Task, draw: random.Random, difficulty: int, heldout: bool) -> Iterator[Problem | None]:
-    """Problems; None in place of each that is on the other side."""
+def _problems(task: Task, draw: random.Random, difficulty: int) -> Iterator[Problem]:
     while True:
-        problem = task.problem(draw, difficulty)
-        yield problem if is_heldout(problem.question) == heldout else None
+        yield task.problem(draw, difficulty)
 
 
 def _prompt(name: str, difficulty: int, problem: Problem) -> Prompt:
