@@ -100,8 +100,9 @@ class WarmupConfig:
 
     def _check_reach(self) -> None:
         """Settings of demonstrations that are read are errors beside generated ones, and the other way round."""
-        require(self.dataset is None or not self.dataset.startswith(GYM), "warmup.dataset must have answers to learn from, but reasoning-gym "
-                "makes no demonstrations", self.dataset, "Name a file of your own, or a task such as tasks.chain_sum.")
+        is_gym = self.dataset is not None and self.dataset.startswith(GYM)
+        require(not is_gym, "warmup.dataset must have answers to learn from, but reasoning-gym makes no demonstrations", self.dataset,
+                "Name a file of your own, or a task such as tasks.chain_sum.")
         idle = _READ_ONLY if self.is_generated else ("demonstrations",)
         if self.dataset is not None and self.dataset != ARITHMETIC:
             idle = (*idle, *_ARITHMETIC_ONLY)

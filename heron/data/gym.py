@@ -31,7 +31,7 @@ TEXTS = (
     "isomorphic_strings", "mahjong_puzzle", "modulo_grid", "ransom_note", "rotate_matrix", "spell_backward",
     "spiral_matrix", "string_manipulation", "string_splitting", "string_synthesis", "syllogism", "word_sequence_reversal", "word_sorting",
 )
-VERIFIERS: Mapping[str, str] = MappingProxyType({name: "number" for name in NUMBERS} | {name: "exact" for name in TEXTS})
+VERIFIERS: Mapping[str, str] = MappingProxyType(dict.fromkeys(NUMBERS, "number") | dict.fromkeys(TEXTS, "exact"))
 """The generators that are offered, each with the verifier that judges its answers (of reasoning-gym 0.1.25)."""
 SPARE = 40
 """Rows that the library is asked for, for each that is wanted: a sixteenth is held out, and some come twice."""

@@ -125,6 +125,23 @@ def test_tool_results_are_masked_token_by_token(policy: Policy) -> None:
     assert policy.tokenizer.decode(rollout.turns[0].prompt_ids).count('"calculate"') == 1
 
 
+def test_plain_tools_are_masked_token_by_token(policy: Policy) -> None:
+    """Prevents: results that are trained where the template has no role for them (the embedded one)."""
+    policy.context_length = 4096
+    environment = ToolUse(TAGS, [find_tool("calculate")], is_plain=True)
+    give_tools(policy, environment.tools)
+    said = ['call: calculate(expression="12*7")', 'call: calculate(expression="1/")', "<SOLUTION>84</SOLUTION>"]
+    rollout, engine = played(policy, environment, prompt(text="12*7?", answer="84"), said)
+    wrong = "Error: calculate raised ValueError: not an expression of whole numbers with + - * / and brackets, or a division by 0"
+    assert spoken(policy, rollout) == [
+        (said[0] + "<|end|>", True), ("<|user|>result: 84<|end|><|assistant|>", False),
+        (said[1] + "<|end|>", True), (f"<|user|>result: {wrong}<|end|><|assistant|>", False),
+        (said[2] + "<|end|>", True),
+    ]
+    assert grows(engine, rollout)
+    assert "calculate" in policy.tokenizer.decode(rollout.turns[0].prompt_ids)
+
+
 def test_demonstration_has_the_very_tokens_of_the_rollout(policy: Policy) -> None:
     """Prevents: a warm-up that learns a conversation in other tokens than it is sampled in."""
     thought = "<start_working_out>1-9<end_working_out><SOLUTION>%d</SOLUTION>"
