@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ class TestAnswers:
 
     def test_reward_is_the_rows_own_verifier(self, name: str) -> None:
         (row,) = generate(f"tasks.{name}", 1, seed=0, difficulty=2)
-        (lesson,) = [each for each in demonstrations(f"tasks.{name}", 1, seed=0, difficulty=2, mistakes=0.0, tags=TAGS)]
+        (lesson,) = demonstrations(f"tasks.{name}", 1, seed=0, difficulty=2, mistakes=0.0, tags=TAGS)
         rubric = Rubric(resolve(["tasks.right"]), tags=TAGS)
         rubric.check([row])
         scored = rubric.score([rollout(lesson.prompt, lesson.completion), rollout(lesson.prompt, "no tags")])
@@ -130,9 +131,10 @@ class TestReferences:
     def test_sequences_have_constant_second_differences(self) -> None:
         for difficulty in (2, 5):
             for row in rows("sequence", 40, difficulty):
-                terms = [int(term) for term in row.question.removeprefix("What comes next: ").rstrip("?").split(", ")] + [int(str(row.answer))]
-                steps = [after - before for before, after in zip(terms, terms[1:], strict=False)]
-                assert len({after - before for before, after in zip(steps, steps[1:], strict=False)}) == 1
+                shown = row.question.removeprefix("What comes next: ").rstrip("?").split(", ")
+                terms = [int(term) for term in (*shown, str(row.answer))]
+                steps = [after - before for before, after in pairwise(terms)]
+                assert len({after - before for before, after in pairwise(steps)}) == 1
 
     def test_decimals_of_unlike_length_are_common(self) -> None:
         """Prevents: a task in which comparing lengths, or digits without the point, is enough."""
@@ -148,8 +150,8 @@ class TestCountdown:
         ("8 * 3 + 1 + 0", Verdict.WRONG), ("5 * 5", Verdict.WRONG), ("8 + 8 + 8 + 1", Verdict.WRONG), ("8 * 3", Verdict.WRONG),
         ("8 * 3 + 1 = 25", Verdict.UNREADABLE), ("", Verdict.UNREADABLE), ("8 * 3 + True", Verdict.UNREADABLE),
         ("25 if 1 else 8", Verdict.UNREADABLE), ("8 // 3", Verdict.UNREADABLE), ("__import__('os')", Verdict.UNREADABLE),
-        ("8 ** 3 ** 8 ** 3", Verdict.UNREADABLE), ("(" * 5000, Verdict.UNREADABLE), ("1/0", Verdict.UNREADABLE), ("8.0 * 3", Verdict.UNREADABLE),
-        ("-" * 190 + "8", Verdict.WRONG),
+        ("8 ** 3 ** 8 ** 3", Verdict.UNREADABLE), ("(" * 5000, Verdict.UNREADABLE), ("1/0", Verdict.UNREADABLE),
+        ("8.0 * 3", Verdict.UNREADABLE), ("-" * 190 + "8", Verdict.WRONG),
     ])
     def test_verdicts(self, answer: str, verdict: Verdict) -> None:
         """Prevents: a number said in place of an expression, numbers used twice or made up, anything that is run."""
@@ -194,8 +196,9 @@ class TestConfig:
         assert not opened[0] & opened[1]
 
     @pytest.mark.parametrize("settings", [
-        {"dataset": "arithmetic", "mistakes": 0.1}, {"dataset": "tasks.sort", "forget_carry": 0.1}, {"dataset": "rows.jsonl", "mistakes": 0.1},
-        {"dataset": "rows.jsonl", "demonstrations": 5}, {"mistakes": 0.1}, {"dataset": "tasks.sort", "mistakes": 1.5},
+        {"dataset": "arithmetic", "mistakes": 0.1}, {"dataset": "tasks.sort", "forget_carry": 0.1},
+        {"dataset": "rows.jsonl", "mistakes": 0.1}, {"dataset": "rows.jsonl", "demonstrations": 5},
+        {"mistakes": 0.1}, {"dataset": "tasks.sort", "mistakes": 1.5},
     ])
     def test_settings_of_other_demonstrations_are_errors(self, settings: dict[str, Any]) -> None:
         with pytest.raises(ConfigError):

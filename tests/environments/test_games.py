@@ -15,7 +15,8 @@ from heron.types import Completion, FinishReason, Message, Prompt, Rollout, Tags
 
 TAGS = Tags()
 GUESS = Prompt(
-    id="g:1", messages=({"role": "user", "content": "Guess my number between 20 and 40."},), columns={"low": 20, "high": 40, "answer": "27"},
+    id="g:1", messages=({"role": "user", "content": "Guess my number between 20 and 40."},),
+    columns={"low": 20, "high": 40, "answer": "27"},
 )
 MOVES = Prompt(
     id="m:1", messages=({"role": "user", "content": "Make 27 from 8 1 3."},), columns={"numbers": [8, 1, 3], "target": 27, "answer": "27"},

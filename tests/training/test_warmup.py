@@ -65,7 +65,7 @@ def test_heldout_problems_are_in_no_training_set_and_no_demonstration(digits: in
         heldout = {pair(prompt.question) for prompt in rows.heldout}
         assert len(rows.heldout) == settings.evaluation.size > 0
         assert not heldout & {pair(prompt.question) for prompt in rows.train}
-        lessons = warmup.teach(settings.warmup, digits=digits, tags=settings.tags)
+        lessons = warmup.teach(settings.warmup, digits=digits, difficulty=settings.data.difficulty, tags=settings.tags)
         taught = {pair(lesson.prompt.question) for lesson in lessons}
         assert len(taught) > 1000
         assert not heldout & taught
@@ -88,7 +88,7 @@ def test_problems_of_other_seeds_and_sizes_are_apart_too() -> None:
 def test_demonstrations_are_partly_wrong_and_partly_out_of_format() -> None:
     """If every demonstration were right, there would be nothing left to learn by reward."""
     settings = load_config("arithmetic")
-    lessons = warmup.teach(settings.warmup, digits=3, tags=settings.tags)
+    lessons = warmup.teach(settings.warmup, digits=3, difficulty=settings.data.difficulty, tags=settings.tags)
     whole = re.compile(r"<start_working_out>.*<end_working_out><SOLUTION>(\d+)</SOLUTION>")
     matches = [(whole.fullmatch(lesson.completion), lesson.prompt.answer) for lesson in lessons]
     formed = sum(match is not None for match, _ in matches) / len(matches)
@@ -152,7 +152,8 @@ def test_start_is_bit_for_bit_that_of_a_plain_loop() -> None:
     model = build_model(tokenizer, seed=0)
     model.set_attn_implementation(attention.NAME)
     policy = Policy(model, tokenizer, tags=settings.tags, source="embedded")
-    samples = [sample_of(policy, lesson) for lesson in warmup.teach(settings.warmup, digits=3, tags=settings.tags)]
+    lessons = warmup.teach(settings.warmup, digits=3, difficulty=settings.data.difficulty, tags=settings.tags)
+    samples = [sample_of(policy, lesson) for lesson in lessons]
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1.2e-3, total_steps=9, pct_start=0.1, div_factor=25.0, final_div_factor=20.0
@@ -228,7 +229,7 @@ def test_start_loads_and_knows_its_tags() -> None:
 def test_fit_lowers_the_loss() -> None:
     """The supervised loss is the mean over completion tokens, end token included; the prompt is not learnt."""
     settings = config(warmup=SMALL | {"steps": 12, "demonstrations": 6, "learning_rate": 3e-3})
-    lessons = warmup.teach(settings.warmup, digits=3, tags=settings.tags)
+    lessons = warmup.teach(settings.warmup, digits=3, difficulty=settings.data.difficulty, tags=settings.tags)
     seen: list[float] = []
     start = warmup.warm_start(settings)
     policy = load_policy(settings.model, settings.tags, source=start)
