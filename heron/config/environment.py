@@ -18,8 +18,8 @@ class EnvironmentConfig:
     """What answers the model's turns."""
 
     name: str = SINGLE_TURN
-    """`single_turn` (nothing answers), `retry`, `tool_use`, `python_tool`, `guess`, `moves`; or `file.py:make`, which is called with the
-    tags and returns one of your own (see docs/environments.md)."""
+    """`single_turn` (nothing answers), `retry`, `tool_use`, `python_tool`, `guess`, `moves`; `verifiers:ID` for one of the package
+    verifiers; or `file.py:make`, which is called with the tags and returns one of your own (see docs/environments.md)."""
     max_turns: int | None = None
     """Most answers of the model in one rollout. None: the environment's own number."""
     tools: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class DataConfig:
     """Where prompts come from."""
 
     dataset: str = "arithmetic"
-    """`arithmetic` (generated), `tasks.NAME` (generated, see docs/environments.md), `reasoning_gym:NAME`, a file (.jsonl, .json, .csv,
+    """`arithmetic` (generated), `tasks.NAME`, `reasoning_gym:NAME` or `verifiers:ID` (see docs/environments.md), a file (.jsonl, .json, .csv,
     .parquet), a folder saved by `datasets`, or a hub id."""
     subset: str | None = None
     """Configuration name of a hub dataset, such as `main`; of a local folder, the folder in it whose files are read. It goes with the
