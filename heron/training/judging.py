@@ -4,7 +4,7 @@ The hard idea: the start of a run is in memory already, beneath the adapter that
 So it can judge what has become of it, without a second model, and it does not drift with the policy. It samples greedily, in the trainer's
 thread, between sampling and training.
 
-Left out: a place for a judge's own weights in the memory plan (`heron plan` does not count a folder that judges). Not run on a GPU yet.
+Left out: a place for a judge's own weights in the memory plan (`heron plan` says so of a folder that judges). Not run on a GPU yet.
 """
 
 from __future__ import annotations
