@@ -9,6 +9,9 @@ TASKS = "tasks."
 GYM = "reasoning_gym:"
 """What the names of reasoning-gym's generators begin with: `reasoning_gym:leg_counting`."""
 
+VERIFIERS = "verifiers:"
+"""What the names of environments of the package verifiers begin with; they bring rows with them."""
+
 
 def is_task(name: str) -> bool:
     """The rows are drawn from a seed at a difficulty."""

@@ -42,6 +42,11 @@ def saved_splits(path: Path) -> Splits:
     return _splits(loaded, path.name)
 
 
+def tables_splits(tables: Mapping[str, Any]) -> Splits:
+    """Readers of tables that are in memory, by split."""
+    return {split: partial(_rows, table, split) for split, table in tables.items()}
+
+
 def _library(purpose: str) -> ModuleType:
     try:
         import datasets
@@ -52,7 +57,7 @@ def _library(purpose: str) -> ModuleType:
 
 def _splits(loaded: Any, name: str) -> Splits:
     if isinstance(loaded, dict):
-        return {split: partial(_rows, table, split) for split, table in loaded.items()}
+        return tables_splits(loaded)
     return {"": partial(_rows, loaded, name)}
 
 

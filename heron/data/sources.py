@@ -1,4 +1,4 @@
-"""What a dataset's name means: a file, a folder of files, a folder saved by `datasets`, or a hub id.
+"""What a dataset's name means: a file, a folder of files, a folder saved by `datasets`, an environment's rows, or a hub id.
 
 The idea: each is a `Source`, a table of readers by split. A single file is one split, whatever it is called.
 """
@@ -12,10 +12,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from heron.config.generated import ARITHMETIC
+from heron.config.generated import ARITHMETIC, VERIFIERS
 from heron.data.files import READERS, read_each
-from heron.data.hub import Splits, hub_splits, saved_splits
+from heron.data.hub import Splits, hub_splits, saved_splits, tables_splits
 from heron.data.rows import Row
+from heron.data.verifiers_package import tables
 from heron.errors import ConfigError, DataError, did_you_mean
 
 WHOLE = ""
@@ -74,6 +75,9 @@ def open_source(name: str, subset: str | None, *, section: str = "data") -> Sour
         return Source(name=name, splits={WHOLE: partial(read_each, path)})
     if name and path.is_dir():
         return Source(name=name, splits=_folder_splits(path, subset, section))
+    if name.startswith(VERIFIERS):
+        _refuse_subset(subset, f"{name} is an environment's dataset", section)
+        return Source(name=name, splits=tables_splits(tables(name)))
     if _is_hub_id(name):
         return Source(name=name, splits=hub_splits(name, subset, section=section))
     raise DataError(f'There is no dataset "{name}": no such file or folder.{_hint(path)}')

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from heron.config.environment import EnvironmentConfig
+from heron.config.generated import VERIFIERS
+from heron.environments.from_verifiers import FromVerifiers
 from heron.environments.guess import Guess
 from heron.environments.moves import Moves
 from heron.environments.protocol import Environment, SingleTurn
@@ -30,6 +32,8 @@ def make_environment(config: EnvironmentConfig, tags: Tags, *, verifier: Verifie
     """The environment that a config asks for; `verifier` is the evaluation's, which `retry` goes by."""
     if is_in_file(config.name):
         return _own(config, tags)
+    if config.name.startswith(VERIFIERS):
+        return FromVerifiers(config.name)
     is_plain = config.tool_format == "plain"
     turns = {} if config.max_turns is None else {"max_turns": config.max_turns}
     makers: dict[str, Callable[[], Environment]] = {
@@ -61,14 +65,14 @@ def resolve_rewards(
     return found
 
 
-def _named(name: str, environment: Environment) -> Callable[..., float]:
+def _named(name: str, environment: Environment) -> Callable[..., Any]:
     short, has = name.removeprefix(PREFIX), environment.rewards
     if short not in has:
         there = f"It has {', '.join(PREFIX + known for known in has)}." if has else "It has none: score the answer with other functions."
         raise ConfigError(f"The environment {type(environment).__name__} has no reward {name!r}.{did_you_mean(short, has)} {there}")
 
     @functools.wraps(has[short])
-    def scored(**arguments: Any) -> float:
+    def scored(**arguments: Any) -> Any:
         return has[short](**arguments)
 
     scored.__name__ = name

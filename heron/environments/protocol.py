@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from heron.rewards import Verdict
 from heron.types import Message, Prompt
 
-RewardFunctions = Mapping[str, Callable[..., float]]
-"""Reward functions in row form by name: what `environment.NAME` in `rewards.functions` means."""
+RewardFunctions = Mapping[str, Callable[..., Any]]
+"""Reward functions in row form by name, async or not: what `environment.NAME` in `rewards.functions` means."""
 
 
 class Environment(Protocol):

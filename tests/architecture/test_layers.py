@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "heron"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
-OPTIONAL = ("vllm", "ray", "bitsandbytes", "optimi", "math_verify", "llguidance", "datasets", "pyarrow", "deepspeed")
+OPTIONAL = ("vllm", "ray", "bitsandbytes", "optimi", "math_verify", "llguidance", "datasets", "pyarrow", "deepspeed", "verifiers")
 
 
 @dataclass(frozen=True)
