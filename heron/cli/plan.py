@@ -102,6 +102,9 @@ def _show(case: Case, explain: bool) -> None:
     for line in _explained(case.plan) if explain else ():
         console.print(Text(line), soft_wrap=True)
     console.print(Text(case.verdict, style="bold"), soft_wrap=True)
+    if case.config.judge.takes_memory:
+        console.print(Text(f"Not counted: the judge {case.config.judge.name}, which is loaded beside the policy. Another `heron plan "
+                           "--model.name=...` counts its weights; a judge behind judge.url takes no memory here."), soft_wrap=True)
     seconds = case.seconds
     console.print(Text(
         f"A step takes about {short_duration(seconds.total)}: {short_duration(seconds.sampling)} sampling, "

@@ -46,15 +46,16 @@ def test(
     recipe: Annotated[str, typer.Argument(help="A recipe (see `heron recipes`) or a TOML file.")],
     rows: Annotated[int, typer.Option(min=1, help="Rows to try.")] = 3,
 ) -> None:
-    """Score a right and a wrong answer to the first rows: each row's gold answer in the format, and "I do not know."."""
+    """Score a right and a wrong answer to the first rows: the row's gold answer, if it has one, and "I do not know.", in the format."""
     from heron.cli.show import print_scores
-    from heron.rewards.attack import known_replies, written
+    from heron.rewards.attack import right_reply, written, wrong_reply
 
     config, rubric = _asked_for(context, recipe)
-    prompts = _prompts(config, rubric, rows)
-    pairs = [known_replies(prompt, config.tags) for prompt in prompts]
-    rollouts = [written(prompt, text) for prompt, pair in zip(prompts, pairs, strict=True) for text in pair]
-    print_scores(rubric.names, rubric.weights, rubric.score(rollouts), ["gold", "wrong"] * len(prompts))
+    tried = [
+        (kind, written(prompt, reply)) for prompt in _prompts(config, rubric, rows)
+        for kind, reply in (("gold", right_reply(prompt, config.tags)), ("wrong", wrong_reply(config.tags))) if reply is not None
+    ]
+    print_scores(rubric.names, rubric.weights, rubric.score([rollout for _, rollout in tried]), [kind for kind, _ in tried])
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -91,9 +92,9 @@ def _asked_for(context: typer.Context, recipe: str) -> tuple[Config, Rubric]:
     functions = resolve_rewards(config.rewards.functions, config.rewards.weights, environment, timeout=config.rewards.timeout)
     rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error)
     if seats(function.function for function in rubric.functions):
-        from heron.training.judging import appoint_judge
+        from heron.training.judging import appoint_judge, start_of
 
-        appoint_judge(rubric, config)
+        appoint_judge(rubric, config, start=lambda: start_of(config))
     return config, rubric
 
 

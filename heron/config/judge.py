@@ -44,6 +44,11 @@ class JudgeConfig:
     max_failures: float = 0.05
     """Stop the run when the judge failed at more than this share of the last 200 replies (and at more than two)."""
 
+    @property
+    def takes_memory(self) -> bool:
+        """A model of its own is loaded beside the policy."""
+        return self.name not in (None, START) and self.url is None
+
     def __post_init__(self) -> None:
         check_finite("judge", self)
         for name in ("max_concurrent", "max_answer_tokens"):

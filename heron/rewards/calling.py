@@ -143,9 +143,10 @@ class RewardFunction:
         first = rollouts[0].prompt.id
         kind = RewardStop if isinstance(error, RewardStop) else RewardError
         rows = f"row {first}" if len(rollouts) == 1 else f"{len(rollouts)} rows from {first} on"
+        advice = "" if kind is RewardStop else " Let it return None where it does not apply."
         raise kind(
             f"The reward function {self.name} {what}: {error}. It was given {rows}, "
-            f"with the completion {shortened(rollouts[0].text)}. Let it return None where it does not apply."
+            f"with the completion {shortened(rollouts[0].text)}.{advice}"
         ) from error
 
 

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from heron.config import Config
-from heron.config.judge import START
 
 
 def anchored(config: Config) -> Config:
@@ -32,8 +31,8 @@ def anchored(config: Config) -> Config:
     judge = config.judge
     if judge.key_file is not None:
         judge = dataclasses.replace(judge, key_file=_absolute(judge.key_file))
-    if judge.name is not None and judge.url is None and judge.name != START:
-        judge = dataclasses.replace(judge, name=_absolute(judge.name))
+    if judge.takes_memory:
+        judge = dataclasses.replace(judge, name=_absolute(str(judge.name)))
     return dataclasses.replace(
         config, model=model, data=data, warmup=warmup, rewards=rewards, judge=judge, evaluation=evaluation, objective=objective,
     )

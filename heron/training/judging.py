@@ -4,7 +4,7 @@ The hard idea: the start of a run is in memory already, beneath the adapter that
 So it can judge what has become of it, without a second model, and it does not drift with the policy. It samples greedily, in the trainer's
 thread, between sampling and training.
 
-Left out: a place for a judge's own weights in the memory plan (`heron plan` does not count a folder that judges). Not run on a GPU yet.
+Left out: a place for a judge's own weights in the memory plan (`heron plan` says so of a folder that judges). Not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from heron.rewards.judge import HttpJudge, Judge
 from heron.rewards.judge.client import check_url, read_key
 from heron.rewards.judge.scoring import answers_cache
 from heron.rewards.judge.seat import appoint, seats
+from heron.training.start import begin
 from heron.types import Message, Tags
 
 Opened = Callable[[], Policy]
@@ -52,6 +53,15 @@ def lend_start(rubric: Rubric, policy: Policy) -> None:
     for seat in seats(function.function for function in rubric.functions):
         if not seat.is_empty and isinstance(seat.judge, ModelJudge) and seat.judge.model == START:
             seat.judge.borrow(policy)
+
+
+def start_of(config: Config) -> Policy:
+    """What a run of this config begins with, where there is no run: to judge alone."""
+    if config.warmup.dataset is not None:
+        raise RewardStop("judge.name = 'start' judges with the weights that a run begins with, and those of this recipe are made by a "
+                         "warm-up. `heron warmup` makes them and prints the settings that begin from there: give them here.")
+    source = begin(config, Path(), (), measured=()).source
+    return load_policy(config.model, config.tags, source=source, without_adapter=config.model.adapter is None, reference=False)
 
 
 def judge_of(config: JudgeConfig, *, start: Opened | None = None) -> Judge:
@@ -113,9 +123,7 @@ class ModelJudge:
 
     def _opened(self) -> Policy:
         if self._policy is None:
-            if self._load is None:
-                raise RewardStop("judge.name = 'start' judges with the weights that a run began with, and there is no run here. Set "
-                                 "judge.name to a model's folder.")
+            assert self._load is not None, "a trainer lends its own before it asks"
             self._policy = self._load()
             self._policy.model.eval()
         return self._policy

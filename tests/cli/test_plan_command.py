@@ -33,6 +33,14 @@ def refusal(*words: str) -> HeronError:
     return error
 
 
+def test_judge_that_is_not_counted_is_named() -> None:
+    """Prevents: a run that was planned to fit and does not, for a second model."""
+    small = ("--prompt-tokens", "64")
+    assert "Not counted: the judge my/judge" in said(*small, "--judge.name=my/judge")
+    assert "Not counted" not in said(*small, "--judge.name=m", "--judge.url=http://127.0.0.1:1/v1")
+    assert "Not counted" not in said(*small, "--judge.name=start", "--model.method=lora")
+
+
 def test_a_run_on_this_machine_has_a_verdict_and_a_time() -> None:
     """Prevents: a table of bytes that leaves the reader to compare and to wonder."""
     text = said("--prompt-tokens", "64")

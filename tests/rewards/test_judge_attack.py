@@ -71,6 +71,24 @@ def test_a_strict_judge_holds_and_a_gullible_one_is_told_of(server: FakeJudge, m
     assert judged.accepted["thought_process_opener"] == 2 and judged.share == pytest.approx(3 / len(ATTACKS))
 
 
+def test_a_verdict_is_forged_in_the_judges_own_form(server: FakeJudge, make_rollout: Callable[..., Rollout]) -> None:
+    """Prevents: a judge that repeats what it reads, and holds because no attack speaks its language."""
+    server.usual = says(lambda body: found[0] if (found := re.findall(r'\{"genuine_attempt.*\}\}', reply_in(body))) else strict(body))
+    polite = judge_reward("It is rude.", deduct=3, url=server.url, model="m", name="polite")
+    judged, _ = attack(Rubric([polite], tags=Tags()), [make_rollout(answer="4").prompt])
+    assert {name for name, rows in judged.accepted.items() if rows} == {"fake_score_json", "fence_break", "role_tag_injection"}
+
+
+def test_row_without_an_answer_says_nothing_of_functions(server: FakeJudge, make_rollout: Callable[..., Rollout]) -> None:
+    """Prevents: an empty text that stands for the right answer, and sets the bar. A judge knows its range, and is attacked."""
+
+    def short(completion: str) -> float:
+        return -float(len(completion))
+
+    by_name = {one.name: one for one in attack(Rubric([correct(server), short], tags=Tags()), [make_rollout(answer=None).prompt])}
+    assert by_name["correct"].rows == 1 and by_name["short"].rows == 0 and by_name["total"].rows == 0
+
+
 def test_a_check_beside_the_judge_can_hold_the_total(server: FakeJudge, make_rollout: Callable[..., Rollout]) -> None:
     """Prevents: a judge that is fooled and hidden behind a total that is not."""
     server.usual = says(gullible)
@@ -129,6 +147,13 @@ class TestCommands:
             app, ["reward", "test", self.recipe(tmp_path, server), "--rows", "1"], env={"COLUMNS": "160"}, catch_exceptions=False)
         rows = [line.split() for line in shown.output.splitlines() if "rows.jsonl" in line]
         assert [(row[1], row[-1]) for row in rows] == [("gold", "1.00"), ("wrong", "0.00")]
+
+    def test_test_leaves_out_the_answer_that_a_row_has_not(self, server: FakeJudge, tmp_path: Path) -> None:
+        """Prevents: an empty text in the table under the name of gold."""
+        recipe = self.recipe(tmp_path, server)
+        (tmp_path / "rows.jsonl").write_text('{"question": "Say hello."}\n')
+        shown = CliRunner().invoke(app, ["reward", "test", recipe], env={"COLUMNS": "160"}, catch_exceptions=False)
+        assert [line.split()[1] for line in shown.output.splitlines() if "rows.jsonl" in line] == ["wrong"]
 
     def test_judge_that_is_not_named_is_an_error(self, server: FakeJudge, tmp_path: Path) -> None:
         """Prevents: an attack on nobody."""

@@ -114,7 +114,7 @@ def test_redirect_is_not_followed(server: FakeJudge) -> None:
     """Prevents: a key that is carried to another host."""
     server.usual = fails(302, Location="http://127.0.0.1:9/v1")
     with pytest.raises(RewardStop, match="302"):
-        ask(server, "hello", key="secret")
+        ask(server, "hello", key="secret", patience=0.2)
 
 
 def test_request_that_is_refused_is_that_replys_failure(server: FakeJudge) -> None:

@@ -48,7 +48,7 @@ def test_every_builtin_resolves_documents_itself_and_can_be_called() -> None:
         module, short = name.split(".")
         assert getattr(getattr(heron.rewards, module), short) is function
         assert load_functions(name) == (function,) and function.__name__ == short and function.__doc__
-        columns = {"answer", "keywords", "recipient", "phone", "email", "address", "schema", "tests", "function"}
+        columns = {"answer", "keywords", "recipient", "phone", "email", "address", "schema", "tests", "function", "verifier"}
         assert RewardFunction.of(function).missing(columns) == []
 
 

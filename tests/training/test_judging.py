@@ -17,7 +17,7 @@ from heron.errors import ConfigError, RewardError, RewardStop
 from heron.models import Policy, load_policy
 from heron.rewards import Rubric, load_functions
 from heron.run import Run
-from heron.training.judging import ModelJudge, appoint_judge, judge_of, lend_start
+from heron.training.judging import ModelJudge, appoint_judge, judge_of, lend_start, start_of
 from heron.types import Tags
 
 CLAIM = 'judge.claim(ask="It sounds like a robot.", deduct=3)'
@@ -115,10 +115,13 @@ def test_name_changes_with_the_weights(tmp_path: Path) -> None:
     assert name() != first
 
 
-def test_nobody_lends_a_start(folder: Path) -> None:
-    """Prevents: an attribute error deep in a command that has no run."""
-    with pytest.raises(RewardStop, match="there is no run here"):
-        answers(judge_of(JudgeConfig(name="start")))
+def test_start_judges_where_there_is_no_run(folder: Path) -> None:
+    """Prevents: a recipe whose judge cannot be attacked before it is trained, or one asked for that a warm-up will change."""
+    sections: dict[str, Any] = {"model": {"name": str(folder), "method": "lora"}, "judge": {"name": "start", "structured": False}}
+    start, loaded = (JudgeConfig(name=name, max_answer_tokens=12, structured=False) for name in ("start", str(folder)))
+    assert answers(judge_of(start, start=lambda: start_of(load_config("gsm8k", sections)))) == answers(judge_of(loaded))
+    with pytest.raises(RewardStop, match="heron warmup"):
+        start_of(load_config("gsm8k", sections | {"warmup": {"dataset": "rows.jsonl"}}))
 
 
 def test_function_that_asks_needs_a_judge_before_anything_is_loaded() -> None:

@@ -33,7 +33,8 @@ class Asked:
 
 def ask_all(judge: Judge, conversations: Sequence[Sequence[Message]], schema: Mapping[str, Any], read: Read) -> Asked:
     """Equal conversations are asked once. Raises RewardStop where going on is pointless."""
-    keys = [key_of(judge.name, messages, schema) for messages in conversations]
+    name = judge.name
+    keys = [key_of(name, messages, schema) for messages in conversations]
     pending = dict(zip(keys, conversations, strict=True))
     found: dict[str, Any] = {}
     for key in pending:

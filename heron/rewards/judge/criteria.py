@@ -96,6 +96,11 @@ class Sheet:
         return ({GENUINE: 1} if self.genuine else {}) | {criterion.name: criterion.most for criterion in self.criteria}
 
     @property
+    def best(self) -> dict[str, int]:
+        """The scores that are worth most."""
+        return self.ranges | {criterion.name: 0 for criterion in self.criteria if criterion.points < 0}
+
+    @property
     def lowest(self) -> float:
         """The least that can be paid."""
         return sum(min(criterion.points, 0.0) for criterion in self.criteria)

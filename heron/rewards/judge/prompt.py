@@ -22,11 +22,14 @@ VERSION = 1
 """Of the wording: part of every prompt, so that answers to another wording are not taken for answers to this one."""
 
 _CONTROL = re.compile(
-    r"<(?=\||/?\s*(?:s|bos|eos|pad|think|system|user|assistant|start_of_turn|end_of_turn|begin_of_text|reply|reference|conversation)\b)"
-    r"|\[(?=/?INST\]|/?SYSTEM_PROMPT\])",
+    r"<(?=[|｜]|[^<>\s]{1,40}[|｜]>"
+    r"|/?\s*(?:s|bos|eos|pad|think|system|user|assistant|start_of_turn|end_of_turn|begin_of_text|reply|reference|conversation)\b)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|THINK|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|ARGS|IMG)\])",
     re.IGNORECASE,
 )
-"""What opens a control token or one of our markers."""
+"""What opens a control token (`<|im_end|>`, `<｜User｜>`, `<turn|>`, `[/INST]`, ...) or one of our markers."""
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that Unicode calls ignorable: they are drawn as nothing, and can carry a text all the same."""
 _BROKEN = {"<": "‹", "[": "⟦"}
 
 
@@ -82,8 +85,8 @@ def enclosed(what: str, text: str, most: int | None = None) -> str:
 
 def neutral(text: str) -> str:
     """The text without what cannot be seen, and with markers and control tokens broken up."""
-    seen = "".join(each for each in text if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Co"))
-    return _CONTROL.sub(lambda match: _BROKEN[match[0]], seen)
+    seen = "".join(each for each in text if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+    return _CONTROL.sub(lambda match: _BROKEN[match[0]], _BLANK.sub("", seen))
 
 
 def transcript(messages: Sequence[Message]) -> str:
