@@ -215,3 +215,12 @@ def test_python_runs_in_the_sandbox_and_reports(monkeypatch: pytest.MonkeyPatch)
         "5\n", "a\nError: KeyError: 3", "Error: killed after 2 seconds",
     ]
     assert seen[0] == ("print(5)", "", 2)
+
+
+def test_python_keeps_nothing_between_two_calls() -> None:
+    """Prevents: a rollout that finds what another one left behind. In the real sandbox."""
+    tool = python_tool(seconds=5)
+    assert tool.call({"code": "open('left', 'w').write('1')\nseen = 3\nprint(sum(range(seen)))"}).text == "3\n"
+    after = tool.call({"code": "import os\nprint('left' in os.listdir('.'), 'seen' in globals())"})
+    assert after.text == "False False\n" and after.failure is None
+    assert tool.call({"code": "raise KeyError(3)"}).text == "Error: KeyError: 3"
