@@ -139,6 +139,10 @@ class Rollout:
         """It ended for want of room, not of its own accord."""
         return self.cut or self.turns[-1].completion.truncated
 
+    def said(self) -> list[Message]:
+        """The answers, and what an environment replied to them."""
+        return list(self.messages[len(self.prompt.messages) :])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:

@@ -26,8 +26,8 @@ class DataConfig:
     """Where prompts come from."""
 
     dataset: str = "arithmetic"
-    """`arithmetic` (generated), `tasks.NAME`, `reasoning_gym:NAME` or `verifiers:ID` (see docs/environments.md), a file (.jsonl, .json, .csv,
-    .parquet), a folder saved by `datasets`, or a hub id."""
+    """`arithmetic` (generated), `tasks.NAME`, `reasoning_gym:NAME` or `verifiers:ID` (see docs/environments.md), a file (.jsonl, .json,
+    .csv, .parquet), a folder saved by `datasets`, or a hub id."""
     subset: str | None = None
     """Configuration name of a hub dataset, such as `main`; of a local folder, the folder in it whose files are read. It goes with the
     dataset that it is named beside: where another dataset is laid over a recipe's, the recipe's subset goes too."""

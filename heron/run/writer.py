@@ -145,6 +145,7 @@ def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> recor
         "advantage": rollout.advantage,
         "finish_reason": str(rollout.turns[-1].completion.finish_reason),
         "length": len(rollout.completion_ids),
+        **({"conversation": rollout.said()} if len(rollout.turns) > 1 else {}),
         **({"extras": dict(rollout.extras)} if rollout.extras else {}),
         **({"error": rollout.error} if rollout.error is not None else {}),
     }

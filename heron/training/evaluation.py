@@ -60,6 +60,7 @@ class Evaluator:
             "verdict": self._verdict(greedy), "follows_format": self._follows_format(greedy), "reward": greedy.reward,
             "length": len(greedy.completion_ids), "truncated": greedy.truncated,
             "sample_verdicts": [self._verdict(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
+            **({"conversation": greedy.said()} if len(greedy.turns) > 1 else {}),
         }
 
     def _follows_format(self, rollout: Rollout) -> bool:

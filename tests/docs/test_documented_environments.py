@@ -59,3 +59,4 @@ def test_recipe_plays_and_measures_whole_games(tmp_path: Path) -> None:
         evaluation={"size": 4, "samples": 1},
     )
     assert run.summary["evaluation"]["before"]["problems"] == 4
+    assert set(run.rollouts(1)[0]["rewards"]) == {"environment.solved", "environment.sense"}

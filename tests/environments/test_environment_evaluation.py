@@ -27,6 +27,7 @@ def measured(tiny_folder: Callable[[str], Path], environment: Guess | Moves, row
     )
     (found,), totals = evaluator.measure()
     assert found["sample_verdicts"] == [found["verdict"]] * 2
+    assert [each["role"] for each in found["conversation"]] == ["assistant", *["user", "assistant"] * (len(found["conversation"]) // 2)]
     return found["verdict"], totals
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "step": 1, "group": 0, "sibling": 1, "prompt": "rows:1", "question": "1 + 1?", "answer": "2", "prefilled": "", "text": "three",
         "rewards": {"right": 1.0, "judge": None}, "reward": 1.0, "advantage": 1.0, "finish_reason": "length", "length": 2,
     }  # fmt: skip
+
+
+def test_conversation_is_written_behind_its_prompt(tmp_path: Path) -> None:
+    """Prevents: a game of which only the last answer can be looked at, and answers of one turn that are stored twice."""
+    one = group("4", "5")
+    messages = (*one.prompt.messages, *({"role": role, "content": text} for role, text in (
+        ("assistant", "3"), ("user", "lower"), ("assistant", "2"))))
+    played = replace(one.rollouts[0], turns=one.rollouts[0].turns * 2, messages=messages)
+    writer = make(tmp_path / "game")
+    writer.rollouts(1, [replace(one, rollouts=(played, one.rollouts[1]))])
+    first, second = Run(tmp_path / "game").rollouts(1)
+    assert [message["content"] for message in first["conversation"]] == ["3", "lower", "2"]
+    assert "conversation" not in second
 
 
 WRITE_FOREVER = """
