@@ -17,6 +17,7 @@ from heron.config.model import ModelConfig
 from heron.config.schema import ObjectiveConfig
 from heron.data.templates import TEMPLATES
 from heron.engine import NativeEngine, Request, SamplingParams, ScriptedEngine
+from heron.environments import SingleTurn
 from heron.errors import ConfigError, EngineError, ModelError, TemplateError
 from heron.models import Policy, load_policy
 from heron.rewards import Rubric
@@ -205,13 +206,13 @@ class TestThinkingThatIsStripped:
     def test_second_turn_stands_behind_what_was_sampled(self, policy: Policy) -> None:
         """Prevents: a trainer that sees another context than the sampler did, or a conversation without its thoughts."""
 
-        class Again:
+        class Again(SingleTurn):
             max_turns = 2
 
-            def reset(self, row: Prompt) -> tuple[Message, ...]:
-                return row.messages
+            def done(_, row: Prompt, messages: tuple[Message, ...]) -> bool:
+                return False
 
-            def respond(_, row: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+            def step(_, row: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
                 return self.REPLY
 
         thoughts = (*policy.encode("<think>\nhard\n</think>\n\n4"), policy.tokenizer.eos_token_id)
