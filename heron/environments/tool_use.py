@@ -17,6 +17,7 @@ from heron.environments.tool_calls import Call, find_calls
 from heron.environments.tools import Outcome, Tool
 from heron.errors import ConfigError, did_you_mean
 from heron.rewards import Verdict
+from heron.rewards.neutral import broken_up
 from heron.types import Message, Prompt, Tags
 
 MOST_CALLS = 8
@@ -65,7 +66,7 @@ class ToolUse:
         return not self._calls(messages)
 
     def step(self, prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """The results, one message for each call."""
+        """The results, one message for each call. None can end its own turn: control tokens in them are broken up."""
         return tuple(self._reply(call, number) for number, call in enumerate(self._calls(messages)[: MOST_CALLS + 1]))
 
     def verdict(self, prompt: Prompt, messages: tuple[Message, ...]) -> Verdict | None:
@@ -79,9 +80,10 @@ class ToolUse:
         outcome = self._outcome(call) if number < MOST_CALLS else Outcome(
             text=f"Error: an answer may make {MOST_CALLS} calls. Make the others in the next one.", failure="call")
         failure = {} if outcome.failure is None else {"failure": outcome.failure}
+        text = broken_up(outcome.text)
         if self.is_plain:
-            return {"role": "user", "content": f"result: {outcome.text}", "tool": call.name, **failure}
-        return {"role": "tool", "name": call.name, "content": outcome.text, "tool": call.name, **failure}
+            return {"role": "user", "content": f"result: {text}", "tool": call.name, **failure}
+        return {"role": "tool", "name": call.name, "content": text, "tool": call.name, **failure}
 
     def _outcome(self, call: Call) -> Outcome:
         if call.wrong is not None:

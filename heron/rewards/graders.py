@@ -28,8 +28,8 @@ from heron.rewards.answers import said
 from heron.rewards.formula import formula
 from heron.rewards.json_schema import strict_json
 from heron.rewards.judge import grading
-from heron.rewards.judge.prompt import neutral
 from heron.rewards.judge.seat import Seat
+from heron.rewards.neutral import neutral
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
 from heron.rewards.verifying import runs_programs
 from heron.sandbox import Limits, Result, Status, run

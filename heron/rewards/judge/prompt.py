@@ -11,27 +11,14 @@ Left out: a proof. A judge can be talked round within its markers; `heron reward
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from heron.rewards.judge.criteria import GENUINE, GENUINE_ASK, Sheet
+from heron.rewards.neutral import neutral
 from heron.types import Message
 
 VERSION = 1
 """Of the wording: part of every prompt, so that answers to another wording are not taken for answers to this one."""
-
-_CONTROL = re.compile(
-    r"<(?=[|｜]|[^<>\s]{1,40}[|｜]>"
-    r"|/?\s*(?:s|bos|eos|pad|think|system|user|assistant|start_of_turn|end_of_turn|begin_of_text|reply|reference|conversation)\b)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|THINK|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|ARGS|IMG)\])",
-    re.IGNORECASE,
-)
-"""What opens a control token (`<|im_end|>`, `<｜User｜>`, `<turn|>`, `[/INST]`, ...) or one of our markers."""
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Letters and marks that Unicode calls ignorable: they are drawn as nothing, and can carry a text all the same."""
-_BROKEN = {"<": "‹", "[": "⟦"}
-
 
 def conversation(sheet: Sheet, question: str, reply: str, reference: str | None = None) -> list[Message]:
     """System, question, a word that keeps roles in turn, and the reply."""
@@ -81,12 +68,6 @@ def enclosed(what: str, text: str, most: int | None = None) -> str:
     number = hashlib.sha256(f"{what} {text}".encode(errors="replace")).hexdigest()[:16]
     note = f"\n(The last {cut} characters were left out: too long.)" if cut else ""
     return f"<{what} {number}>\n{text[: len(text) - cut]}\n</{what} {number}>{note}"
-
-
-def neutral(text: str) -> str:
-    """The text without what cannot be seen, and with markers and control tokens broken up."""
-    seen = "".join(each for each in text if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
-    return _CONTROL.sub(lambda match: _BROKEN[match[0]], _BLANK.sub("", seen))
 
 
 def transcript(messages: Sequence[Message]) -> str:
