@@ -103,7 +103,6 @@ def test_demonstrations_of_it_are_refused() -> None:
 @pytest.mark.parametrize("name", gym.VERIFIERS)
 def test_the_library_itself_makes_rows_that_their_verifier_reads(name: str) -> None:
     """Prevents: a generator under the wrong verifier, and rows that differ for the same seed."""
-    pytest.importorskip("reasoning_gym")
     rows = gym.generate(f"reasoning_gym:{name}", 10, seed=1, heldout=False)
     assert rows == gym.generate(f"reasoning_gym:{name}", 10, seed=1, heldout=False)
     assert all(verifiers[row.columns["verifier"]](str(row.answer), str(row.answer)) is Verdict.RIGHT for row in rows)
