@@ -41,19 +41,38 @@ def print_runs(folder: Path, runs: Sequence[Run]) -> None:
 
 
 def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Sequence[Rollout], answers: Sequence[str]) -> None:
-    """A line for each answer and a column for each reward function, then the mean of each."""
-    weighed = [f"{name} ×{weight:g}" if weight != 1 else name for name, weight in zip(names, weights, strict=True)]
-    table = _table("row", "answer", *(clean(each) for each in weighed), "total")
-    for rollout, answer in zip(rollouts, answers, strict=True):
+    """A line for each answer and a column for each reward function, then the mean of each. Names fold at their words."""
+    headings = [*map(_heading, names, weights), "total"]
+    least = [max(len("-1.00"), *map(len, heading.split())) for heading in headings]
+    ids = [_short_id(rollout, rollouts) for rollout in rollouts]
+    console, table = Console(), Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True, pad_edge=False)
+    taken = sum(width + 2 for width in (*least, max(map(len, ("row", *ids))))) + 5
+    table.add_column("row", no_wrap=True)
+    table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=min(max(console.width - taken, 12), 40))
+    for heading, width in zip(headings, least, strict=True):
+        table.add_column(heading, justify="right", min_width=width, max_width=width)
+    for label, rollout, answer in zip(ids, rollouts, answers, strict=True):
         scores = [rollout.rewards[name] for name in names]
         last = "failed" if rollout.error is not None else number(rollout.reward)
-        cells = (rollout.prompt.id, one_line(answer, 32), *map(number, scores), last)
+        cells = (label, one_line(answer, 40), *map(number, scores), last)
         table.add_row(*(Text(clean(cell)) for cell in cells))
     columns = [[rollout.rewards[name] for rollout in rollouts] for name in names] + [[rollout.reward for rollout in rollouts]]
     known = [[value for value in column if value is not None] for column in columns]
     table.add_section()
     table.add_row("mean", "", *(number(fmean(column)) if column else "" for column in known))
-    Console().print(table)
+    console.print(table)
+
+
+def _heading(name: str, weight: float) -> str:
+    """A function's name in words, which fold, and its weight."""
+    words = clean(name).replace("_", " ").replace(".", ". ")
+    return words if weight == 1 else f"{words} ×{weight:g}"
+
+
+def _short_id(rollout: Rollout, rollouts: Sequence[Rollout]) -> str:
+    """The line alone, where all rows are of one file."""
+    file, _, line = rollout.prompt.id.rpartition(":")
+    return line if all(other.prompt.id.rpartition(":")[0] == file for other in rollouts) else rollout.prompt.id
 
 
 def print_attacks(found: Sequence[Attacked]) -> None:

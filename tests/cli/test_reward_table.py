@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,39 @@ from heron.errors import ConfigError, DataError
 REPLIES = Path(__file__).resolve().parents[2] / "docs" / "email-replies.jsonl"
 
 
-def table(*words: str) -> list[list[str]]:
-    result = CliRunner().invoke(app, ["reward", "table", *words], env={"COLUMNS": "200"}, catch_exceptions=False)
+def table(*words: str, columns: int = 200) -> list[str]:
+    result = CliRunner().invoke(app, ["reward", "table", *words], env={"COLUMNS": str(columns)}, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return [line.split() for line in result.output.splitlines()]
+    return result.output.splitlines()
+
+
+def scores(lines: list[str]) -> dict[str, list[float]]:
+    """The numbers of each reply by its line in the file."""
+    found = (re.fullmatch(r" *(\d+) .*?((?: +-?\d\.\d\d){7}) *", line) for line in lines)
+    return {match[1]: [float(cell) for cell in match[2].split()] for match in found if match is not None}
 
 
 def test_twenty_replies_with_each_criterion() -> None:
     """Prevents: a table that is not the rubric's, or hides a criterion."""
     lines = table("email", str(REPLIES))
-    assert lines[1][2:8] == ["required_keywords", "exact_match", "too_long", "names_recipient", "has_signature", "follows_format"]
-    replies = [line for line in lines if line and line[0].startswith("email-replies")]
-    rows = {line[0].partition(":")[2]: [float(cell) for cell in line[-7:]] for line in replies}
+    head = " ".join(lines[: next(number for number, line in enumerate(lines) if "───" in line)])
+    assert sorted(head.split()) == sorted((
+        "row", "answer", "required", "keywords", "exact", "match", "too", "long", "names", "recipient", "has", "signature", "follows",
+        "format", "×0.5", "total",
+    ))
+    rows = scores(lines)
     assert len(rows) == 20
     assert rows["1"] == [1, 1, 0, 1, 1, 1, 4.5]
     assert rows["9"][0] == rows["10"][0] == rows["12"][4] == 0 and rows["11"][2] == -1
     assert [rows[str(row)][-1] for row in (14, 15, 16, 17, 18)] == [0.0] * 5
+
+
+def test_a_narrow_terminal_shows_all_of_it() -> None:
+    """Prevents: names and answers in columns of three letters."""
+    lines = table("email", str(REPLIES), columns=80)
+    assert scores(lines) == scores(table("email", str(REPLIES))) and max(map(len, lines)) <= 80
+    assert all(word in " ".join(lines[:6]) for word in ("required", "keywords", "recipient", "signature", "×0.5", "total"))
+    assert sum("Dear" in line for line in lines) >= 8 and len(lines) < 32
 
 
 def test_escapes_in_a_reply_do_not_reach_the_terminal() -> None:
