@@ -46,11 +46,11 @@ def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Seque
     least = [max(len("-1.00"), *map(len, heading.split())) for heading in headings]
     ids = [_short_id(rollout, rollouts) for rollout in rollouts]
     console, table = Console(), Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True, pad_edge=False)
-    taken = sum(width + 2 for width in (*least, max(map(len, ("row", *ids))))) + 5
+    room = console.width - sum(width + 2 for width in (*least, max(map(len, ("row", *ids))))) - 5
     table.add_column("row", no_wrap=True)
-    table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=min(max(console.width - taken, 12), 40))
+    table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=min(max(room, 8), 40))
     for heading, width in zip(headings, least, strict=True):
-        table.add_column(heading, justify="right", min_width=width, max_width=width)
+        table.add_column(heading, justify="right", width=width if room >= 8 else None)
     for label, rollout, answer in zip(ids, rollouts, answers, strict=True):
         scores = [rollout.rewards[name] for name in names]
         last = "failed" if rollout.error is not None else number(rollout.reward)
