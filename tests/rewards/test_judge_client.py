@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from judgeserver import FakeJudge, Handler, fails, running, says
+from judgeserver import Behaviour, FakeJudge, Handler, fails, running, says
 
 from heron.errors import ConfigError, RewardError, RewardStop
 from heron.rewards.judge import HttpJudge, limits
@@ -70,14 +70,58 @@ def test_judge_500_is_tried_again(server: FakeJudge) -> None:
 
 def test_one_request_that_always_fails_is_one_failure(server: FakeJudge) -> None:
     """Prevents: trying for ever, and a run that ends for one reply."""
-
-    def unless_bad(handler: Handler, body: dict[str, Any]) -> None:
-        (fails(500) if body["messages"][0]["content"] == "bad" else says("fine"))(handler, body)
-
-    server.usual = unless_bad
+    server.usual = poison("bad")
     texts = ["good", "bad", *map(str, range(20))]
     found = ask(server, *texts, max_concurrent=2, patience=20.0)
     assert isinstance(found[1], RewardError) and "500" in str(found[1]) and [found[0], *found[2:]] == ["fine"] * 21
+
+
+def poison(*bad: str) -> Behaviour:
+    """A server on which some texts always fail."""
+
+    def unless_bad(handler: Handler, body: dict[str, Any]) -> None:
+        (fails(500) if body["messages"][0]["content"] in bad else says("fine"))(handler, body)
+
+    return unless_bad
+
+
+@pytest.mark.parametrize("bad", [("x",), ("x", "y"), ("w", "x", "y", "z", "v")])
+@pytest.mark.parametrize("concurrent", [1, 8])
+def test_replies_that_break_the_server_are_left_out_when_nothing_else_is_open(
+    server: FakeJudge, monkeypatch: pytest.MonkeyPatch, bad: tuple[str, ...], concurrent: int
+) -> None:
+    """Prevents: a reply that ends the run, since its own failures in a row look like an outage once the others are done."""
+    monkeypatch.setattr(limits, "LONGEST_PAUSE", 0.02)
+    server.usual = poison(*bad)
+    found = ask(server, *"abc", *bad, max_concurrent=concurrent, patience=3.0)
+    assert found[:3] == ["fine"] * 3 and all(isinstance(each, RewardError) and "500" in str(each) for each in found[3:])
+    assert not any(isinstance(each, RewardStop) for each in found)
+    assert all(sum(body["messages"][0]["content"] == text for body in server.bodies) >= 6 for text in bad)
+
+
+def test_first_reply_of_all_breaks_the_server(server: FakeJudge) -> None:
+    """Prevents: a run that cannot begin for one reply, when nothing was answered before it."""
+    server.usual = poison("x")
+    found = ask(server, *"xabc", max_concurrent=1, patience=0.2)
+    assert isinstance(found[0], RewardError) and found[1:] == ["fine"] * 3
+
+
+def test_an_outage_at_the_end_of_a_batch_is_waited_for(server: FakeJudge) -> None:
+    """Prevents: the last open requests given up in a restart of the server, which no other failure betrays."""
+    judge = HttpJudge(url=server.url, model="m", cache=Cache(None), patience=30.0)
+    assert dict(judge.ask([[{"role": "user", "content": "a"}]], SCHEMA)) == {0: "fine"}
+    server.script = [fails(503)] * 30
+    assert dict(judge.ask([[{"role": "user", "content": "b"}]], SCHEMA)) == {0: "fine"}
+
+
+@pytest.mark.parametrize("texts", ["b", "bcdefgh"])
+def test_an_outage_after_answers_stops_the_run(server: FakeJudge, texts: str) -> None:
+    """Prevents: a server that dies in the middle, and rows that are given up one by one."""
+    judge = HttpJudge(url=server.url, model="m", cache=Cache(None), patience=0.3)
+    assert dict(judge.ask([[{"role": "user", "content": "a"}]], SCHEMA)) == {0: "fine"}
+    server.usual = fails(503)
+    with pytest.raises(RewardStop, match=r"judge.patience = 0.3.*503"):
+        list(judge.ask([[{"role": "user", "content": text}] for text in texts], SCHEMA))
 
 
 def test_judge_timeout_is_tried_again_and_a_drip_is_a_timeout(server: FakeJudge) -> None:
@@ -151,12 +195,13 @@ def test_an_outage_that_lasts_stops_the_run(server: FakeJudge) -> None:
         ask(server, *"abcdefgh", patience=0.3)
 
 
-def test_server_that_is_not_there_stops_the_run(server: FakeJudge) -> None:
-    """Prevents: a refused connection that is no failure."""
+@pytest.mark.parametrize("texts", ["a", "abcdefgh"])
+def test_server_that_is_not_there_stops_the_run(server: FakeJudge, texts: str) -> None:
+    """Prevents: a refused connection that is no failure, or that of a reply which the server has never seen."""
     server.shutdown()
     server.server_close()
     with pytest.raises(RewardStop, match="refused"):
-        ask(server, *"abcdefgh", patience=0.2)
+        ask(server, *texts, patience=0.2)
 
 
 def test_budget_stops_the_run_and_counts_what_is_not_reported(server: FakeJudge) -> None:
@@ -206,7 +251,9 @@ def test_nobody_waits_for_an_abandoned_judge(server: FakeJudge) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [(None, 0), ("7", 7), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("-3", 0)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, 0), ("7", 7), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("-3", 0), ("²", 0), ("٣", 0)],
+)
 def test_retry_after_in_every_form(header: str | None, seconds: float) -> None:
     """Prevents: a header that ends the run."""
     assert retry_after(header) == seconds
@@ -222,9 +269,17 @@ def test_retry_after_of_a_day_is_not_slept_through(server: FakeJudge) -> None:
 def test_gate_forgets_failures_after_a_success() -> None:
     """Prevents: five failures in a day that count as an outage."""
     gate = Gate(per_minute=0, patience=1.0)
-    for _ in range(20):
-        assert not gate.failed("x")
+    for number in range(20):
+        assert not gate.failed(b"%d" % number, "x")
         gate.succeeded()
+
+
+def test_pause_does_not_gather_a_burst(server: FakeJudge) -> None:
+    """Prevents: turns that were handed out before a Retry-After and are all taken at its end."""
+    server.script = [fails(429, Retry_After="1")]
+    assert ask(server, *"abcd", max_rpm=300) == ["fine"] * 4
+    gaps = [after - before for before, after in zip(server.times, server.times[1:], strict=False)]
+    assert len(gaps) == 4 and min(gaps) > 0.17
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://a/v1", "http://", "http://user:key@a/v1", "http://a/v1?key=b"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -27,7 +28,7 @@ from heron.rewards.judge.limits import Budget, Gate, delay, retry_after
 from heron.types import Message
 
 TRIES = 6
-"""Of one request, besides those made while the server is down."""
+"""Of one request, besides those made while the server is under doubt."""
 LONGEST_ANSWER = 1 << 20
 """Bytes of a response that are read."""
 OF_EVERYBODY = (401, 403, 404, 405)
@@ -84,21 +85,25 @@ class HttpJudge:
             if left.is_set():
                 return RewardError("nobody waits for the judge's answer any more")
             self.budget.check()
+            asked = self.gate.probe or body
             try:
-                answer = self._post(body)
+                answer = self._post(asked)
             except _Busy as busy:
-                is_down = self.gate.failed(str(busy))
-                tries, waits = tries + (not is_down), waits + 1
+                may_be_down = self.gate.failed(asked, str(busy), is_reached=busy.is_reached)
+                tries, waits = tries + (asked is body and not may_be_down), waits + 1
                 if tries >= TRIES or busy.seconds > self._patience:
                     return RewardError(f"the judge did not answer: {busy}")
                 self.gate.hold(busy.seconds)
-                left.wait(0 if is_down else delay(waits - 1))
+                left.wait(0 if may_be_down else delay(waits - 1))
             except _Refused as refused:
                 self.gate.succeeded()
-                return RewardError(f"the judge's server refused the request: {refused}")
+                if asked is body:
+                    return RewardError(f"the judge's server refused the request: {refused}")
             else:
-                self.gate.succeeded()
-                return self._text(answer, len(body))
+                self.gate.succeeded(asked)
+                text = self._text(answer, len(asked))
+                if asked is body:
+                    return text
 
     def _body(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
@@ -113,7 +118,8 @@ class HttpJudge:
         except urllib.error.HTTPError as error:
             raise self._meaning(error) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _Busy(f"{self.url}: {error or type(error).__name__}") from error
+            is_reached = not isinstance(getattr(error, "reason", None), ConnectionRefusedError | socket.gaierror)
+            raise _Busy(f"{self.url}: {error or type(error).__name__}", is_reached=is_reached) from error
 
     def _meaning(self, error: urllib.error.HTTPError) -> Exception:
         """Of a status that is no success."""
@@ -164,11 +170,11 @@ def check_url(url: str) -> None:
 
 
 class _Busy(Exception):
-    """The server may answer later; `seconds` is what it asked for."""
+    """The server may answer later; `seconds` is what it asked for, and one that is not reached has not seen the request."""
 
-    def __init__(self, what: str, seconds: float = 0.0) -> None:
+    def __init__(self, what: str, seconds: float = 0.0, *, is_reached: bool = True) -> None:
         super().__init__(what)
-        self.seconds = seconds
+        self.seconds, self.is_reached = seconds, is_reached
 
 
 class _Refused(Exception):

@@ -1,8 +1,11 @@
 """What holds a judge's requests back: a rate, a budget, and a server that is busy or down.
 
-The hard idea: a request that fails because the *server* is down is not that request's failure. Several failures in a row, of whatever
-requests, close the gate for everybody, for 1, 2, 4, ... up to 60 seconds; the tries made meanwhile are not counted against a request. A
-server that stays down for longer than `patience` ends the run, which can be resumed, instead of giving its rows up one by one.
+The hard idea: a request that fails because the *server* is down is not that request's failure, and one that breaks the server is not
+everybody's. Several failures in a row close the gate for everybody, for 1, 2, 4, ... up to 60 seconds, and bring the server under doubt;
+the tries made meanwhile are not counted. Doubt is settled by asking again what was answered before: if that is answered, it was the
+requests, and if not, it is the server. Where nothing was ever answered, failures are the server's if it cannot be reached, or if several
+different requests failed. One that stays down for longer than `patience` ends the run, which can be resumed, instead of giving its rows up
+one by one.
 
 Left out: limits shared by several processes.
 """
@@ -18,7 +21,9 @@ from collections.abc import Callable
 from heron.errors import RewardStop
 
 IN_A_ROW = 5
-"""Failures of requests, one after the other, that mean that the server is down."""
+"""Failures of requests, one after the other, that bring the server under doubt."""
+DIFFERENT = 3
+"""Requests that must be among them, as long as nothing was ever answered."""
 LONGEST_PAUSE = 60.0
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the second try of a request, and at most before a later one."""
@@ -36,38 +41,57 @@ class Gate:
         self._lock = threading.Lock()
         self._next = 0.0
         self._shut_until = 0.0
+        self._answered: bytes | None = None
         self._failed = 0
-        self._down_since = 0.0
+        self._who: set[bytes] = set()
+        self._doubted_since = 0.0
 
     def wait(self, left: threading.Event) -> None:
         """Until it is this request's turn, or `left` is set."""
-        with self._lock:
-            turn = max(self._next, self._shut_until, self._clock())
-            self._next = turn + self._apart
-        while (rest := max(turn, self._shut_until) - self._clock()) > 0 and not left.wait(rest):
+        while (rest := self._turn()) > 0 and not left.wait(rest):
             pass
+
+    def _turn(self) -> float:
+        """Takes the turn if it is now, else says how long to wait: one that was taken ahead of time would not know of a pause."""
+        with self._lock:
+            now = self._clock()
+            if (rest := max(self._next, self._shut_until) - now) <= 0:
+                self._next = now + self._apart
+            return rest
 
     def hold(self, seconds: float) -> None:
         """Nobody asks for so long: the server has said so."""
         with self._lock:
             self._shut_until = max(self._shut_until, self._clock() + seconds)
 
-    def succeeded(self) -> None:
+    @property
+    def probe(self) -> bytes | None:
+        """What to ask instead of a request of one's own: something that was answered before, while the server is under doubt."""
         with self._lock:
-            self._failed = 0
+            return self._answered if self._failed >= IN_A_ROW else None
 
-    def failed(self, why: str) -> bool:
-        """True if the server itself seems to be down. Raises RewardStop if it has been for too long."""
+    def succeeded(self, answered: bytes | None = None) -> None:
+        """The server is up; `answered` is the request that it has answered, if it has not only refused one."""
+        with self._lock:
+            self._answered = answered or self._answered
+            self._failed = 0
+            self._who.clear()
+
+    def failed(self, request: bytes, why: str, *, is_reached: bool = True) -> bool:
+        """True if it may be the server's failure, not the request's. Raises RewardStop if it surely is, and for too long."""
         with self._lock:
             now = self._clock()
-            self._down_since = self._down_since if self._failed else now
             self._failed += 1
-            if self._failed < IN_A_ROW:
+            self._who.add(request)
+            is_one = self._answered is None and len(self._who) < DIFFERENT and is_reached
+            if self._failed < IN_A_ROW or is_one:
+                self._doubted_since = now
                 return False
-            if now - self._down_since > self._patience:
-                raise RewardStop(f"The judge has answered nothing for {now - self._down_since:.0f} seconds, longer than judge.patience = "
-                                 f"{self._patience:g}; the last failure: {why}. Bring it back and resume the run; what it has answered so "
-                                 "far is cached.")
+            is_sure = self._answered is None or self._answered in self._who
+            if is_sure and now - self._doubted_since > self._patience:
+                raise RewardStop(f"The judge has answered nothing for {now - self._doubted_since:.0f} seconds, longer than "
+                                 f"judge.patience = {self._patience:g}; the last failure: {why}. Bring it back and resume the run; what it "
+                                 "has answered so far is cached.")
             pause = min(LONGEST_PAUSE, 2.0 ** min(6, (self._failed - IN_A_ROW) // IN_A_ROW), max(0.1, self._patience / 4))
             self._shut_until = max(self._shut_until, now + pause)
             return True
@@ -101,7 +125,7 @@ def retry_after(header: str | None) -> float:
     """Seconds that a `Retry-After` header asks for, which may be a date; 0 for none that can be read."""
     if header is None:
         return 0.0
-    if header.strip().isdigit():
+    if header.strip().isascii() and header.strip().isdecimal():
         return float(header)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
