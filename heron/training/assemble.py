@@ -29,7 +29,7 @@ from heron.kernels.matmul import Route, choose_route
 from heron.models import Policy, load_policy
 from heron.models.adapters import check_adapter
 from heron.models.loading import find_device
-from heron.models.locating import locate
+from heron.models.locating import commit_of, locate
 from heron.models.of_run import config_of
 from heron.models.quantized import check_bitsandbytes
 from heron.objective import find_estimator
@@ -165,7 +165,7 @@ def _policy_at(checkpoint: Path, config: Config, start: str, kept: Sequence[str]
         policy = load_policy(config.model, config.tags, source=checkpoint / "model")
         if config.objective.beta > 0:
             policy.set_reference(load_policy(config.model, config.tags, source=start).model)
-    policy.source = start
+    policy.source, policy.revision = start, commit_of(start, config.model.revision)
     return policy
 
 

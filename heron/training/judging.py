@@ -2,7 +2,8 @@
 
 The hard idea: the start of a run is in memory already, beneath the adapter that is trained (or as the reference of a KL).
 So it can judge what has become of it, without a second model, and it does not drift with the policy. It samples greedily, in the trainer's
-thread, between sampling and training.
+thread, between sampling and training. What an answer depends on is in the judge's name, by content: a base with another adapter, or
+quantised otherwise, is another judge.
 
 Left out: a place for a judge's own weights in the memory plan (`heron plan` says so of a folder that judges). Not run on a GPU yet.
 """
@@ -22,7 +23,8 @@ from heron.engine import NativeEngine, Request, SamplingParams
 from heron.engine.structure import Structure
 from heron.errors import RewardError, RewardStop, TemplateError
 from heron.models import Policy, load_policy
-from heron.models.adapters import as_at_start
+from heron.models.adapters import REFERENCE, TRAINED, as_at_start
+from heron.models.identity import identity
 from heron.models.locating import locate
 from heron.rewards import Rubric
 from heron.rewards.judge import HttpJudge, Judge
@@ -93,18 +95,19 @@ class ModelJudge:
         self._load = load
         self._policy: Policy | None = None
         self._is_borrowed = False
+        self._name: str | None = None
         self._lock = threading.Lock()
 
     def borrow(self, policy: Policy) -> None:
         """Judge with the start of this policy, which goes on to be trained."""
-        self._policy, self._is_borrowed = policy, True
+        self._policy, self._is_borrowed, self._name = policy, True, None
 
     @property
     def name(self) -> str:
-        """The weights: where they lie, and when they were written."""
-        policy = self._opened()
-        written = max((file.stat().st_mtime_ns for file in Path(policy.source).glob("*.safetensors")), default=0)
-        return f"{policy.source}@{policy.revision or written}"
+        """The weights that judge and what they are asked through: where they lie, and a hash of what they are."""
+        if self._name is None:
+            self._name = identity(self._opened(), adapter=self._adapter())
+        return self._name
 
     def ask(self, conversations: Sequence[Sequence[Message]], schema: Mapping[str, Any]) -> Iterator[tuple[int, str | RewardError]]:
         """Answers, all at once."""
@@ -127,6 +130,15 @@ class ModelJudge:
             self._policy = self._load()
             self._policy.model.eval()
         return self._policy
+
+    def _adapter(self) -> str | None:
+        """The name of the adapter that judges."""
+        policy = self._opened()
+        if not policy.is_lora:
+            return None
+        if not self._is_borrowed:
+            return TRAINED
+        return REFERENCE if REFERENCE in policy.model.peft_config else None
 
     @contextmanager
     def _as_judge(self) -> Iterator[Policy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from judgeserver import FakeJudge, reply_in, running, says, scores
+from tinymodels import stir_adapter
 
 import heron
 from heron.config import ModelConfig, load_config
@@ -113,6 +115,61 @@ def test_name_changes_with_the_weights(tmp_path: Path) -> None:
     assert name() == first
     save_tiny("qwen3", tmp_path / "m", seed=1)
     assert name() != first
+
+
+def test_name_is_of_the_content_not_of_its_date(tmp_path: Path) -> None:
+    """Prevents: verdicts of one model for another that was written to the same place with the same size and date, as archives do."""
+    from tinymodels import save_tiny
+
+    def name() -> str:
+        return judge_of(JudgeConfig(name=str(tmp_path / "m"))).name
+
+    weights = save_tiny("qwen3", tmp_path / "m") / "model.safetensors"
+    first, date = name(), weights.stat().st_mtime_ns
+    os.utime(weights, ns=(date + 10**9, date + 10**9))
+    assert name() == first
+    save_tiny("qwen3", tmp_path / "m", seed=1)
+    os.utime(weights, ns=(date, date))
+    assert name() != first
+    save_tiny("qwen3", tmp_path / "m")
+    assert name() == first
+    (tmp_path / "m" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert name() != first
+
+
+def test_start_with_another_adapter_is_another_judge(folder: Path, tmp_path: Path) -> None:
+    """Prevents: cached verdicts of a run's start for another run's, whose adapter began elsewhere on the same base."""
+    adapters = []
+    for seed in (0, 1):
+        policy = load_policy(ModelConfig(name=str(folder), method="lora"), Tags())
+        stir_adapter(policy, seed=seed)
+        policy.model.save_pretrained(tmp_path / str(seed))
+        adapters.append(str(tmp_path / str(seed)))
+    sections = [{"model": {"name": str(folder), "method": "lora", "adapter": adapter, "lora_rank": 16, "lora_alpha": 32},
+                 "objective": {"beta": 0.1},
+                 "judge": {"name": "start"}} for adapter in adapters]
+    first, second = (load_config("gsm8k", each) for each in sections)
+    lent = []
+    for config in (first, second):
+        judge = ModelJudge(config.judge, None)
+        judge.borrow(load_policy(config.model, config.tags))
+        lent.append(judge.name)
+    bare = judge_of(JudgeConfig(name=str(folder))).name
+    assert len({*lent, bare}) == 3
+    assert judge_of(first.judge, start=lambda: start_of(first)).name == lent[0]
+
+
+def test_what_is_trained_does_not_rename_its_start(folder: Path) -> None:
+    """Prevents: a resumed run that pays for all verdicts again, since its adapter has learnt something."""
+    names = []
+    for policy in (load_policy(ModelConfig(name=str(folder), method="lora"), Tags()), stirred(folder)):
+        judge = ModelJudge(JudgeConfig(name="start"), None)
+        judge.borrow(policy)
+        names.append(judge.name)
+    assert names[0] == names[1] == judge_of(JudgeConfig(name=str(folder))).name
+    policy.quantization_kept = ("down_proj",)
+    judge.borrow(policy)
+    assert judge.name != names[0]
 
 
 def test_start_judges_where_there_is_no_run(folder: Path) -> None:

@@ -7,7 +7,6 @@ added to the first message. Rows are asked at once, since each waits for its own
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,7 +29,7 @@ def score(seat: Seat, messages: Sequence[Message], low: float, high: float) -> f
 
     def read(text: str) -> float:
         given = _answer(text)
-        if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or not low <= given <= high:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
             raise Unreadable(f'"answer" must be a number from {low:g} to {high:g}')
         return float(given)
 
