@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,8 @@ def load_grader(path: str) -> Callable[..., Any]:
         raise ConfigError(f"There is no file {path!r} with a grader (looked in {Path.cwd()}). Check the path.")
     try:
         data = strict_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The grader {path} cannot be read: {error}. Check the path and its permissions.") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
     return grader(data, name=file.stem, place=path)
@@ -139,10 +142,15 @@ def _text_similarity(data: Mapping[str, Any], place: str) -> Grade:
 
 def _score_model(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:
     messages, bounds = _messages(data, place), data.get("range", [0, 1])
-    is_pair = isinstance(bounds, list) and len(bounds) == 2 and all(type(bound) in (int, float) for bound in bounds)
+    is_pair = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_finite, bounds))
     if not is_pair or not bounds[0] < bounds[1]:
         raise ConfigError(f"{place}: range must be two numbers, the lower first, such as [0, 1], but it is {bounds!r:.80}.")
     return lambda output, item: grading.score(seat, messages(output, item), float(bounds[0]), float(bounds[1]))
+
+
+def _is_finite(bound: Any) -> bool:
+    """A number that a float can hold."""
+    return type(bound) in (int, float) and abs(bound) <= sys.float_info.max
 
 
 def _label_model(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,13 +105,25 @@ class Rubric:
         outcomes = dict(zip(self.names, (of_function[row] for of_function, _, _ in judged), strict=True))
         extras = {name: value for _, of_function, _ in judged for name, value in of_function[row].items()}
         logged = {name: value for _, _, log in judged for name, value in log.metrics.items()}
+        scores = {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, RewardError)}
         errors = [outcome for outcome in outcomes.values() if isinstance(outcome, RewardError)]
-        if errors:
-            return replace(rollout, rewards=dict.fromkeys(self.names), reward=None, error=str(errors[0]), extras=extras, logged=logged)
-        scores = {name: None if isinstance(outcome, RewardError) else outcome for name, outcome in outcomes.items()}
+        total = self._total(scores, rollout) if not errors else errors[0]
+        if isinstance(total, RewardError):
+            return replace(rollout, rewards=dict.fromkeys(self.names), reward=None, error=str(total), extras=extras, logged=logged)
+        return replace(rollout, rewards=scores, reward=total, extras=extras, logged=logged)
+
+    def _total(self, scores: Mapping[str, float | None], rollout: Rollout) -> Outcome:
+        """The weighted sum; None if no function that counts applied; an error if it is beyond every float."""
         pairs = zip(self.weights, scores.values(), strict=True)
         weighted = [weight * score for weight, score in pairs if weight and score is not None]
-        return replace(rollout, rewards=scores, reward=sum(weighted) if weighted else None, extras=extras, logged=logged)
+        if math.isfinite(total := sum(weighted)):
+            return total if weighted else None
+        error = RewardError(f"The weighted sum of the scores {dict(scores)} of row {rollout.prompt.id} is {total}. Lower the scores, or "
+                            f"the weights {list(self.weights)}.")
+        if self.stops:
+            raise error
+        self._tell("the total", [error])
+        return error
 
     def _tell(self, name: str, outcomes: Sequence[Outcome]) -> None:
         """Of the first error of each function, with its traceback."""
@@ -183,6 +196,6 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _weight(weight: Any, name: str) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise ConfigError(f"The weight of the reward function {name} must be a finite number, but it is {weight!r}.")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= sys.float_info.max:
+        raise ConfigError(f"The weight of the reward function {name} must be a finite number, but it is {shortened(weight)}.")
     return float(weight)

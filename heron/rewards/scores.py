@@ -68,5 +68,8 @@ def _returned(value: Any, name: str, rollout: Rollout) -> str:
 
 def shortened(value: Any, most: int = 200) -> str:
     """The value as it would be typed, cut to a length that fits in a message."""
-    text = repr(value[: 2 * most] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: 2 * most] if isinstance(value, str) else value)
+    except ValueError:  # the interpreter refuses to write a number of thousands of digits
+        text = f"a value of type {type(value).__name__} that is too long to be written"
     return text if len(text) <= most else f"{text[:most]}..."

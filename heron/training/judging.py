@@ -153,6 +153,9 @@ class ModelJudge:
 
 def _prompt(policy: Policy, messages: Sequence[Message], most: int) -> tuple[int, ...] | RewardError:
     """The conversation's tokens, or why the model cannot be asked."""
+    half = next((each for message in messages for each in str(message["content"]) if "\ud800" <= each <= "\udfff"), None)
+    if half is not None:
+        return RewardError(f"the conversation holds half a character ({half!r}, a lone surrogate), which no tokenizer knows: mend the row")
     try:
         ids = policy.render(messages)
     except TemplateError as error:

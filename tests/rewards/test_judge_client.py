@@ -282,11 +282,20 @@ def test_pause_does_not_gather_a_burst(server: FakeJudge) -> None:
     assert len(gaps) == 4 and min(gaps) > 0.17
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a/v1", "http://", "http://user:key@a/v1", "http://a/v1?key=b"])
+@pytest.mark.parametrize("url", [
+    "localhost:8000", "ftp://a/v1", "http://", "http://user:key@a/v1", "http://a/v1?key=b", "http://a:port/v1", "http://a:99999/v1",
+    "http://[::1/v1", "http://a..b/v1", "http://a b/v1", "http://a/v1\n", "http://a/é",
+])  # fmt: skip
 def test_address_that_is_none_is_refused(url: str) -> None:
-    """Prevents: a key in an address, which would be written into the run."""
+    """Prevents: a key in an address, which would be written into the run; an address that no request reaches, waited for as an outage."""
     with pytest.raises(ConfigError, match="such as http"):
         check_url(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://api.example.com/v1/", "http://[::1]:8000/v1", "http://host_a/v1"])
+def test_address_of_a_server_is_taken(url: str) -> None:
+    """Prevents: a server that cannot be asked, since its address looks odd."""
+    check_url(url)
 
 
 def test_key_file_holds_one_key(tmp_path: Any) -> None:

@@ -179,6 +179,24 @@ def test_cache_keeps_no_failure_and_survives_damage(server: FakeJudge, make_roll
         assert totals(robot(server), [make_rollout("hello")]) == [0.0]
 
 
+def test_folder_that_cannot_be_written_costs_no_verdict(server: FakeJudge, make_rollout: Make, tmp_path: Path) -> None:
+    """Prevents: a batch that was paid for and is lost, since a disk is full or a file stands where the folder should be."""
+    (tmp_path / "cache").write_text("in the way")
+    function = robot(server)
+    with pytest.warns(UserWarning, match="cannot be kept") as told:
+        assert totals(function, [make_rollout("hello"), make_rollout("beep")]) == [0.0, -3.0]
+        assert totals(function, [make_rollout("hi")]) == [0.0]
+    assert len(told) == 1
+
+
+def test_half_of_a_character_is_read_and_kept(server: FakeJudge, make_rollout: Make) -> None:
+    """Prevents: a lone surrogate in the judge's quotation that excludes every rollout of the batch."""
+    server.usual = says('{"genuine_attempt": {"evidence": "\\ud800", "score": 1}, "claim": {"evidence": "\ud83d", "score": 0}}')
+    for _ in range(2):
+        assert totals(robot(server), [make_rollout("hello"), make_rollout("hi")]) == [0.0, 0.0]
+    assert len(server.bodies) == 2
+
+
 def test_what_was_answered_before_a_stop_is_kept(server: FakeJudge, make_rollout: Make) -> None:
     """Prevents: a batch that is paid again in full after the budget was raised."""
     with pytest.raises(RewardStop, match="max_spend_tokens"):
@@ -283,7 +301,8 @@ class TestConfigured:
             ('[criteria.a]\nask = "x"\nmost = 11', "from 1 to 10"),
             ('referense = true\n[criteria.a]\nask = "x"', 'Did you mean "reference"'),
             ('reference = 1\n[criteria.a]\nask = "x"', "true or false"), ('[criteria.genuine_attempt]\nask = "x"', "genuine_attempt"),
-            ('[criteria.a]\nask = " "', "needs a text"), ("[criteria.a\n", "not TOML"),
+            ('[criteria.a]\nask = " "', "needs a text"), ("[criteria.a\n", "not TOML"), ("most_characters = " + "9" * 5000, "not TOML"),
+            ("[criteria.a]\nask = 'x'\npoints = 1" + "0" * 400, "other than 0"),
         ],
     )
     def test_sheet_that_cannot_work_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
@@ -326,7 +345,7 @@ class TestGraders:
         with pytest.raises(DataError, match="asks for 'topic'"):
             Rubric([function], tags=Tags()).check([make_rollout("x").prompt])
 
-    @pytest.mark.parametrize("answer", ["11", "-1", "true", "NaN", '"7"', "1e999"])
+    @pytest.mark.parametrize("answer", ["11", "-1", "true", "NaN", '"7"', "1e999", "9" * 401, "-" + "9" * 401])
     def test_number_out_of_range_is_no_score(self, server: FakeJudge, make_rollout: Make, tmp_path: Path, answer: str) -> None:
         """Prevents: a grader's failure that ends the run, or is a number; the other row is scored."""
         server.usual = says(lambda body: '{"reason": "", "answer": %s}' % ("3" if "dog" in body["messages"][0]["content"] else answer))
@@ -341,7 +360,8 @@ class TestGraders:
         assert "<|" not in server.bodies[0]["messages"][0]["content"] and "{{item.x}}" in server.bodies[0]["messages"][0]["content"]
 
     @pytest.mark.parametrize("change", [
-        {"range": [1, 0]}, {"range": [0]}, {"range": [True, 2]}, {"input": "x"}, {"input": []}, {"input": [{"role": "user"}]},
+        {"range": [1, 0]}, {"range": [0]}, {"range": [True, 2]}, {"range": [0, 10**400]}, {"range": [0, float("inf")]}, {"input": "x"},
+        {"input": []}, {"input": [{"role": "user"}]},
         {"model": "gpt-x"}, {"input": [{"role": "user", "content": "{{ secret.key }}"}]},
     ])  # fmt: skip
     def test_grader_that_cannot_work_is_refused(self, server: FakeJudge, tmp_path: Path, change: dict[str, Any]) -> None:

@@ -50,7 +50,10 @@ def test_scoring_leaves_its_input_as_it_was(make_rollout) -> None:
     assert rollout.reward is None and rollout.rewards == {} and scored.text == "ab"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1", 1j, [1.0], {"score": 1.0}])
+@pytest.mark.parametrize("value", [
+    math.nan, math.inf, -math.inf, 10**400, pytest.param(10**5000, id="long"), pytest.param([10**5000], id="longs"), True, "1", 1j, [1.0],
+    {"score": 1.0},
+])  # fmt: skip
 def test_what_is_no_score_is_refused(make_rollout, value) -> None:
     """Prevents: NaN that poisons the batch, True for a forgotten comparison."""
 
@@ -123,6 +126,19 @@ def test_batch_of_wrong_length_or_shape_is_refused(make_rollout, returned) -> No
         Rubric([bad], tags=TAGS).score([make_rollout(), make_rollout()])
 
 
+def test_total_beyond_every_float_is_an_error(make_rollout) -> None:
+    """Prevents: an infinite reward out of finite scores, in the average of a batch."""
+
+    def huge(completion):
+        return 1e308
+
+    with pytest.raises(RewardError, match=r"rows\.jsonl:1 is inf.*weights"):
+        Rubric([(huge, 10.0)], tags=TAGS).score([make_rollout()])
+    with pytest.warns(UserWarning, match="is excluded"):
+        (scored,) = Rubric([(huge, 10.0)], tags=TAGS, on_error="exclude").score([make_rollout()])
+    assert scored.reward is None and scored.rewards == {"huge": None} and "weighted sum" in str(scored.error)
+
+
 def test_bad_value_in_a_batch_names_its_own_row(make_rollout) -> None:
     """Prevents: an error that points at the first row of the batch."""
 
@@ -156,6 +172,8 @@ def test_numbers_of_other_kinds_and_arrays_are_taken(make_rollout) -> None:
         ([(length, 0.0)], "Nothing is rewarded"),
         ([(length, math.nan)], "weight"),
         ([(length, True)], "weight"),
+        ([(length, 10**401)], "weight"),
+        ([(length, 10**5000)], "weight"),
         ([(length, "1")], "weight"),
     ],
 )

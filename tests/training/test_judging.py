@@ -69,6 +69,14 @@ def test_model_folder_judges_within_the_schema(folder: Path) -> None:
     assert all(text and ('{"a":0}'.startswith(text) or '{"a":1}'.startswith(text)) for text in said)
 
 
+def test_half_of_a_character_is_that_conversations_failure(folder: Path) -> None:
+    """Prevents: a column with a lone surrogate in it, shown by a grader's template, that ends in a traceback of the tokenizer."""
+    judge = judge_of(JudgeConfig(name=str(folder), max_answer_tokens=4, structured=False))
+    asked = [[{"role": "user", "content": text}] for text in ("cut \ud83d", "whole")]
+    found = dict(judge.ask(asked, SCHEMA))
+    assert isinstance(found[0], RewardError) and "half a character" in str(found[0]) and isinstance(found[1], str)
+
+
 def test_start_judges_without_the_adapter_and_gives_it_back(folder: Path) -> None:
     """Prevents: a policy that judges itself, and one that is trained without its adapter afterwards."""
     config = JudgeConfig(name="start", max_answer_tokens=12, structured=False)

@@ -163,10 +163,20 @@ def read_key(file: str | None) -> str | None:
 
 def check_url(url: str) -> None:
     """Raises ConfigError for what is no address of a server."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    if not _is_address(url):
         raise ConfigError(f"judge.url must be an address such as http://127.0.0.1:8000/v1, but it is {url!r}. A key belongs into "
                           "judge.key_file.")
+
+
+def _is_address(url: str) -> bool:
+    """Of a server and a path, which a request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        name = (parts.hostname or "").encode("idna")
+        is_plain = parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        return False
+    return is_plain and bool(name) and parts.scheme in ("http", "https") and not parts.query and not parts.username
 
 
 class _Busy(Exception):

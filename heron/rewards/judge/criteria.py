@@ -138,7 +138,9 @@ def load_sheet(path: str) -> Sheet:
         raise ConfigError(f"There is no file {path!r} with criteria (looked in {Path.cwd()}). Check the path.")
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"The criteria {path} cannot be read: {error}. Check the path and its permissions.") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     return sheet_of(data, name=file.stem, place=path)
 
