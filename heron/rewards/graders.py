@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from heron.errors import ConfigError, RewardError, did_you_mean
 from heron.rewards.answers import said
@@ -33,7 +33,7 @@ from heron.rewards.judge.seat import Seat
 from heron.rewards.neutral import neutral
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
 from heron.rewards.verifying import runs_programs
-from heron.sandbox import Limits, Result, Status, run
+from heron.sandbox import Limits, call
 from heron.types import Message, Tags
 
 Grade = Callable[[str, Mapping[str, Any]], float]
@@ -53,10 +53,14 @@ _ITEM = re.compile(r"item\.([A-Za-z_]\w*)((?:\.\w+)*)")
 PYTHON_SECONDS = 10.0
 """For one call of a grader's program."""
 CALL = """
-import json as _json, sys as _sys
-_given = _json.load(_sys.stdin)
-print()
-print(float(grade(_given["sample"], _given["item"])))
+def _heron_score(given):
+    import json, traceback
+    given = json.loads(given)
+    try:
+        return float(grade(given["sample"], given["item"]))
+    except Exception:
+        traceback.print_exc()
+        raise
 """
 """Behind the source: `def grade(sample, item)` must return a number."""
 SAMPLE = "sample.output_text"
@@ -231,19 +235,23 @@ def _text(data: Mapping[str, Any], key: str, place: str) -> str:
 
 
 def _python(data: Mapping[str, Any], place: str) -> Grade:
-    """`grade(sample, item)` of the source, in the sandbox; what it prints does not matter."""
+    """`grade(sample, item)` of the source, in the sandbox; what is printed there, and how it ends, does not matter."""
     source = _text(data, "source", place)
 
     def grade(output: str, item: Mapping[str, Any]) -> float:
-        given = json.dumps({"sample": {"output_text": output}, "item": dict(item)})
-        result = run(source + CALL, given, Limits(seconds=PYTHON_SECONDS))
-        try:
-            return float(result.stdout.splitlines()[-1]) if result.status is Status.FINISHED else _failed(result, place)
-        except (IndexError, ValueError):
-            return _failed(result, place)
+        called = call(source + CALL, "_heron_score", [_sent(output, item, place)], Limits(seconds=PYTHON_SECONDS))
+        if called.problem or not isinstance(called.value, float):
+            raise RewardError(f"{place}: the grader's program gave no number: {called.problem or repr(called.value)[:200]}. "
+                              f"{called.result.stderr.strip()[-500:]}")
+        return called.value
 
     return grade
 
 
-def _failed(result: Result, place: str) -> NoReturn:
-    raise RewardError(f"{place}: the grader's program gave no number ({result.status}). {result.reason} {result.stderr.strip()[-500:]}")
+def _sent(output: str, item: Mapping[str, Any], place: str) -> str:
+    """What the program is given, as JSON."""
+    try:
+        return json.dumps({"sample": {"output_text": output}, "item": dict(item)})
+    except (TypeError, ValueError) as error:
+        raise RewardError(f"{place}: the row cannot be sent to the grader's program: {error}. Leave columns other than texts, numbers and "
+                          "lists out of the dataset.") from error

@@ -7,8 +7,12 @@ What no backend stops: bugs of the kernel, what can be learnt from timing on a s
 it was shown the tests. Each backend's `leaves` names what it leaves besides; `docs/sandbox.md` has them all.
 """
 
+from heron.sandbox.calling import Called, call
 from heron.sandbox.choosing import backend_name, run
 from heron.sandbox.grading import CallTest, Grade, StreamTest, grade_calls, grade_streams
 from heron.sandbox.limits import Limits, Result, Status
 
-__all__ = ["CallTest", "Grade", "Limits", "Result", "Status", "StreamTest", "backend_name", "grade_calls", "grade_streams", "run"]
+__all__ = [
+    "CallTest", "Called", "Grade", "Limits", "Result", "Status", "StreamTest", "backend_name", "call", "grade_calls", "grade_streams",
+    "run",
+]  # fmt: skip

@@ -51,9 +51,31 @@ def test_python_runs_in_the_sandbox_and_its_failure_is_no_score(tmp_path, make_r
     """Prevents: an outage that is trained on as a wrong answer, and a grader that runs in here."""
     source = "import os\ndef grade(sample, item):\n    print('noise')\n    return len(sample['output_text']) + item['bonus']"
     assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, bonus=0.5).reward == 5.5
-    for bad in ("def grade(sample, item):\n    return 1/0", "def grade(sample, item):\n    return 'x'", "grade = None"):
+    for bad in ("return 1/0", "return 'x'", "return 10**401", "return None", "exit(0)"):
         with pytest.raises(RewardError, match="gave no number"):
-            scored(tmp_path, make_rollout, {"type": "python", "source": bad})
+            scored(tmp_path, make_rollout, {"type": "python", "source": f"def grade(sample, item):\n    {bad}"})
+    with pytest.raises(RewardError, match=r"(?s)ZeroDivisionError.*line 3, in grade"):
+        scored(tmp_path, make_rollout, {"type": "python", "source": "\ndef grade(sample, item):\n    return 1 / 0"})
+    with pytest.raises(RewardError, match="cannot be sent to the grader's program"):
+        scored(tmp_path, make_rollout, {"type": "python", "source": source}, bonus=1j)
+
+
+@pytest.mark.parametrize("reply", [
+    "print(1.0)\nraise SystemExit(0)", "import os\nprint(1.0, flush=True)\nos._exit(0)", "import os\nos.write(1, b'1.0')\nos._exit(0)",
+])  # fmt: skip
+def test_graded_code_cannot_print_its_score(tmp_path, make_rollout, reply) -> None:
+    """Prevents: a reply that prints a score and ends the program before its grader can speak."""
+    source = "def grade(sample, item):\n    exec(sample['output_text'], {})\n    return 0.25"
+    with pytest.raises(RewardError, match="ended before it returned"):
+        scored(tmp_path, make_rollout, {"type": "python", "source": source}, reply)
+    later = "import atexit\natexit.register(print, 1.0)\nprint(1.0)"
+    assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, later).reward == 0.25
+
+
+def test_half_of_a_character_reaches_the_program(tmp_path, make_rollout) -> None:
+    """Prevents: a lone surrogate in an answer that ends the run with a traceback."""
+    source = "def grade(sample, item):\n    return len(sample['output_text']) + ord(item['given'])"
+    assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, "a\ud83d", given="\udfff").reward == 2.0 + 0xDFFF
 
 
 def test_columns_of_templates_are_checked_before_training(tmp_path, make_rollout) -> None:
