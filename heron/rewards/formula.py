@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
@@ -25,15 +26,15 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
 }  # fmt: skip
 
 
+ARGUMENTS: Mapping[str, tuple[int, int]] = {"min": (2, LONGEST), "max": (2, LONGEST), "log": (1, 2)}
+"""How many of them, at least and at most, where it is not one; the second of `log` is its base."""
+DEEPEST = 50
+"""Operations in operations."""
+
+
 def formula(text: str, names: Collection[str]) -> Callable[[Mapping[str, float]], float]:
     """The formula as a function of the values of `names`. Raises ConfigError for one that is not allowed."""
-    try:
-        # `^` binds loosest in Python; as a power it binds tightest
-        tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body if len(text) <= LONGEST else None
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None
-    if tree is None:
-        raise ConfigError(f"The formula {text[:200]!r} cannot be read. Write one such as 0.5 * a + 0.5 * b.")
+    tree = _parsed(text)
     _check(tree, text, names)
 
     def compute(values: Mapping[str, float]) -> float:
@@ -45,9 +46,31 @@ def formula(text: str, names: Collection[str]) -> Callable[[Mapping[str, float]]
     return compute
 
 
-def _check(node: ast.AST, text: str, names: Collection[str]) -> None:
+def names_in(text: str) -> set[str]:
+    """Those that a formula holds, without its functions."""
+    return _names(_parsed(text))
+
+
+def _parsed(text: str) -> ast.AST:
+    try:
+        # `^` binds loosest in Python; as a power it binds tightest
+        tree = ast.parse(text.strip().replace("^", "**"), mode="eval").body if len(text) <= LONGEST else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    if tree is None:
+        raise ConfigError(f"The formula {text[:200]!r} cannot be read. Write one such as 0.5 * a + 0.5 * b.")
+    return tree
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {node.id} if isinstance(node, ast.Name) else set().union(*map(_names, _operands(node)))
+
+
+def _check(node: ast.AST, text: str, names: Collection[str], depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise ConfigError(f"The formula {text[:200]!r} has more than {DEEPEST} operations in one another. Write a shorter one.")
     if isinstance(node, ast.Constant):
-        allowed = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+        allowed = type(node.value) in (int, float) and abs(cast(float, node.value)) <= sys.float_info.max
     elif isinstance(node, ast.Name):
         allowed = node.id in names
     elif isinstance(node, ast.Call):
@@ -57,8 +80,18 @@ def _check(node: ast.AST, text: str, names: Collection[str]) -> None:
     if not allowed:
         raise ConfigError(f"The formula {text!r} has {ast.unparse(node)!r}, which is not allowed. It may hold numbers, + - * / ^, "
                           f"{', '.join(FUNCTIONS)}, and {', '.join(names)}.")
+    if isinstance(node, ast.Call):
+        _check_arguments(node, text)
     for child in _operands(node):
-        _check(child, text, names)
+        _check(child, text, names, depth + 1)
+
+
+def _check_arguments(node: ast.Call, text: str) -> None:
+    """As many as the function takes."""
+    least, most = ARGUMENTS.get(ast.unparse(node.func), (1, 1))
+    if not least <= len(node.args) <= most:
+        wanted = "two or more" if most == LONGEST else "one" if most == 1 else "one or two"
+        raise ConfigError(f"The formula {text!r} has {ast.unparse(node)!r}, but {ast.unparse(node.func)} takes {wanted} arguments.")
 
 
 def _operands(node: ast.AST) -> list[ast.expr]:

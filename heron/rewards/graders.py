@@ -9,30 +9,30 @@ by `heron.rewards.formula`, and the code of a `python` grader runs in the sandbo
 the whole completion if it has no tags. Everything that can be wrong in the file is found when it is loaded.
 
 `score_model` and `label_model` ask the judge of the config (`heron.rewards.judge`), with the file's own messages: these are as safe from a
-reply that talks to the judge as their author made them; control tokens in the reply are broken up. Left out: the metrics bleu, gleu, meteor
-and cosine, and settings of sampling (the judge is greedy).
+reply that talks to the judge as their author made them; control tokens in the reply are broken up. Left out, and refused: the metrics bleu,
+gleu, meteor and cosine, settings of sampling (the judge is greedy), the image of a program, and messages with anything but a text.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from heron.errors import ConfigError, RewardError, did_you_mean
 from heron.rewards.answers import said
-from heron.rewards.formula import formula
+from heron.rewards.formula import formula, names_in
 from heron.rewards.json_schema import strict_json
 from heron.rewards.judge import grading
 from heron.rewards.judge.seat import Seat
 from heron.rewards.neutral import neutral
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
-from heron.rewards.verifying import runs_programs
+from heron.rewards.templates import Filled, check_items, columns_in, shows_reply, template
+from heron.rewards.verifying import checks_row, runs_programs
 from heron.sandbox import Limits, call
 from heron.types import Message, Tags
 
@@ -42,14 +42,22 @@ Grade = Callable[[str, Mapping[str, Any]], float]
 OPERATIONS: Mapping[str, Callable[[str, str], bool]] = {
     "eq": lambda text, reference: text == reference,
     "ne": lambda text, reference: text != reference,
-    "like": lambda text, reference: reference in text,
-    "ilike": lambda text, reference: reference.casefold() in text.casefold(),
+    "like": lambda text, reference: reference != "" and reference in text,
+    "ilike": lambda text, reference: reference != "" and reference.casefold() in text.casefold(),
 }
+CONTAINING = ("like", "ilike")
+"""Every text contains an empty one: a row's must not be empty, and where it is the reply that is empty, it is not contained."""
+ROLES = {role: role for role in ("user", "system", "developer", "assistant")}
+"""Who a message to a judge may be from."""
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "string_check": ("input", "reference", "operation"), "text_similarity": ("input", "reference", "evaluation_metric"),
+    "python": ("source",), "multi": ("graders", "calculate_output"),
+    "score_model": ("model", "input", "range"), "label_model": ("model", "input", "labels", "passing_labels"),
+}
+"""What a grader of each type is told, besides its type and its name."""
 METRICS: Mapping[str, Callable[[str, str], float]] = {
     "fuzzy_match": fuzzy_match, **{f"rouge_{words}": rouge_n(words) for words in range(1, 6)}, "rouge_l": rouge_l,
 }  # fmt: skip
-_VARIABLE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
-_ITEM = re.compile(r"item\.([A-Za-z_]\w*)((?:\.\w+)*)")
 PYTHON_SECONDS = 10.0
 """For one call of a grader's program."""
 CALL = """
@@ -63,7 +71,6 @@ def _heron_score(given):
         raise
 """
 """Behind the source: `def grade(sample, item)` must return a number."""
-SAMPLE = "sample.output_text"
 
 
 def load_grader(path: str) -> Callable[..., Any]:
@@ -82,7 +89,7 @@ def load_grader(path: str) -> Callable[..., Any]:
 
 def grader(data: Any, *, name: str, place: str) -> Callable[..., Any]:
     """The reward function of a grader, in batch form if it asks a judge; `place` says in errors where the grader stands."""
-    models = _models(data)
+    models = [part.get("model") for part in _parts(data) if part.get("type") in ("score_model", "label_model")]
     seat = Seat(wanted=_the_one(models, place) if models else None)
     grade = _grade(data, place, seat)
 
@@ -91,25 +98,30 @@ def grader(data: Any, *, name: str, place: str) -> Callable[..., Any]:
 
     graded.__name__ = str(data.get("name") or name)
     parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in
-                  dict.fromkeys(("completion", "tags", "prefilled", "columns", *_columns(data)))]
+                  dict.fromkeys(("completion", "tags", "prefilled", "columns", *columns_in(data)))]
     graded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    if models:
-        return grading.in_batches(graded, seat)
-    return runs_programs(graded) if _has_program(data) else graded
+    function = checks_row(partial(_check_row, data, place))(grading.in_batches(graded, seat) if models else graded)
+    return runs_programs(function) if any(part.get("type") == "python" for part in _parts(data)) else function
 
 
-def _has_program(data: Any) -> bool:
-    """A grader of type python is in it."""
-    return isinstance(data, Mapping) and (data.get("type") == "python" or any(map(_has_program, data.values())))
+def _parts(data: Any) -> Iterator[Mapping[str, Any]]:
+    """The grader, and those in it."""
+    if isinstance(data, Mapping):
+        yield data
+        inner = data.get("graders")
+        for part in inner.values() if isinstance(inner, Mapping) else ():
+            yield from _parts(part)
 
 
-def _models(data: Any) -> list[Any]:
-    """The models that graders in it want to ask, None where one takes any."""
-    if not isinstance(data, Mapping):
-        return []
-    own = [data.get("model")] if data.get("type") in ("score_model", "label_model") else []
-    return own + [model for key, part in data.items() if key == "graders" and isinstance(part, Mapping)
-                  for each in part.values() for model in _models(each)]
+def _check_row(data: Any, place: str, columns: Mapping[str, Any]) -> None:
+    """Raises RewardError for a row that has not what a template names, or a reference that every text contains."""
+    check_items(data, columns, place)
+    for part in _parts(data):
+        if part.get("operation") not in CONTAINING or shows_reply(part["reference"]):
+            continue
+        if not _template(part, "reference", place)("", columns):
+            raise RewardError(f"{place}: the reference {part['reference']} is empty in this row, and every text contains that. Give the "
+                              "row one, or leave it out.")
 
 
 def _the_one(models: Sequence[Any], place: str) -> str | None:
@@ -129,12 +141,19 @@ def _grade(data: Any, place: str, seat: Seat) -> Grade:
     if not isinstance(kind, str) or kind not in makers:
         raise ConfigError(f"{place}: the type of a grader is one of {', '.join(makers)}, but it is {kind!r}."
                           f"{did_you_mean(str(kind), makers)}")
+    known = ("type", "name", *KEYS[kind])
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"{place}: a grader of type {kind} has no setting {key!r} here.{did_you_mean(key, known)} It has "
+                              f"{', '.join(known)}; take out what is left.")
     return makers[kind](data, place)
 
 
 def _string_check(data: Mapping[str, Any], place: str) -> Grade:
     text, reference = _template(data, "input", place), _template(data, "reference", place)
     holds = _choice(data, "operation", OPERATIONS, place)
+    if data["operation"] in CONTAINING and not data["reference"]:
+        raise ConfigError(f"{place}: the reference is empty, and every text contains that. Write what {data['operation']} looks for.")
     return lambda output, item: float(holds(text(output, item), reference(output, item)))
 
 
@@ -176,8 +195,7 @@ def _messages(data: Mapping[str, Any], place: str) -> Callable[[str, Mapping[str
     given = data.get("input")
     if not isinstance(given, list) or not given or not all(isinstance(each, Mapping) for each in given):
         raise ConfigError(f'{place}: a grader of type {data["type"]} needs "input", a list of messages, but it is {given!r:.80}.')
-    texts = [(_text({"type": data["type"], **each}, "role", place), _template({"type": data["type"], **each}, "content", place))
-             for each in given]
+    texts = [(_choice(each, "role", ROLES, place), _template({**each, "type": data["type"]}, "content", place)) for each in given]
     return lambda output, item: [{"role": role, "content": text(neutral(output), item)} for role, text in texts]
 
 
@@ -186,38 +204,17 @@ def _multi(data: Mapping[str, Any], place: str, seat: Seat) -> Grade:
     if not isinstance(parts, Mapping) or not parts:
         raise ConfigError(f'{place}: a grader of type multi needs "graders", an object of graders by name, but it is {parts!r:.80}.')
     grades = {name: _grade(part, f"{place}: {name}", seat) for name, part in parts.items()}
-    total = formula(_text(data, "calculate_output", place), grades)
+    text = _text(data, "calculate_output", place)
+    total = formula(text, grades)
+    for name in grades:
+        if name not in names_in(text):
+            raise ConfigError(f"{place}: the grader {name!r} does not stand in calculate_output, {text!r:.200}, so it would be asked for "
+                              "nothing. Put it in, under a name of letters, digits and underscores, or take the grader out.")
     return lambda output, item: total({name: grade(output, item) for name, grade in grades.items()})
 
 
-def _template(data: Mapping[str, Any], key: str, place: str) -> Callable[[str, Mapping[str, Any]], str]:
-    """The text of `key`, its variables to be filled in once for each answer: what is filled in is not looked at again."""
-    text = _text(data, key, place)
-    for variable in _VARIABLE.findall(text):
-        if variable != SAMPLE and not _ITEM.fullmatch(variable):
-            raise ConfigError(f"{place}: {key} has the variable {{{{{variable}}}}}, which is not known. "
-                              f"There are {{{{item.COLUMN}}}} and {{{{{SAMPLE}}}}}.")
-    return lambda output, item: _VARIABLE.sub(lambda match: output if match[1] == SAMPLE else _item(match[1], item, place), text)
-
-
-def _item(variable: str, item: Mapping[str, Any], place: str) -> str:
-    value: Any = item
-    for name in variable.split(".")[1:]:
-        if not isinstance(value, Mapping) or name not in value:
-            raise RewardError(f"{place}: the row has no {variable}; it has {', '.join(item)}.")
-        value = value[name]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _columns(data: Any) -> list[str]:
-    """Columns that the grader's templates name, wherever they stand in it."""
-    if isinstance(data, Mapping):
-        return [column for key, value in data.items() if key != "source" for column in _columns(value)]
-    if isinstance(data, list):
-        return [column for part in data for column in _columns(part)]
-    if not isinstance(data, str):
-        return []
-    return [found[1] for variable in _VARIABLE.findall(data) if (found := _ITEM.fullmatch(variable))]
+def _template(data: Mapping[str, Any], key: str, place: str) -> Filled:
+    return template(_text(data, key, place), place, key)
 
 
 def _choice(data: Mapping[str, Any], key: str, choices: Mapping[str, Any], place: str) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from heron.errors import ConfigError, DataError, RewardError
 from heron.rewards import Rubric, load_functions
-from heron.rewards.formula import formula
+from heron.rewards.formula import ARGUMENTS, FUNCTIONS, formula
 from heron.rewards.similarity import fuzzy_match, rouge_l, rouge_n
 from heron.types import Tags
 
@@ -78,6 +78,35 @@ def test_half_of_a_character_reaches_the_program(tmp_path, make_rollout) -> None
     assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, "a\ud83d", given="\udfff").reward == 2.0 + 0xDFFF
 
 
+def test_null_is_no_text(tmp_path, make_rollout) -> None:
+    """Prevents: a row without an answer, on which a model is paid for the word null."""
+    deep = CHECK | {"reference": "{{ item.answer.text }}"}
+    for grader, answer in ((CHECK, None), (NEAR, None), (deep, {"text": None})):
+        with pytest.raises(RewardError, match="is null"):
+            scored(tmp_path, make_rollout, grader, "null", answer=answer)
+        nested = {"type": "multi", "graders": {"a": grader}, "calculate_output": "a"}
+        for each in (grader, nested):
+            with pytest.raises(DataError, match=r"Row rows\.jsonl:1 cannot be scored by mine.*is null"):
+                Rubric(load(tmp_path, each), tags=Tags()).check([make_rollout(answer=answer).prompt])
+    with pytest.raises(DataError, match=r"has no item\.answer\.text"):
+        Rubric(load(tmp_path, deep), tags=Tags()).check([make_rollout(answer={"txt": "a"}).prompt])
+    assert scored(tmp_path, make_rollout, CHECK, "5", answer=5).reward == 1.0
+
+
+@pytest.mark.parametrize("operation", ["like", "ilike"])
+def test_nothing_contains_an_empty_text(tmp_path, make_rollout, operation) -> None:
+    """Prevents: a row with an empty reference that pays every reply, and a broken or empty reply that is found in every reference."""
+    rubric = Rubric(load(tmp_path, CHECK | {"operation": operation}), tags=Tags())
+    with pytest.raises(DataError, match="is empty in this row"):
+        rubric.check([make_rollout(answer="").prompt])
+    rubric.check([make_rollout(answer="a cat").prompt])
+    assert rubric.score([make_rollout("anything", answer="")])[0].reward == 0.0
+    turned = {"type": "string_check", "operation": operation, "input": "{{item.answer}}", "reference": "{{sample.output_text}}"}
+    for text, score in (("", 0.0), ("<SOLUTION>a</SOLUTION><SOLUTION>b</SOLUTION>", 0.0), ("cat", 1.0)):
+        assert scored(tmp_path, make_rollout, turned, text, answer="a cat").reward == score
+    Rubric(load(tmp_path, turned), tags=Tags()).check([make_rollout(answer="a cat").prompt])
+
+
 def test_columns_of_templates_are_checked_before_training(tmp_path, make_rollout) -> None:
     """Prevents: a misspelt column found out in the first step."""
     rubric = Rubric(load(tmp_path, {"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a"}), tags=Tags())
@@ -94,6 +123,16 @@ def test_columns_of_templates_are_checked_before_training(tmp_path, make_rollout
         ({"type": "strng_check"}, 'Did you mean "string_check"'), ([], "type of a grader"), ({"type": ["x"]}, "type of a grader"),
         ({"type": "multi", "graders": {}, "calculate_output": "1"}, 'needs "graders"'),
         ({"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a + b"}, "'b', which is not allowed"),
+        ({"type": "multi", "graders": {"a": CHECK, "b": NEAR}, "calculate_output": "a"}, "'b' does not stand in"),
+        ({"type": "multi", "graders": {"a-b": CHECK, "a": NEAR}, "calculate_output": "a"}, "'a-b' does not stand in"),
+        ({"type": "multi", "graders": {"a": CHECK}, "calculate_output": "min(a)"}, "min takes two or more arguments"),
+        (CHECK | {"operation": "like", "reference": ""}, "every text contains"),
+        (CHECK | {"operation": "ilike", "reference": ""}, "every text contains"),
+        (CHECK | {"pass_threshold": 1}, "no setting 'pass_threshold'"),
+        (CHECK | {"opperation": "eq"}, 'Did you mean "operation"'), ({"type": "python", "source": "", "image_tag": "x"}, "'image_tag'"),
+        ({"type": "score_model", "input": [], "sampling_params": {}}, "'sampling_params'"),
+        ({"type": "score_model", "input": [{"role": "usr", "content": "x"}]}, 'Did you mean "user"'),
+        ({"type": "score_model", "input": [{"role": "user", "content": {"type": "input_text", "text": "x"}}]}, 'needs "content", a text'),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_when_loaded(tmp_path, data, message) -> None:
@@ -121,6 +160,30 @@ def test_formulas_that_are_programs_are_refused(text: str) -> None:
     """Prevents: code that is run because it stood in a data file."""
     with pytest.raises(ConfigError):
         formula(text, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((f"{name}(a, a)", f"{name} takes one argument") for name in ("abs", "floor", "ceil", "exp", "sqrt")),
+        ("abs()", "takes one argument"), ("max()", "two or more"), ("min(a)", "two or more"), ("log()", "one or two"),
+        ("log(a, a, a)", "one or two"), ("1 + 2 * max(3, sqrt(a, 2))", "sqrt takes one"), ("1e999 * a", "not allowed"),
+        ("9" * 400 + " * a", "not allowed"), ("-" * 400 + "a", "more than 50 operations"), ("abs(a, b=1)", "not allowed"),
+        ("abs(*a)", "not allowed"),
+    ],
+)
+def test_formulas_that_never_have_a_value_are_refused(text: str, message: str) -> None:
+    """Prevents: a call with too few or too many arguments, or a number beyond every float, found at the first score."""
+    with pytest.raises(ConfigError, match=message):
+        formula(text, ["a"])
+
+
+def test_every_function_of_a_formula_has_a_value() -> None:
+    """Prevents: a check of arguments that refuses what the function takes, or takes what it refuses."""
+    for name in FUNCTIONS:
+        least, most = ARGUMENTS.get(name, (1, 1))
+        for count in {least, min(most, 3)}:
+            assert isinstance(formula(f"{name}({', '.join('a' * count)})", ["a"])({"a": 2.0}), float)
 
 
 @pytest.mark.parametrize("text", ["9 ^ 9 ^ 9 ^ 9", "1 / (a - a)", "sqrt(-a)", "log(0)"])
