@@ -7,6 +7,7 @@ the trainer cannot disagree about either. Tokens come out of the template once a
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from heron.data.templates import prefilled_tag
+from heron.data.texts import texts_in
 from heron.errors import TemplateError
 from heron.kernels.attention import AttentionPlan
 from heron.kernels.host.attend import TYPES
@@ -27,7 +29,7 @@ from heron.models.recording import Recorder
 from heron.models.tokenizers import end_ids
 from heron.types import Message, Tags
 
-_REPLY_MARK = "\u2063heron-reply\u2063"
+_REPLY_MARK = "\u2063heron-reply-{number}\u2063"
 
 
 class Policy:
@@ -107,12 +109,12 @@ class Policy:
 
         `ended` says that the answer's last token was an end token, which must not be written twice.
         """
-        marked = [*messages, {"role": "assistant", "content": _REPLY_MARK}, *reply]
-        text = self.render_text(marked)
-        if text.count(_REPLY_MARK) != 1:
+        mark = _absent_from([*messages, *reply])
+        text = self.render_text([*messages, {"role": "assistant", "content": mark}, *reply])
+        if text.count(mark) != 1:
             raise TemplateError(f"The chat template of {self.source} drops or repeats earlier answers; it cannot be used "
                                 "for several turns.")
-        rest = self.encode(text.split(_REPLY_MARK)[1])
+        rest = self.encode(text.split(mark)[1])
         return rest[1:] if ended and rest and rest[0] in self.end_ids else rest
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -267,3 +269,10 @@ def _logit_scale(config: Any) -> float:
             return float(scale)
     scaling = getattr(config, "logits_scaling", None)
     return 1.0 if scaling is None else 1.0 / float(scaling)
+
+
+def _absent_from(messages: Sequence[Message]) -> str:
+    """A mark that none of the messages holds: what a tool prints may be anything."""
+    marks = (_REPLY_MARK.format(number=number) for number in itertools.count())
+    texts = list(texts_in(messages))
+    return next(mark for mark in marks if not any(mark in text for text in texts))

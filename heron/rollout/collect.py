@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from heron.engine.protocol import Engine, Progress, Request, SamplingParams
 from heron.environments import Environment
-from heron.errors import ConfigError
 from heron.models.policy import Policy
 from heron.objective import Estimator, advantages, find_estimator
 from heron.rewards import Rubric
+from heron.rollout import replies
 from heron.rollout.attempts import Attempt, OnGroup, OpenGroups
 from heron.rollout.in_flight import InFlight
 from heron.rollout.partial import advance
@@ -131,13 +131,10 @@ class Collector:
 
     def _open(self, group: int, prompt: Prompt, seeds: Sequence[int]) -> list[Attempt]:
         """The siblings of a prompt, which is rendered once for all of them."""
-        messages = self.environment.start(prompt)
-        if len(messages) != len(prompt.messages):
-            raise ConfigError(f"The environment {type(self.environment).__name__} starts row {prompt.id} with {len(messages)} messages, "
-                              f"but it has {len(prompt.messages)}. Reword the row's messages instead, so that rewards find the answers.")
+        messages = replies.opening(self.environment, prompt, self.environment.start(prompt))
         text = self.policy.render_text(messages)
         ids, prefilled = self.policy.encode(text), self.policy.prefilled(text)
-        return [Attempt(group, prompt, seed, list(messages), ids, prefilled) for seed in seeds]
+        return [Attempt(group, prompt, seed, replies.copied([*messages]), ids, prefilled) for seed in seeds]
 
     def _said(self, siblings: Sequence[Attempt], flight: InFlight) -> list[Rollout]:
         """The rollouts of a complete group."""
@@ -189,11 +186,10 @@ class Collector:
         attempt.text = self.policy.decode(completion.token_ids)
         before = list(attempt.messages)
         attempt.messages.append({"role": "assistant", "content": attempt.prefilled + attempt.text})
-        said = tuple(attempt.messages)
+        said = tuple(replies.copied(attempt.messages))
         if completion.truncated or len(attempt.turns) == self.environment.max_turns or self.environment.done(attempt.prompt, said):
             return False
-        reply = self.environment.step(attempt.prompt, said)
-        assert reply, "an environment that is not done has something to say"
+        reply = replies.reply(self.environment, attempt.prompt, self.environment.step(attempt.prompt, said))
         ended = completion.token_ids[-1] in self.policy.end_ids
         attempt.next_prompt = self.policy.render_reply(before, reply, ended=ended)
         longest = self.policy.context_length
