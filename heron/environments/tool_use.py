@@ -22,6 +22,8 @@ from heron.types import Message, Prompt, Tags
 
 MOST_CALLS = 8
 """Calls of one answer that are carried out; further ones are told so."""
+LONGEST_NAME = 80
+"""Characters of a name that a model asked for, as they are repeated."""
 
 
 class ToolUse:
@@ -44,6 +46,11 @@ class ToolUse:
     def tools(self) -> tuple[Mapping[str, Any], ...]:
         """Schemas for the chat template; none where they are told by text."""
         return () if self.is_plain else tuple(tool.schema for tool in self.by_name.values())
+
+    @property
+    def runs_programs(self) -> bool:
+        """One of the tools does."""
+        return any(tool.runs_programs for tool in self.by_name.values())
 
     @property
     def rewards(self) -> RewardFunctions:
@@ -80,17 +87,17 @@ class ToolUse:
         outcome = self._outcome(call) if number < MOST_CALLS else Outcome(
             text=f"Error: an answer may make {MOST_CALLS} calls. Make the others in the next one.", failure="call")
         failure = {} if outcome.failure is None else {"failure": outcome.failure}
-        text = broken_up(outcome.text)
+        name, text = broken_up(call.name[:LONGEST_NAME]), broken_up(outcome.text)
         if self.is_plain:
-            return {"role": "user", "content": f"result: {text}", "tool": call.name, **failure}
-        return {"role": "tool", "name": call.name, "content": text, "tool": call.name, **failure}
+            return {"role": "user", "content": f"result: {text}", "tool": name, **failure}
+        return {"role": "tool", "name": name, "content": text, "tool": name, **failure}
 
     def _outcome(self, call: Call) -> Outcome:
         if call.wrong is not None:
             return Outcome(text=f"Error: {call.wrong}", failure="call")
         if call.name not in self.by_name:
             known = f"{did_you_mean(call.name, self.by_name)} There are {', '.join(self.by_name)}."
-            return Outcome(text=f"Error: there is no tool {call.name[:80]!r}.{known}", failure="call")
+            return Outcome(text=f"Error: there is no tool {call.name[:LONGEST_NAME]!r}.{known}", failure="call")
         return self.by_name[call.name].call(call.arguments)
 
     def _told(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import sys
 from typing import Any, Literal
 
 import pytest
@@ -127,6 +130,67 @@ def test_what_is_only_thought_is_not_called() -> None:
     assert len(reply(thought + call("calculate", '{"expression": "12*7"}'))) == 1
 
 
+START, END = TAGS.reasoning_start, TAGS.reasoning_end
+CALLED, THOUGHT = call("calculate", '{"expression": "1"}'), call("broken", '{"kind": "key"}')
+
+
+@pytest.mark.parametrize(("text", "calls"), [
+    (f"{START}perhaps {THOUGHT}", []),
+    (f"{START}{THOUGHT}{START}\ncall: broken()", []),
+    (f"{START}a{END}{CALLED}{START}{THOUGHT}", ["calculate"]),
+    (f"{START}a{END}{CALLED}{START}{THOUGHT}{END}{CALLED}", ["calculate"] * 2),
+    (f"{THOUGHT}\ncall: broken(){END}{CALLED}", ["calculate"]),
+    (f"{THOUGHT} or <tool_call> {END}call: search()", ["search"]),
+    (f"{START}{THOUGHT}{START}{END}{THOUGHT}{END}{CALLED}", ["calculate"]),
+    (f"call: search()\n{CALLED}", ["search", "calculate"]),
+])
+def test_calls_in_any_reasoning_are_not_carried_out(text: str, calls: list[str]) -> None:
+    """Prevents: a tool that runs because the model considered it, in a reasoning that is not closed, not opened, or not the first."""
+    assert [each.name for each in find_calls(text, TAGS)] == calls
+
+
+@pytest.mark.parametrize("mark", [START, END, f"{START}a{END}"])
+def test_tags_in_the_arguments_of_a_call_are_text(mark: str) -> None:
+    """Prevents: a call that is cut in the middle since its program prints a tag."""
+    (found,) = find_calls(f"{START}a{END}" + call("search", f'{{"words": ["{mark}"]}}'), TAGS)
+    assert found.arguments == {"words": [mark]}
+
+
+@pytest.mark.parametrize("arguments", ['"{\\"expression\\": \\"1\\"}"', '{"expression": "1"}'])
+def test_arguments_may_be_a_text_of_json(arguments: str) -> None:
+    """Prevents: a model that writes calls as OpenAI's interface does, and is refused for it."""
+    assert reply(call("calculate", arguments))[0]["content"] == "1"
+
+
+@pytest.mark.parametrize("arguments", ["null", '"null"', '"{}"', "{}"])
+def test_no_arguments_are_written_in_several_ways(arguments: str) -> None:
+    def now() -> str:
+        """Tells the time."""
+        return "noon"
+
+    assert reply(call("now", arguments), now)[0]["content"] == "noon"
+
+
+@pytest.mark.parametrize("arguments", ['"[]"', '"3"', '"\\"{}\\""', '"{"', "3", "false", "[]", '""'])
+def test_arguments_that_are_no_object_come_back_as_text(arguments: str) -> None:
+    (message,) = reply(call("calculate", arguments))
+    assert message["failure"] == "call" and message["content"].startswith("Error: ")
+
+
+@pytest.mark.parametrize("text", [
+    call("near", '{"most": 1e999}'), call("near", '{"most": -1e999}'), call("near", '{"most": 1, "others": [1e999]}'),
+    "call: near(most=1e999)", call("near", '"{\\"most\\": NaN}"'),
+])
+def test_numbers_that_are_infinite_do_not_fit(text: str) -> None:
+    """Prevents: inf in a tool of the user's, which JSON has no word for, but 1e999 is read as."""
+
+    def near(most: float, others: list[float] | None = None) -> str:
+        """Finds."""
+        return "found"
+
+    assert reply(text, near)[0]["failure"] == "call"
+
+
 @pytest.mark.parametrize("kind", ["value", "key", "memory", "other"])
 def test_tool_that_raises_is_told_and_counted(kind: str) -> None:
     """Prevents: a run that ends at a user's tool, or a failure that nobody sees."""
@@ -137,6 +201,166 @@ def test_tool_that_raises_is_told_and_counted(kind: str) -> None:
     assert {name: count(messages=messages) for name, count in environment.rewards.items()} == {
         "calls": 3.0, "bad_calls": 1.0, "failed_calls": 1.0,
     }
+
+
+class Unspeakable(Exception):
+    """Nobody can write it out."""
+
+    def __str__(self) -> str:
+        sys.exit(4)
+
+    __repr__ = __str__
+
+
+def exits() -> str:
+    """Ends."""
+    sys.exit(3)
+
+
+def refuses() -> str:
+    """Raises what ends a run elsewhere."""
+    raise ConfigError("there is none")
+
+
+def unspeakable() -> str:
+    """Raises what cannot be told."""
+    raise Unspeakable
+
+
+def holds() -> Any:
+    """Returns what cannot be written."""
+    return [Unspeakable()]
+
+
+def circles() -> Any:
+    """Returns what has no end."""
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def hands_on() -> Any:
+    """Returns what is still to be done."""
+    return (number for number in range(3))
+
+
+async def cancels() -> str:
+    """Is called off."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("tool", [exits, refuses, unspeakable, holds, circles, hands_on, cancels])
+@pytest.mark.parametrize("plain", [False, True])
+def test_no_tool_of_the_users_ends_a_run(tool: Any, plain: bool) -> None:
+    """Prevents: a run of a night that ends at sys.exit() in a tool, at an error of Heron's, or at a result that no one can write."""
+    (message,) = reply(call(tool.__name__, "{}"), tool, plain=plain)
+    assert message["failure"] == "tool" and f"Error: {tool.__name__} raised " in message["content"]
+
+
+def test_interrupted_tool_ends_the_run() -> None:
+    """Prevents: Ctrl-C that is told to the model."""
+
+    def slow() -> str:
+        """Waits."""
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reply(call("slow", "{}"), slow)
+
+
+def test_text_of_another_class_is_plain_text() -> None:
+    """Prevents: markup that escapes what it is joined with, or text that cuts itself."""
+
+    class Markup(str):
+        def __len__(self) -> int:
+            raise ValueError
+
+    def marked() -> str:
+        """Marks."""
+        return Markup("<b>")
+
+    (message,) = reply(call("marked", "{}"), marked)
+    assert message["content"] == "<b>" and type(message["content"]) is str
+
+
+async def delayed(number: int) -> int:
+    """Doubles, later."""
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+def test_async_tools_are_awaited() -> None:
+    """Prevents: a model that is told of a coroutine object; and a notebook, in which a loop runs already."""
+
+    async def inside() -> str:
+        return Tool.of(delayed).call({"number": 4}).text
+
+    assert Tool.of(delayed).call({"number": 4}).text == asyncio.run(inside()) == "8"
+
+
+def yields(number: int) -> Any:
+    """Yields."""
+    yield number
+
+
+async def yields_later(number: int) -> Any:
+    """Yields."""
+    yield number
+
+
+def other_types(word: NotThere) -> str:  # type: ignore[name-defined]  # noqa: F821
+    """Looks up."""
+    return ""
+
+
+def in_bytes(word: Literal[b"a"]) -> str:
+    """Looks up."""
+    return ""
+
+
+def bare(words: list) -> str:  # type: ignore[type-arg]
+    """Looks up."""
+    return ""
+
+
+class Callable_:
+    """Looks up."""
+
+    def __call__(self, word: str) -> str:
+        return word
+
+
+@pytest.mark.parametrize(("function", "wrong"), [
+    (yields, "The tool yields yields"), (yields_later, "The tool yields_later yields"), (functools.partial(search, most=2), "no function"),
+    (Callable_(), "no function"), (Callable_, "no function"), (max, "parameters of the tool max cannot be read"),
+    (other_types, "types of the tool other_types cannot be read"), (in_bytes, "parameter word"), (bare, "parameter words"),
+])
+def test_what_cannot_be_called_by_a_model_is_refused_when_it_is_loaded(function: Any, wrong: str) -> None:
+    """Prevents: an AttributeError or NameError without the tool's name, a schema that no JSON can hold, and a generator as a result."""
+    with pytest.raises(ConfigError, match=wrong):
+        Tool.of(function)
+
+
+def test_decorated_functions_are_tools() -> None:
+    """Prevents: a check for functions that refuses a cache, or a decorator that makes a list of what is yielded."""
+
+    @functools.wraps(yields)
+    def listed(number: int) -> list[int]:
+        return list(yields(number))
+
+    class Store:
+        def count(self, part: str) -> int:
+            """Counts."""
+            return 40
+
+    assert Tool.of(listed).call({"number": 4}).text == "[4]"
+    assert Tool.of(functools.cache(stored)).call({"number": 4}).text == "4"
+    assert Tool.of(Store().count).call({"part": "bolt"}).text == "40"
+
+
+def stored(number: int) -> int:
+    """Looks up."""
+    return number
 
 
 def test_failing_sandbox_ends_the_run_instead_of_teaching_the_model() -> None:
@@ -163,6 +387,13 @@ def test_calls_beyond_the_most_are_told_so_once() -> None:
     """Prevents: an answer of a thousand calls that fills the context and the afternoon."""
     messages = reply(call("calculate", '{"expression": "1"}') * 1000)
     assert [message.get("failure") for message in messages] == [None] * MOST_CALLS + ["call"]
+
+
+@pytest.mark.parametrize("text", [call("a" * 19_000, "{}"), call("calculate", f'{{"expression": "1", "{"a" * 19_000}": 1}}')])
+def test_names_that_the_model_made_up_are_repeated_in_short(text: str) -> None:
+    """Prevents: a context that is filled with the model's own words."""
+    (message,) = reply(text)
+    assert sum(len(str(value)) for value in message.values()) < 2 * LONGEST + 200
 
 
 def test_plain_tools_are_told_in_the_prompt_and_answered_by_the_user() -> None:
