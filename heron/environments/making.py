@@ -21,6 +21,7 @@ from heron.environments.shipped_tools import find_tool, python_tool
 from heron.environments.tool_use import ToolUse
 from heron.errors import ConfigError, did_you_mean
 from heron.rewards import Verifier, resolve
+from heron.sandbox import backend_name
 from heron.types import Tags
 from heron.userfile import is_in_file, load_attribute
 
@@ -48,6 +49,11 @@ def make_environment(config: EnvironmentConfig, tags: Tags, *, verifier: Verifie
         raise ConfigError(f"There is no environment {config.name!r}.{did_you_mean(config.name, NAMES)} There are {', '.join(NAMES)}; your "
                           "own is named by its file, as in game.py:make.")
     return makers[config.name]()
+
+
+def sandbox_of(environment: Environment) -> str | None:
+    """In which it runs what a model wrote; None if it runs nothing (it has no `runs_programs`). Without one there is a SandboxError."""
+    return backend_name() if getattr(environment, "runs_programs", False) else None
 
 
 def resolve_rewards(

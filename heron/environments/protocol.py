@@ -5,6 +5,8 @@ or `max_turns` answers were given, `step` and sample again. An environment keeps
 at once and a run can be resumed: whatever it needs to know is in the prompt (which nobody shows to the model, but for its messages) and in
 the messages so far.
 
+One that runs in the sandbox what a model wrote says `runs_programs = True`: no run of it begins without a sandbox, and its record names it.
+
 What it leaves out: tokens and masks. What `step` returns is appended as tokens and never trained (`rollout.collect`).
 """
 

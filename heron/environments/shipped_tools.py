@@ -1,7 +1,7 @@
 """The tools that come with Heron, and those of a file of yours.
 
 The hard idea: `python` runs what a model wrote, so it runs in the sandbox, gets nothing but the code, and keeps nothing between two calls.
-A sandbox that cannot be had here is an error at the first call, not a message to the model.
+No run begins without one; a sandbox that fails later is an error, not a message to the model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from heron import sandbox
 from heron.environments.tools import Tool
 from heron.errors import ConfigError, did_you_mean
 from heron.rewards.expression import value_of
+from heron.rewards.verifying import runs_programs
 from heron.userfile import is_in_file, load_attribute
 
 
@@ -49,6 +50,7 @@ def find_tool(name: str) -> Tool:
 def python_tool(*, seconds: float) -> Tool:
     """Runs Python in the sandbox, for at most so many seconds."""
 
+    @runs_programs
     def python(code: str) -> str:
         """Run a Python program and see what it prints. Nothing is kept between two programs.
 

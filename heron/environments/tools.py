@@ -61,7 +61,7 @@ class Tool:
     types: Mapping[str, Any]
     """Annotations of its parameters."""
     runs_programs: bool = False
-    """It runs in the sandbox what a model wrote (`heron.rewards.runs_programs`)."""
+    """It runs in the sandbox what a model wrote (`heron.rewards.verifying.runs_programs`)."""
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Tool:

@@ -23,7 +23,7 @@ from heron.config import Config, to_toml
 from heron.config.model import EMBEDDED
 from heron.config.schema import RolloutConfig
 from heron.engine import Engine, check_installed, is_exact, make_engine
-from heron.environments import resolve_rewards
+from heron.environments import resolve_rewards, sandbox_of
 from heron.errors import ConfigError, RunError
 from heron.kernels.matmul import Route, choose_route
 from heron.models import Policy, load_policy
@@ -171,6 +171,7 @@ def _policy_at(checkpoint: Path, config: Config, start: str, kept: Sequence[str]
 
 def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[Rubric, data.Dataset]:
     environment = environment_of(config)
+    sandbox_of(environment)  # an error if there must be one and is none
     functions = resolve_rewards(
         config.rewards.functions if rewards is None else rewards, () if rewards is not None else config.rewards.weights, environment,
         timeout=config.rewards.timeout,
@@ -300,7 +301,7 @@ def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -
     return {
         "recipe": config.recipe, "model": config.model.name, "method": config.model.method, "argv": sys.argv,
         "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
-        "sandbox": rubric.sandbox,
+        "sandbox": rubric.sandbox or sandbox_of(environment_of(config)),
         "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
         "versions": {
             "heron": VERSION, "python": platform.python_version(), "torch": torch.__version__,
