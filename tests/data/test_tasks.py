@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -43,7 +44,7 @@ class TestEveryTask:
     def test_heldout_questions_are_never_trained_on_or_shown(self, name: str) -> None:
         """Prevents: a measured question that was seen."""
         heldout = {row.question for row in generate(f"tasks.{name}", 20, seed=0, difficulty=3, heldout=True)}
-        assert all(is_heldout(question) for question in heldout)
+        assert name in REORDERED or all(is_heldout(question) for question in heldout)
         trained = {row.question for seed in range(5) for row in generate(f"tasks.{name}", 60, seed=seed, difficulty=3)}
         shown = {
             lesson.prompt.messages[0]["content"]
@@ -83,6 +84,26 @@ class TestAnswers:
         rubric.check([row])
         scored = rubric.score([rollout(lesson.prompt, lesson.completion), rollout(lesson.prompt, "no tags")])
         assert [each.reward for each in scored] == [1.0, 0.0]
+
+
+REORDERED = ("chain_sum", "countdown", "decimals", "moves")
+"""Tasks in which the same numbers in another order are the same question."""
+
+
+@pytest.mark.parametrize(("trained", "measured"), [*zip(REORDERED, REORDERED, strict=True), ("countdown", "moves")])
+def test_held_out_questions_are_not_shown_in_another_order(trained: str, measured: str) -> None:
+    """Prevents: a measurement of what was learnt by heart: four of ten held-out rows were trained on with their numbers reordered."""
+    difficulty = 1 if trained == "decimals" else 2
+    heldout = generate(f"tasks.{measured}", 120, seed=1, difficulty=difficulty, heldout=True)
+    lessons = demonstrations(f"tasks.{trained}", 2000, seed=0, difficulty=difficulty, mistakes=0.0, tags=TAGS)
+    shown = [*generate(f"tasks.{trained}", 2000, seed=0, difficulty=difficulty), *(lesson.prompt for lesson in lessons)]
+    assert not {in_order(row) for row in heldout} & {in_order(row) for row in shown}
+
+
+def in_order(row: Prompt) -> tuple[str, ...]:
+    """The numbers of a question with their signs, sorted, and the target."""
+    question = row.messages[0]["content"].partition(". One move")[0].removeprefix("What is ").replace("+ ", "").replace("- ", "-")
+    return (str(row.columns.get("target")), *sorted(re.findall(r"-?[\d.]*\d", question)))
 
 
 PROMPTS = Prompt(id="x", messages=({"role": "user", "content": "?"},))

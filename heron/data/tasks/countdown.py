@@ -31,7 +31,7 @@ def countdown(draw: random.Random, difficulty: int) -> Problem:
     return Problem(
         question=f"Make {target} from {listed} with + - * / and brackets. Use each number at most once.",
         answer=f"{target} from {' '.join(map(str, numbers))}", solution=expression,
-        columns={"numbers": list(numbers), "target": target},
+        columns={"numbers": list(numbers), "target": target}, same_as=_sorted(numbers, target),
     )
 
 
@@ -41,7 +41,7 @@ def moves(draw: random.Random, difficulty: int) -> Problem:
     listed = " ".join(map(str, numbers))
     return Problem(
         question=f"Make {target} from {listed}. One move, such as 2 + 3, puts its result in the place of two numbers.", answer=str(target),
-        solution="; ".join(steps), columns={"numbers": list(numbers), "target": target},
+        solution="; ".join(steps), columns={"numbers": list(numbers), "target": target}, same_as=_sorted(numbers, target),
     )
 
 
@@ -101,6 +101,11 @@ def _made(draw: random.Random, difficulty: int) -> tuple[tuple[int, ...], int, l
     if target > HIGHEST or target in numbers:
         return _made(draw, difficulty)
     return numbers, target, steps, expression[1:-1]
+
+
+def _sorted(numbers: Sequence[int], target: int) -> str:
+    """Of the same numbers in any order, and the same in both tasks: who has seen the one knows the other."""
+    return f"{target} from {' '.join(map(str, sorted(numbers)))}"
 
 
 def _value(left: int, sign: str, right: int) -> int | None:

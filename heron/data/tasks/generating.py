@@ -1,7 +1,7 @@
 """Rows and demonstrations of a task, from a seed.
 
 The hard idea: a fixed sixteenth of all questions, chosen by a hash of the question, is held out. Neither training rows nor demonstrations
-are ever drawn from it, whatever the seed, so a held-out question cannot have been seen.
+are ever drawn from it, whatever the seed, so a held-out question cannot have been seen; nor the same one with its numbers in another order.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def demonstrations(name: str, count: int, *, seed: int, difficulty: int, mistake
     ]
 
 
-def is_heldout(question: str) -> bool:
-    """Whether the question belongs to the held-out sixteenth."""
-    return hashlib.blake2b(question.encode(), digest_size=8).digest()[0] % HELDOUT_ONE_IN == 0
+def is_heldout(asked: str) -> bool:
+    """Whether what is asked (`Problem.held_out_by`) belongs to the held-out sixteenth."""
+    return hashlib.blake2b(asked.encode(), digest_size=8).digest()[0] % HELDOUT_ONE_IN == 0
 
 
 def distinct(problems: Iterable[Problem], count: int, *, heldout: bool) -> list[Problem]:
@@ -71,7 +71,7 @@ def distinct(problems: Iterable[Problem], count: int, *, heldout: bool) -> list[
     for problem in problems:
         key = (problem.question, problem.answer)
         misses += 1
-        if key not in found and is_heldout(problem.question) == heldout:
+        if key not in found and is_heldout(problem.held_out_by) == heldout:
             found[key], misses = problem, 0
         if len(found) == count or misses == PATIENCE:
             break

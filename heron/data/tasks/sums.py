@@ -14,7 +14,10 @@ def chain_sum(draw: random.Random, difficulty: int) -> Problem:
     signed = [numbers[0], *(number * draw.choice((1, -1)) for number in numbers[1:])]
     sums = list(itertools.accumulate(signed))
     chain = str(signed[0]) + "".join(f" {'+' if number > 0 else '-'} {abs(number)}" for number in signed[1:])
-    return Problem(question=f"What is {chain}?", answer=str(sums[-1]), working=", ".join(map(str, sums[1:])))
+    return Problem(
+        question=f"What is {chain}?", answer=str(sums[-1]), working=", ".join(map(str, sums[1:])),
+        same_as=f"sum of {' '.join(map(str, sorted(signed)))}",
+    )
 
 
 def decimals(draw: random.Random, difficulty: int) -> Problem:
@@ -29,7 +32,10 @@ def decimals(draw: random.Random, difficulty: int) -> Problem:
     if padded[0] == padded[1]:
         return decimals(draw, difficulty)
     larger = first if padded[0] > padded[1] else second
-    return Problem(question=f"Which is larger, {first} or {second}?", answer=larger, working=f"{padded[0]} {padded[1]}")
+    return Problem(
+        question=f"Which is larger, {first} or {second}?", answer=larger, working=f"{padded[0]} {padded[1]}",
+        same_as=f"larger of {' '.join(sorted((first, second)))}",
+    )
 
 
 def remainder(draw: random.Random, difficulty: int) -> Problem:

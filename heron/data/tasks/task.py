@@ -16,7 +16,7 @@ class Problem:
     """A question and its reference."""
 
     question: str
-    """What is asked; two problems that ask the same are held out together."""
+    """What is asked."""
     answer: str
     """The reference that the task's verifier takes."""
     solution: str = ""
@@ -25,6 +25,13 @@ class Problem:
     """How a pupil would get there, for demonstrations."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """More columns for rewards and environments, plain values."""
+    same_as: str = ""
+    """A text that it shares with the problems that differ in the order of their numbers alone, where there are such."""
+
+    @property
+    def held_out_by(self) -> str:
+        """What decides whether it is held out: those that ask the same go together."""
+        return self.same_as or self.question
 
     @property
     def answer_text(self) -> str:
