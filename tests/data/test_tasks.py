@@ -13,6 +13,7 @@ from heron import data
 from heron.config.schema import DataConfig
 from heron.config.warmup import WarmupConfig
 from heron.data.demonstrations import read_lessons
+from heron.data.loading import GENERATED_ROWS
 from heron.data.tasks import DIFFICULTIES, TASKS, demonstrations, generate
 from heron.data.tasks.answering import spoiled
 from heron.data.tasks.generating import is_heldout
@@ -63,6 +64,15 @@ class TestEveryTask:
         rows = generate(f"tasks.{name}", 11, seed=0, difficulty=3, curriculum=True)
         levels = [row.columns["difficulty"] for row in rows]
         assert levels == sorted(levels) and [levels.count(level) for level in (1, 2, 3)] == [3, 4, 4]
+
+    @pytest.mark.parametrize("difficulty", [4, 5])
+    def test_curriculum_of_as_many_rows_as_are_drawn_by_default(self, name: str, difficulty: int) -> None:
+        """Prevents: a curriculum that cannot begin, since there are not a thousand easy sums."""
+        rows = generate(f"tasks.{name}", GENERATED_ROWS, seed=0, difficulty=difficulty, curriculum=True)
+        assert len({row.id for row in rows}) == GENERATED_ROWS
+        levels = [row.columns["difficulty"] for row in rows]
+        shares = [levels.count(level) for level in range(1, difficulty + 1)]
+        assert levels == sorted(levels) and shares == sorted(shares) and min(shares) > 30
 
 
 @pytest.mark.parametrize("name", ANSWERED)
@@ -203,6 +213,18 @@ class TestConfig:
     def test_curriculum_in_a_drawn_order_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="shuffle"):
             DataConfig(dataset="tasks.sort", curriculum=True)
+
+    def test_difficulty_with_few_problems_gives_all_and_the_harder_ones_share_the_rest(self) -> None:
+        """Prevents: easy rows that are left out, or one difficulty that makes up for another alone."""
+        rows = generate("tasks.sequence", 1000, seed=0, difficulty=4, curriculum=True)
+        shares = [sum(row.columns["difficulty"] == level for row in rows) for level in (1, 2, 3, 4)]
+        easy = {row.question for seed in range(9) for row in generate("tasks.sequence", 45, seed=seed, difficulty=1)}
+        assert {row.question for row in rows if row.columns["difficulty"] == 1} >= easy
+        assert shares[0] < 60 and shares[1] == 250 + (250 - shares[0]) // 3 and shares[3] - shares[1] <= 1
+
+    def test_curriculum_that_has_too_few_problems_altogether_is_an_error(self) -> None:
+        with pytest.raises(DataError, match="too few problems of difficulty 1 and 2 "):
+            generate("tasks.sequence", 4000, seed=0, difficulty=2, curriculum=True)
 
     def test_too_many_rows_are_an_error_and_no_endless_loop(self) -> None:
         with pytest.raises(DataError, match="too few problems"):

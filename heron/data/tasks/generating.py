@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from heron.config.generated import TASKS as PREFIX
 from heron.data.arithmetic import HELDOUT_ONE_IN, Demonstration
@@ -38,22 +38,30 @@ def generate(name: str, count: int, *, seed: int, difficulty: int, curriculum: b
         count: of rows.
         seed: decides all of them.
         difficulty: from 1 to 5.
-        curriculum: equal shares of every difficulty up to this one, the easiest first.
+        curriculum: equal shares of every difficulty up to this one, the easiest first. One that has fewer problems gives all it has, and
+            the harder ones share what it lacks.
         heldout: from the held-out sixteenth of all questions.
     """
     levels = [level for level in DIFFICULTIES if level <= difficulty] if curriculum else [difficulty]
-    shares = [count * (number + 1) // len(levels) - count * number // len(levels) for number in range(len(levels))]
-    return [
-        _prompt(name, level, problem)
-        for level, share in zip(levels, shares, strict=True)
-        for problem in _distinct(name, share, f"{name} {seed} {level} {heldout}", level, heldout)
-    ]
+    prompts: list[Prompt] = []
+    missing = 0
+    for number, level in enumerate(levels):
+        more = missing // (len(levels) - number)
+        share = count * (number + 1) // len(levels) - count * number // len(levels) + more
+        found = _drawn(name, share, f"{name} {seed} {level} {heldout}", level, heldout)
+        missing += share - len(found) - more
+        prompts += [_prompt(name, level, problem) for problem in found]
+    if missing:
+        raise _too_few(name, levels, count, "held-out rows" if heldout else "rows")
+    return prompts
 
 
 def demonstrations(name: str, count: int, *, seed: int, difficulty: int, mistakes: float, tags: Tags) -> list[Demonstration]:
     """What a pupil said to problems that are not held out, wrong with probability `mistakes` (in a game, at each turn)."""
     task, draw = find_task(name), random.Random(f"demonstrations {name} {seed}")
-    problems = _distinct(name, count, f"demonstrated {name} {seed} {difficulty}", difficulty, heldout=False)
+    problems = _drawn(name, count, f"demonstrated {name} {seed} {difficulty}", difficulty, heldout=False)
+    if len(problems) < count:
+        raise _too_few(name, [difficulty], count, "demonstrations")
     return [
         _demonstration(_prompt(name, difficulty, problem), task.lesson(problem, draw, tags, mistakes=mistakes)) for problem in problems
     ]
@@ -78,13 +86,14 @@ def distinct(problems: Iterable[Problem], count: int, *, heldout: bool) -> list[
     return list(found.values())
 
 
-def _distinct(name: str, count: int, seed: str, difficulty: int, heldout: bool) -> list[Problem]:
-    found = distinct(_problems(find_task(name), random.Random(seed), difficulty), count, heldout=heldout)
-    if len(found) < count:
-        kind = "held-out rows" if heldout else "rows"
-        raise DataError(f"{name} has too few problems of difficulty {difficulty} for {count} distinct {kind}. Raise data.difficulty, or "
-                        "ask for fewer with data.limit, evaluation.size or warmup.demonstrations.")
-    return found
+def _drawn(name: str, count: int, seed: str, difficulty: int, heldout: bool) -> list[Problem]:
+    return distinct(_problems(find_task(name), random.Random(seed), difficulty), count, heldout=heldout)
+
+
+def _too_few(name: str, levels: Sequence[int], count: int, kind: str) -> DataError:
+    listed = " and ".join(map(str, levels))
+    return DataError(f"{name} has too few problems of difficulty {listed} for {count} distinct {kind}. Raise data.difficulty, or ask for "
+                     "fewer with data.limit, evaluation.size or warmup.demonstrations.")
 
 
 def _problems(task: Task, draw: random.Random, difficulty: int) -> Iterator[Problem]:
