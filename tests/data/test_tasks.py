@@ -214,6 +214,11 @@ class TestConfig:
         with pytest.raises(ConfigError, match="shuffle"):
             DataConfig(dataset="tasks.sort", curriculum=True)
 
+    def test_curriculum_of_fewer_rows_than_difficulties(self) -> None:
+        """Prevents: a share of no row that is thousands."""
+        rows = generate("tasks.sort", 3, seed=0, difficulty=5, curriculum=True)
+        assert [row.columns["difficulty"] for row in rows] == [2, 4, 5]
+
     def test_difficulty_with_few_problems_gives_all_and_the_harder_ones_share_the_rest(self) -> None:
         """Prevents: easy rows that are left out, or one difficulty that makes up for another alone."""
         rows = generate("tasks.sequence", 1000, seed=0, difficulty=4, curriculum=True)

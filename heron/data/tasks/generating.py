@@ -77,12 +77,12 @@ def distinct(problems: Iterable[Problem], count: int, *, heldout: bool) -> list[
     found: dict[tuple[str, str], Problem] = {}
     misses = 0
     for problem in problems:
+        if len(found) == count or misses == PATIENCE:
+            break
         key = (problem.question, problem.answer)
         misses += 1
         if key not in found and is_heldout(problem.held_out_by) == heldout:
             found[key], misses = problem, 0
-        if len(found) == count or misses == PATIENCE:
-            break
     return list(found.values())
 
 
