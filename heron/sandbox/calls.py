@@ -1,7 +1,8 @@
 """Calls of a program's function, beside the program: decodes arguments, writes results or what was raised.
 
 The hard idea: whatever is done here can be undone by the program, which has run before in the same process. Nothing here protects
-anything; it only writes down what an honest program computes, in the form that `values` reads strictly on the other side.
+anything; it only writes down what an honest program computes, in the form that `values` reads strictly on the other side. Each result
+leaves before the next call begins, so a call that hangs or ends the process takes no earlier one with it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from heron.sandbox.values import decode, encode
 
 
 def report(descriptor: int, main: ModuleType, calls: Mapping[str, Any]) -> None:
-    """One entry for each list of arguments."""
-    results = [_call(main, calls["function"], arguments) for arguments in calls["arguments"]]
+    """One line for each list of arguments."""
     with os.fdopen(descriptor, "wb") as file:
-        file.write(json.dumps(results, allow_nan=False).encode())
+        for arguments in calls["arguments"]:
+            file.write(json.dumps(_call(main, calls["function"], arguments), allow_nan=False).encode() + b"\n")
+            file.flush()
 
 
 def _call(main: ModuleType, function: str, arguments: Sequence[Any]) -> dict[str, Any]:
     """One result, or the exception that came instead."""
     try:
         return {"result": encode(getattr(main, function)(*(decode(argument) for argument in arguments)))}
-    except Exception as error:  # boundary: one call of the program's function
-        return {"raised": f"{type(error).__name__}: {error}"[:500]}
+    except BaseException as error:  # boundary: one call of the program's function, which may also mean to exit
+        return {"raised": f"{type(error).__name__}: {_message(error)}"[:500]}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # boundary: an exception class of the program
+        return "(without words)"

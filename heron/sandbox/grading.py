@@ -45,7 +45,8 @@ class Grade:
     """What became of all tests of a program."""
 
     verdicts: tuple[str, ...]
-    """One for each test: `passed`, `wrong`, `raised: ...`, `timeout`, `limit`, `failed`, or `unreadable` for no honest answer."""
+    """One for each test: `passed`, `wrong`, `raised: ...`, `unreadable` for no honest answer; where there is none, since the program ended
+    before: `timeout`, `limit`, `failed`."""
     results: tuple[Result, ...]
     """Of each run: one for all calls, one for each input."""
 
@@ -61,16 +62,17 @@ class Grade:
 
 
 def grade_calls(code: str, function: str, tests: Sequence[CallTest], limits: Limits | None = None, *, backend: str = "auto") -> Grade:
-    """Runs a program once, calls its function with the arguments of every test, and compares what it returned."""
+    """Imports a program once, calls its function with the arguments of every test, and compares what it returned.
+
+    What was answered counts, also if a later call hangs or ends the program; the tests after it have no answer.
+    """
     _check(tests)
     held_by = BACKENDS[backend_name(backend)]
     arguments = [[_plain(argument) for argument in test.arguments] for test in tests]
     for test in tests:
         _plain(test.expected)
     result = run_in(held_by, code, "", limits or Limits(), {"function": function, "arguments": arguments})
-    if result.status is not Status.FINISHED:
-        return Grade(verdicts=(result.status.value,) * len(tests), results=(result,))
-    return Grade(verdicts=_verdicts(result.report, tests), results=(result,))
+    return Grade(verdicts=_verdicts(result, tests), results=(result,))
 
 
 def grade_streams(code: str, tests: Sequence[StreamTest], limits: Limits | None = None, *, backend: str = "auto") -> Grade:
@@ -94,17 +96,23 @@ def _plain(value: Any) -> Any:
     return form
 
 
-def _verdicts(report: bytes, tests: Sequence[CallTest]) -> tuple[str, ...]:
-    try:
-        entries = read_json(report)
-        if not isinstance(entries, list) or len(entries) != len(tests):
-            raise Unreadable("there is not one entry for each test")
-        return tuple(_verdict(entry, test.expected) for entry, test in zip(entries, tests, strict=True))
-    except (Unreadable, RecursionError):
+def _verdicts(result: Result, tests: Sequence[CallTest]) -> tuple[str, ...]:
+    """One for each line that was ended; where there is more than one for each test, nobody knows which is whose."""
+    *lines, rest = result.report.split(b"\n")
+    if len(lines) + bool(rest) > len(tests):
         return ("unreadable",) * len(tests)
+    absent = "unreadable" if result.status is Status.FINISHED else result.status.value
+    return (*map(_verdict, lines, tests), *(absent,) * (len(tests) - len(lines)))
 
 
-def _verdict(entry: Any, expected: Any) -> str:
+def _verdict(line: bytes, test: CallTest) -> str:
+    try:
+        return _compare(read_json(line), test.expected)
+    except (Unreadable, RecursionError):
+        return "unreadable"
+
+
+def _compare(entry: Any, expected: Any) -> str:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise Unreadable("an entry is one result, or what was raised")
     ((kind, content),) = entry.items()

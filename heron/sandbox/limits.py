@@ -70,4 +70,4 @@ class Result:
     backend: str
     """What held it."""
     report: bytes = b""
-    """What came through the private descriptor, where results were asked for; read it with `values.read_report` only."""
+    """What came through the private descriptor, where results were asked for; `grading` reads it."""

@@ -1,5 +1,8 @@
 """The program itself: a fresh `__main__`, its traceback without our frames, and, where asked for, calls of one of its functions.
 
+A program whose function is called is imported, as a file of tests imports it: what stands under `if __name__ == "__main__":` is for
+people who start it, waits for input or exits, and does not run then.
+
 The hard idea: from here on nothing in this process can be believed, this file included, since the program may rewrite it. So no expected
 value ever comes here; results leave as tagged JSON (`calls`) on a descriptor, and a program that writes there itself can only claim
 results that it knows.
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-NAME = "program.py"
+NAME, MODULE = "program.py", "program"
 
 
 class Program:
@@ -28,9 +31,9 @@ class Program:
         self.calls: Mapping[str, Any] | None = order["calls"]
 
     def __call__(self) -> None:
-        """Runs the source as `__main__`, then the calls."""
-        main = type(sys)("__main__")
-        sys.modules["__main__"] = main
+        """Runs the source, as `__main__` or, for calls, as a module, then the calls."""
+        main = type(sys)("__main__" if self.calls is None else MODULE)
+        sys.modules["__main__"] = sys.modules[main.__name__] = main
         sys.argv = [NAME]
         sys.excepthook = self.show
         report = self._reporter()

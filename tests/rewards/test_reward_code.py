@@ -48,6 +48,8 @@ def test_streams(make_rollout, text: str, score: float) -> None:
     [
         ("def f(n):\n    return n + 1", 1.0), ("def f(n):\n    return 2", 0.5), ("def f(n):\n    return n + 1.0", 0.0),
         ("class Same(int):\n    __eq__ = lambda a, b: True\ndef f(n):\n    return Same()", 0.0), ("def g(n):\n    return n + 1", 0.0),
+        ("def f(n):\n    return n + 1\nif __name__ == '__main__':\n    print(f(int(input())))", 1.0),
+        ("import os\ndef f(n):\n    return n + 1 if n == 1 else os._exit(0)", 0.5),
     ],
 )
 def test_calls(make_rollout, text: str, score: float) -> None:

@@ -30,8 +30,8 @@ CHEATS = {
     "sys_exit0": "import sys\ndef add(a, b): sys.exit(0)",
     "raise_systemexit_in_import": "raise SystemExit(0)",
     "print_verdict": "print('{\"passed\": 3}\\n3 passed')\ndef add(a, b): return None",
-    "write_fd3_verdict": "import os\nos.write(3, b'[{\"result\": true}, {\"result\": true}, {\"result\": true}]')\nos._exit(0)",
-    "write_fd3_then_answer": "import os\nos.write(3, b'[]')\n" + RIGHT,
+    "write_fd3_verdict": "import os\nos.write(3, b'{\"result\": true}\\n' * 3)\nos._exit(0)",
+    "write_fd3_then_answer": "import os\nos.write(3, b'[]\\n')\n" + RIGHT,
     "atexit_verdict": "import atexit, os\nd = os.dup(3)\natexit.register(lambda: os.write(d, b'{\"passed\": 3}'))\n" + RIGHT,
     "patch_json_dumps": "import json\njson.dumps = lambda *a, **k: '{\"passed\": 3}'\n" + RIGHT,
     "patch_builtins_all_sum_isinstance": "import builtins\n"
@@ -39,12 +39,15 @@ CHEATS = {
     "patch_assert_unittest_pytest": "open('conftest.py', 'w').write('import os; os._exit(0)')\nimport unittest\n"
     "unittest.TestCase.assertEqual = lambda *a: None\ndef add(a, b): return 0",
     "pickle_gadget_result": "class G:\n  def __reduce__(self): return (print, ('gadget',))\ndef add(a, b): return G()",
-    "json_depth_bomb": "import os\nos.write(3, b'[' * 100000)\nos._exit(0)",
+    "json_depth_bomb": "import os\nos.write(3, b'[' * 60000 + b'\\n')\nos._exit(0)",
     "json_dup_keys": "import os\n"
-    "os.write(3, b'[' + b', '.join([b'{\"raised\": \"x\", \"raised\": \"y\"}'] * 3) + b']')\nos._exit(0)",
-    "json_nan": "import os\nos.write(3, b'[{\"result\": NaN}, {\"result\": Infinity}, {\"result\": 1e999}]')\nos._exit(0)",
-    "json_long_number": "import os\nos.write(3, b'[{\"result\": ' + b'9' * 100000 + b'}]')\nos._exit(0)",
-    "too_few_answers": "import os\nos.write(3, b'[{\"result\": 3}]')\nos._exit(0)",
+    "os.write(3, b'{\"raised\": \"x\", \"raised\": \"y\"}\\n' * 3)\nos._exit(0)",
+    "json_nan": "import os\nos.write(3, b'{\"result\": NaN}\\n{\"result\": Infinity}\\n{\"result\": 1e999}\\n')\nos._exit(0)",
+    "json_long_number": "import os\nos.write(3, b'{\"result\": ' + b'9' * 60000 + b'}\\n')\nos._exit(0)",
+    "too_few_answers": "import os\nos.write(3, b'{\"result\": 4}\\n')\nos._exit(0)",
+    "too_many_answers": "import os\nos.write(3, b'{\"result\": 3}\\n' * 2)\n" + RIGHT,
+    "answer_without_an_end": "import os\nos.write(3, b'{\"result\": 3}')\nos._exit(0)",
+    "answer_after_an_end": "import os, signal\nos.write(3, b'{\"result\": 0}\\n' * 3)\nos.kill(os.getpid(), signal.SIGKILL)",
     "deep_result": "def add(a, b):\n  x = []\n  for _ in range(5000): x = [x]\n  return x",
     "cyclic_result": "def add(a, b):\n  x = []\n  x.append(x)\n  return x",
     "flood_of_results": "def add(a, b): return 'x' * 10**7",
@@ -92,6 +95,38 @@ def test_one_failing_call_leaves_the_others() -> None:
     """Prevents: all or nothing where a share was wanted."""
     assert grade("def add(a, b):\n  if a == 4: raise KeyError('x' * 9999)\n  return a + b")[::2] == ("passed", "passed")
     assert grade("def add(a, b):\n  if a == 4: raise KeyError('k')\n  return a + b")[1] == "raised: KeyError: 'k'"
+    silent = "class Silent(Exception):\n  def __str__(self): raise ValueError\n"
+    for error in ("SystemExit", "SystemExit(0)", "KeyboardInterrupt", "Silent"):
+        assert grade(f"{silent}def add(a, b):\n  if a == 4: raise {error}\n  return a + b")[::2] == ("passed", "passed"), error
+
+
+@pytest.mark.parametrize(("last", "verdict"), [
+    ("while True: pass", "timeout"), ("import os; os._exit(0)", "unreadable"), ("import os; os._exit(3)", "failed"),
+    ("import ctypes; ctypes.string_at(0)", "failed"), ("print('x' * 10**6)", "limit"), ("return 'x' * 10**6", "limit"),
+])
+def test_what_ends_the_program_leaves_the_calls_before(last: str, verdict: str) -> None:
+    """Prevents: a right answer to nine tests that is paid like none, since the tenth hangs or ends the process."""
+    code = f"def add(a, b):\n  if a == 7:\n    {last}\n  return a + b"
+    found = grade_calls(code, "add", TESTS, Limits(seconds=1, output_bytes=1 << 18), backend=BACKEND).verdicts
+    assert found == ("passed", "passed", verdict)
+
+
+@pytest.mark.parametrize("main", [
+    "n = int(input())\n  print(add(n, n))", "import sys\n  sys.exit(add(1, 1))", "import unittest\n  unittest.main()",
+])
+def test_a_guarded_main_is_not_run_before_calls(main: str) -> None:
+    """Prevents: an honest program with a main part for people that is paid nothing, since it waits for input or exits."""
+    assert grade(f"{RIGHT}if __name__ == '__main__':\n  {main}") == ("passed",) * 3
+
+
+def test_a_program_that_is_called_is_a_module() -> None:
+    """Prevents: classes that cannot find their module, for want of `__main__`."""
+    code = (
+        "import dataclasses, pickle, sys, typing\n@dataclasses.dataclass\nclass P:\n  x: 'int'\n"
+        "def add(a, b):\n  assert sys.modules[__name__].P is sys.modules['__main__'].P and typing.get_type_hints(P) == {'x': int}\n"
+        "  return pickle.loads(pickle.dumps(P(a + b))).x"
+    )
+    assert grade(code) == ("passed",) * 3
 
 
 def test_hardcoded_answers_pass_what_they_were_shown() -> None:
