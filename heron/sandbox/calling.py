@@ -9,6 +9,7 @@ word: text that a program runs in its own process (`exec`) can say anything in i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from heron.sandbox.backends import BACKENDS
 from heron.sandbox.choosing import backend_name
 from heron.sandbox.limits import Limits, Result, Status
 from heron.sandbox.running import run_in
-from heron.sandbox.values import Unreadable, decode, encode, read_json, same_value
+from heron.sandbox.values import Unreadable, encode, is_comparable, read_answer, received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,10 @@ class Called:
 
 
 def call(code: str, function: str, arguments: Sequence[Any], limits: Limits | None = None, *, backend: str = "auto") -> Called:
-    """Runs a program, then its function with these plain values. Raises SandboxError as `run` does."""
+    """Imports a program, then calls its function with these plain values. Raises SandboxError as `run` does.
+
+    What it returns is a plain value, too; sets and dicts in it have at most 1000 members.
+    """
     held_by = BACKENDS[backend_name(backend)]
     result = run_in(held_by, code, "", limits or Limits(), {"function": function, "arguments": [[_sent(each) for each in arguments]]})
     if result.status is not Status.FINISHED:
@@ -47,8 +51,9 @@ def call(code: str, function: str, arguments: Sequence[Any], limits: Limits | No
 
 def _sent(argument: Any) -> Any:
     form = encode(argument)
-    if not same_value(decode(form), argument):
-        raise DataError(f"The argument {argument!r:.200} cannot be sent to a program. Use plain values: numbers, texts, lists, dicts.")
+    if not is_comparable(form):
+        raise DataError(f"An argument holds {json.dumps(form):.200}, which cannot be sent to a program. Use plain values: numbers, texts, "
+                        "lists, dicts.")
     return form
 
 
@@ -56,12 +61,10 @@ def _returned(result: Result) -> Called:
     """What the report says."""
     if not result.report:
         raise Unreadable("it ended before it returned")
-    entries = read_json(result.report)
-    if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict) or len(entries[0]) != 1:
+    line, *rest = result.report.split(b"\n")
+    if rest != [b""]:
         raise Unreadable("there is not one entry for one call")
-    ((kind, content),) = entries[0].items()
-    if kind == "raised" and isinstance(content, str):
+    kind, content = read_answer(line)
+    if kind == "raised":
         return Called(value=None, problem=f"it raised {content}", result=result)
-    if kind != "result":
-        raise Unreadable("an entry is one result, or what was raised")
-    return Called(value=decode(content), problem="", result=result)
+    return Called(value=received(content), problem="", result=result)

@@ -66,7 +66,7 @@ def test_python_runs_in_the_sandbox_and_its_failure_is_no_score(tmp_path, make_r
 def test_graded_code_cannot_print_its_score(tmp_path, make_rollout, reply) -> None:
     """Prevents: a reply that prints a score and ends the program before its grader can speak."""
     source = "def grade(sample, item):\n    exec(sample['output_text'], {})\n    return 0.25"
-    with pytest.raises(RewardError, match="ended before it returned"):
+    with pytest.raises(RewardError, match=r"ended before it returned|raised SystemExit"):
         scored(tmp_path, make_rollout, {"type": "python", "source": source}, reply)
     later = "import atexit\natexit.register(print, 1.0)\nprint(1.0)"
     assert scored(tmp_path, make_rollout, {"type": "python", "source": source}, later).reward == 0.25

@@ -22,7 +22,10 @@ def test_value_comes_back_as_it_is(value: object) -> None:
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
-        ("def f():\n  print('[{\"result\": 1.0}]')\n  raise SystemExit(0)", "ended before it returned"),
+        ("def f():\n  print('[{\"result\": 1.0}]')\n  raise SystemExit(0)", "raised SystemExit"),
+        ("class G: pass\ndef f(): return G()", "a value of the type G"), ("def f(): return {*range(5000)}", "more than 1000 members"),
+        ("import os\nos.write(3, b'{\"result\": {\"set\": [[1]]}}\\n')\nos._exit(0)", "unhashable"),
+        ("import os\nos.write(3, b'{\"result\": 1}\\n')\ndef f(): return 2", "one entry"),
         ("import os\ndef f():\n  print(1.0, flush=True)\n  os._exit(0)", "ended before it returned"),
         ("def f():\n  return 1 / 0", "raised ZeroDivisionError"), ("def g(): return 1", "raised AttributeError"),
         ("def f(:", "exit code 1"),
@@ -40,5 +43,6 @@ def test_whoever_returns_nothing_has_no_value(program: str, problem: str) -> Non
 
 def test_argument_that_cannot_cross_is_an_error() -> None:
     """Prevents: an object that arrives as something else."""
-    with pytest.raises(DataError, match="cannot be sent"):
-        call("def f(x): return x", "f", [object()], backend=BACKEND)
+    for argument in (object(), [10**5000, object()], float("nan")):
+        with pytest.raises(DataError, match="cannot be sent"):
+            call("def f(x): return x", "f", [argument], backend=BACKEND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,8 @@ from heron.errors import DataError
 from heron.sandbox import CallTest, Limits, StreamTest, grade_calls, grade_streams
 from heron.sandbox.backends import BACKENDS
 from heron.sandbox.choosing import why_not
-from heron.sandbox.values import Foreign, Unreadable, decode, encode, read_json, same_value
+from heron.sandbox.grading import _verdicts
+from heron.sandbox.values import DEEPEST, Unreadable, canonical, decode, encode, read_json
 
 BACKEND = next(name for name in BACKENDS if why_not(name) is None)
 TESTS = [CallTest(arguments=(n, 2 * n), expected=3 * n) for n in (1, 4, 7)]
@@ -175,8 +177,10 @@ plain = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(plain)
 def test_values_come_back_as_they_were(value: object) -> None:
-    """Prevents: a right answer that is wrong since it travelled."""
-    assert same_value(decode(read_json(json.dumps(encode(value)).encode())), value)
+    """Prevents: a right answer that is wrong since it travelled, and arguments that are others for the program."""
+    form = encode(value)
+    assert canonical(read_json(json.dumps(form).encode())) == canonical(form) == canonical(encode(decode(form)))
+    assert decode(form) == value
 
 
 @settings(max_examples=300, deadline=None)
@@ -184,22 +188,69 @@ def test_values_come_back_as_they_were(value: object) -> None:
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     """Prevents: a report that raises something else than `Unreadable` in the trainer."""
     with contextlib.suppress(Unreadable):
-        decode(read_json(content))
+        canonical(read_json(content))
 
 
 @pytest.mark.parametrize("form", [
-    {"int": "3"}, {"tuple": 3}, {"set": [[1]]},
+    {"int": "3"}, {"int": "0x" + "F" * 3500}, {"int": "0x0" + "f" * 3500}, {"tuple": 3}, float("inf"), float("nan"),
     {"set": [1, 1]}, {"dict": [[1]]}, {"dict": [[1, 2], [1, 3]]}, {"float": "1.5"}, {"other": 3},
     {}, {"tuple": [], "set": []}, [{"list": []}],
 ])
 def test_forms_that_our_writer_cannot_have_written_are_refused(form: object) -> None:
     """Prevents: two forms of one value, of which only one was thought of."""
     with pytest.raises(Unreadable):
-        decode(form)
+        canonical(form)
 
 
 def test_types_are_compared_all_the_way_down() -> None:
     """Prevents: 1 that equals True and 1.0 in a list, as a key or in a set."""
-    for one, other in ((1, True), (1, 1.0), ([1], [True]), ((1,), [1]), ({1: 2}, {True: 2}), ({1}, {1.0}), ({"a": 1}, {"a": 1.0})):
-        assert not same_value(one, other) and not same_value(other, one)
-    assert not same_value(Foreign("X"), Foreign("X")) and same_value({1: {2}}, {1: {2}})
+    for one, other in (
+        (1, True), (1, 1.0), (1, "1"), ([1], [True]), ((1,), [1]), ({1: 2}, {True: 2}), ({1}, {1.0}), ({1}, frozenset({1})), ([], {}),
+        ({"a": 1}, {"a": 1.0}), ("inf", float("inf")), (["a,b"], ["a", "b"]), ({"a": 1}, {"a": 1, "b": 1}), ({"a:1"}, {"a": 1}),
+        (10**4000, -(10**4000)),
+    ):
+        assert canonical(encode(one)) != canonical(encode(other))
+    shuffled = ({1: {2, (3, 1)}, "x": 1}, {"x": 1, 1: {(3, 1), 2}})
+    assert canonical(encode(shuffled[0])) == canonical(encode(shuffled[1]))
+
+
+def test_zero_has_no_sign() -> None:
+    """Prevents: `round(-0.4)` as a wrong answer where it stands by itself and a right one in a set, or the other way round."""
+    for one, other in ((0.0, -0.0), ([0.0], [-0.0]), ({0.0}, {-0.0}), ({0.0: -0.0}, {-0.0: 0.0})):
+        assert one == other and canonical(encode(one)) == canonical(encode(other))
+    assert canonical(encode(0)) != canonical(encode(-0.0))
+
+
+def test_long_numbers_and_deep_containers_are_values() -> None:
+    """Prevents: a ValueError in the trainer for a long argument, and a right factorial or tree that is wrong since it is long or deep."""
+    deep: object = 1
+    for _ in range(DEEPEST):
+        deep = {"k": deep}
+    for value in (10**5000, -(10**5000), 2**12000 - 1, 2**12000, [10**50_000], deep):
+        test = CallTest(arguments=(value,), expected=value)
+        assert grade_calls("def same(a): return a", "same", [test], backend=BACKEND).verdicts == ("passed",)
+    with pytest.raises(DataError, match="cannot be compared"):
+        grade_calls(RIGHT, "add", [CallTest(arguments=(10**5000, float("nan")), expected=1)], backend=BACKEND)
+
+
+COLLIDING = [n * (2**61 - 1) for n in range(3000)]
+"""They all have the hash 0."""
+
+
+@pytest.mark.parametrize(("code", "expected", "verdict"), [
+    ("def f(): return {n * (2**61 - 1) for n in range(3000)}", {*COLLIDING}, "passed"),
+    ("def f(): return {n: {n} for n in range(20000)}", {n: {n} for n in range(20000)}, "passed"),
+    ("def f(): return {n: frozenset({n}) for n in range(20000)}", {n: {n} for n in range(20000)}, "wrong"),
+    ("import os\nos.write(3, b'{\"result\": {\"set\": [' + b', '.join(b'%d' % (n * (2**61 - 1)) for n in range(30000)) + b']}}\\n')\n"
+     "os._exit(0)", [0] * 300_000, "wrong"),
+    ("import os\nos.write(3, b'{\"result\": ' + b'[1, 2.5, {}], ' * 60000 + b'}\\n')\nos._exit(0)", 1, "wrong"),
+    ("import os\nos.write(3, b'\"' + b'\\\\\"' * 200000 + b'\\n')\nos._exit(0)", [0] * 300_000, "unreadable"),
+])
+def test_reading_an_answer_takes_no_longer_than_it_is(code: str, expected: object, verdict: str) -> None:
+    """Prevents: a training run that stands still for minutes since a program's answer is slow to compare: equal hashes, many members,
+    quotes that never end."""
+    found = grade_calls(code, "f", [CallTest(arguments=(), expected=expected)], Limits(seconds=20), backend=BACKEND)
+    assert found.verdicts == (verdict,), found.results[0].stderr
+    began = time.process_time()
+    _verdicts(found.results[0], [encode(expected)])
+    assert time.process_time() - began < 3
