@@ -24,6 +24,8 @@ NO_PROGRAM = -1.0
 """Paid where the answer is not one program."""
 LIMITS = Limits(seconds=5.0, memory_mb=512)
 """For all calls of a function together, and for each input of a program."""
+TOTAL_SECONDS = 30.0
+"""For all inputs of a program together."""
 LONGEST = 50_000
 """Characters of a program."""
 
@@ -47,9 +49,10 @@ def check_call_tests(columns: Mapping[str, Any]) -> None:
 def stdin_stdout(completion: str, tests: Sequence[Mapping[str, str]], tags: Tags, prefilled: str = "") -> float:
     """The share of tests whose `output` the program prints, given `input`; -1 if the answer is not one program.
 
-    Blanks at the ends of lines and empty lines at the end are free; a program must end by itself, with exit code 0.
+    Blanks at the ends of lines and empty lines at the end are free; a program must end by itself, with exit code 0. It has 5 seconds for an
+    input and 30 for all of them together; a test for which no time is left is failed.
     """
-    return _paid(completion, tags, prefilled, lambda code: grade_streams(code, _stream_tests(tests), LIMITS))
+    return _paid(completion, tags, prefilled, lambda code: grade_streams(code, _stream_tests(tests), LIMITS, seconds=TOTAL_SECONDS))
 
 
 @runs_programs
@@ -79,7 +82,7 @@ def _stream_tests(tests: Any) -> list[StreamTest]:
     found = [StreamTest(stdin=test["input"], expected=test["output"]) for test in _checked(tests)]
     for test in found:
         if not isinstance(test.stdin, str) or not isinstance(test.expected, str):
-            raise DataError(f"A test of code.stdin_stdout has a text as input and as output, but one is {test!r:.200}.")
+            raise DataError(f"A test of code.stdin_stdout has a text as input and as output, but one is {_shown(test)}.")
     return found
 
 
@@ -89,13 +92,21 @@ def _call_tests(tests: Any) -> list[CallTest]:
 
 def _arguments(given: Any) -> tuple[Any, ...]:
     if not isinstance(given, list | tuple):
-        raise DataError(f"The input of a test of code.unit_tests is the list of arguments, but it is {given!r:.100}.")
+        raise DataError(f"The input of a test of code.unit_tests is the list of arguments, but it is {_shown(given)}.")
     return tuple(given)
+
+
+def _shown(value: Any) -> str:
+    """Its beginning; a number of more than 4300 digits refuses to be shown."""
+    try:
+        return f"{value!r:.200}"
+    except ValueError:
+        return f"of type {type(value).__name__}, with a number that is too long to be shown"
 
 
 def _checked(tests: Any) -> Sequence[Mapping[str, Any]]:
     """A list of tests that is not empty: nothing out of nothing would be everything."""
     is_list = isinstance(tests, list | tuple) and len(tests) > 0
     if not is_list or not all(isinstance(test, Mapping) and {"input", "output"} <= {*test} for test in tests):
-        raise DataError(f'The column tests must be a list of {{"input": ..., "output": ...}}, but it is {tests!r:.200}.')
+        raise DataError(f'The column tests must be a list of {{"input": ..., "output": ...}}, but it is {_shown(tests)}.')
     return tests  # type: ignore[no-any-return]

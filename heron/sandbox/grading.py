@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heron.errors import DataError
@@ -20,6 +20,8 @@ from heron.sandbox.limits import Limits, Result, Status
 from heron.sandbox.running import run_in
 from heron.sandbox.values import Unreadable, canonical, encode, is_comparable, read_answer
 
+TOTAL_SECONDS = 30.0
+"""Of a program with all its inputs: a completion that hangs at each of fifty would take minutes."""
 SPARE = 1 << 13
 """Bytes that an answer may be longer than twice the expected one: what was raised is in there, too."""
 
@@ -52,7 +54,7 @@ class Grade:
     """One for each test: `passed`, `wrong`, `raised: ...`, `unreadable` for no honest answer; where there is none, since the program ended
     before: `timeout`, `limit`, `failed`."""
     results: tuple[Result, ...]
-    """Of each run: one for all calls, one for each input."""
+    """Of each run: one for all calls, one for each input for which there was time."""
 
     @property
     def passed(self) -> int:
@@ -78,12 +80,22 @@ def grade_calls(code: str, function: str, tests: Sequence[CallTest], limits: Lim
     return Grade(verdicts=_verdicts(result, expected), results=(result,))
 
 
-def grade_streams(code: str, tests: Sequence[StreamTest], limits: Limits | None = None, *, backend: str = "auto") -> Grade:
-    """Runs a program once for each test, and compares all that it printed. It must also exit with 0."""
+def grade_streams(
+    code: str, tests: Sequence[StreamTest], limits: Limits | None = None, *, seconds: float = TOTAL_SECONDS, backend: str = "auto",
+) -> Grade:
+    """Runs a program once for each test, one after the other, and compares all that it printed. It must also exit with 0.
+
+    `limits` are those of one run; all runs together have `seconds`. Tests that none of it is left for are not run, and are a `timeout`.
+    """
     _check(tests)
-    results = tuple(run(code, test.stdin, limits, backend=backend) for test in tests)
-    verdicts = (_judge(result, test.expected) for result, test in zip(results, tests, strict=True))
-    return Grade(verdicts=tuple(verdicts), results=results)
+    limits = limits or Limits()
+    results: list[Result] = []
+    for test in tests:
+        if (left := seconds - sum(result.seconds for result in results)) <= 0:
+            break
+        results.append(run(code, test.stdin, replace(limits, seconds=min(limits.seconds, left)), backend=backend))
+    verdicts = [_judge(result, test.expected) for result, test in zip(results, tests, strict=False)]
+    return Grade(verdicts=(*verdicts, *(Status.TIMEOUT.value,) * (len(tests) - len(results))), results=tuple(results))
 
 
 def _check(tests: Sequence[object]) -> None:

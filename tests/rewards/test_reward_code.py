@@ -62,7 +62,8 @@ def test_calls(make_rollout, text: str, score: float) -> None:
     [
         (stdin_stdout, {"tests": []}), (stdin_stdout, {"tests": "x"}), (stdin_stdout, {"tests": [{"input": "1"}]}),
         (stdin_stdout, {"tests": [{"input": 1, "output": "2"}]}), (unit_tests, {"tests": [{"input": 1, "output": 2}], "function": "f"}),
-        (unit_tests, {"tests": CALLS, "function": "f()"}),
+        (unit_tests, {"tests": CALLS, "function": "f()"}), (unit_tests, {"tests": [{"input": 10**5000, "output": 2}], "function": "f"}),
+        (stdin_stdout, {"tests": [{"input": 10**5000, "output": "2"}]}), (unit_tests, {"tests": 10**5000, "function": "f"}),
     ],
 )
 def test_rows_that_cannot_be_scored_are_found_before_training(make_rollout, function, columns) -> None:

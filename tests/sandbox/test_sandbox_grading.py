@@ -168,6 +168,17 @@ def test_streams_compare_all_lines() -> None:
     assert grade_streams("print(' 1'); print(2)", tests[:1], backend=BACKEND).verdicts == ("wrong",)
 
 
+@pytest.mark.parametrize(("code", "verdicts", "runs"), [
+    ("while True: pass", {"timeout"}, 3), ("import time; time.sleep(0.3); print(input())", {"passed", "timeout"}, 4),
+    ("print(input())", {"passed"}, 12),
+])
+def test_all_inputs_together_have_a_deadline(code: str, verdicts: set[str], runs: int) -> None:
+    """Prevents: a completion that hangs at each of a hundred inputs and holds up a step for minutes."""
+    found = grade_streams(code, [StreamTest(stdin="1", expected="1")] * 12, Limits(seconds=0.5), seconds=1.2, backend=BACKEND)
+    assert {*found.verdicts} == verdicts and len(found.verdicts) == 12 and len(found.results) <= runs
+    assert sum(result.seconds for result in found.results) < 2.5
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner, max_size=3)
