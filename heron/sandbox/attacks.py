@@ -32,6 +32,12 @@ def connect(family, kind, address):
         it.settimeout(0.2); it.connect(address); it.send(b"x")
 """
 """What all attacks begin with; `attack_code` fills it in."""
+MAP = """
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_ssize_t, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+def map(size, flags, file):
+    if (at := libc.mmap(None, size, 1 | 2 * (file < 0), flags, file, 0)) == -1: sys.exit(3)
+    return at
+"""
 FAILED, TIMEOUT, LIMIT, ANY = (Status.FAILED,), (Status.TIMEOUT,), (Status.LIMIT,), tuple(Status)
 BROKEN = (Status.FAILED, Status.TIMEOUT, Status.LIMIT)
 
@@ -60,6 +66,13 @@ RESOURCES = {
         "for _ in range(20):\n  try: os.fork()\n  except OSError: break\n"
         "x = []\nwhile True:\n  try: x.append(bytearray(b'x') * (8 << 20))\n  except MemoryError: time.sleep(0.05)", BROKEN),
     "mem_tmpfs_many_files": ("for n in range(10**6):\n  open(str(n), 'wb').write(b'x' * 65536)", BROKEN),
+    "mem_shared_and_forgotten": (
+        MAP + "held, size = 0, 32 << 20\nwhile held < 5 << 26:\n  at = map(size, 33, -1)\n  ctypes.memset(at, 1, size); held += size\n"
+        "  libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), 4)\n"
+        "  libc.munmap(ctypes.c_void_p(at + 4096), ctypes.c_size_t(size - 4096))\nescaped(held)", (Status.FAILED, Status.LIMIT)),
+    "files_deleted_but_mapped": (
+        MAP + "for n in range(400):\n  f = os.open('f', os.O_RDWR | os.O_CREAT); os.write(f, b'x' * 65536)\n"
+        "  map(4096, 2, f); os.close(f); os.unlink('f'); time.sleep(0.001)\nescaped(n)", LIMIT),
     "bigint_pow": ("print(9 ** 9 ** 9)", BROKEN),
     "regex_redos": ("import re; re.match('(a*)*b', 'a' * 40)", TIMEOUT),
     "fork_bomb": ("while True:\n  try: os.fork()\n  except OSError: pass", BROKEN),

@@ -95,10 +95,13 @@ def _prepare_landlock(walls: Mapping[str, Sequence[str]] | None) -> int | None:
 
 
 def _close_doors(ruleset: int | None, filter_of_calls: str | None) -> None:
-    """What a command does by itself, where there is one: dies with its parent, is not traced, gains nothing, Landlock, the filter."""
+    """What a command does by itself, where there is one: dies with its parent, gains nothing, Landlock, the filter.
+
+    Who has changed its user is hidden from that user, too, and the supervisor looks as that user.
+    """
     from heron.sandbox import landlock, seccomp
 
-    for option, value in ((PR_SET_PDEATHSIG, SIGKILL), (PR_SET_DUMPABLE, 0), (PR_SET_NO_NEW_PRIVS, 1)):
+    for option, value in ((PR_SET_PDEATHSIG, SIGKILL), (PR_SET_DUMPABLE, 1), (PR_SET_NO_NEW_PRIVS, 1)):
         seccomp.prctl(option, value)
     if ruleset is not None:
         landlock.enforce(ruleset)

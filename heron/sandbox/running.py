@@ -54,7 +54,7 @@ def _judge(code: int | None, broken: str, limits: Limits) -> tuple[Status, str]:
     if broken == "seconds" or code == -signal.SIGXCPU or code == 128 + signal.SIGXCPU:
         return Status.TIMEOUT, f"killed after {limits.seconds:g} seconds"
     if broken == "files":
-        return Status.LIMIT, "more files than a program may make"
+        return Status.LIMIT, "more files than a program may make or, deleted, hold by mappings"
     if broken:
         return Status.LIMIT, f"more than {broken} allows ({getattr(limits, broken)})"
     if code == 0:

@@ -3,8 +3,9 @@
 The hard idea: the number of a call means something only on one architecture, so the first question is which one asks; i386 and x32
 code on a 64-bit kernel has other numbers for the same calls and is killed. Arguments are looked at where a call is both needed and
 dangerous: `clone` without new namespaces is a thread or a fork; `socketpair` of a connected stream is a pipe that asyncio needs;
-`prlimit` is for oneself; `ioctl` may not type into a terminal. `clone3` hides its arguments behind a pointer that a filter cannot read:
-"no such call", upon which C libraries use `clone`. A filter holds for all later children and cannot be taken off.
+`prlimit` is for oneself; `ioctl` may not type into a terminal; `mmap` may not share memory without a file, which stays when it has left
+the process that asked for it; `prctl` may not hide the process from its supervisor. `clone3` hides its arguments behind a pointer that a
+filter cannot read: "no such call", upon which C libraries use `clone`. A filter holds for all later children and cannot be taken off.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import platform
 import struct
 
-from heron.sandbox.syscalls import CLONE, CLONE3, IOCTL, NEWEST, NUMBERS, PRLIMIT, SOCKETPAIR
+from heron.sandbox.syscalls import CLONE, CLONE3, IOCTL, MMAP, NEWEST, NUMBERS, PRCTL, PRLIMIT, SOCKETPAIR
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """Machine name to the kernel's AUDIT_ARCH."""
@@ -25,6 +26,9 @@ NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME."""
 TERMINAL_INPUT = (0x5412, 0x541C, 0x5423)
 """TIOCSTI, TIOCLINUX, TIOCSETD."""
+SHARED_WITHOUT_FILE = 0x21
+"""MAP_SHARED (which is a bit of MAP_SHARED_VALIDATE, too) and MAP_ANONYMOUS."""
+PR_SET_DUMPABLE = 4
 X32 = 0x40000000
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16
 """Offsets in what the kernel shows to a filter."""
@@ -80,6 +84,8 @@ def _judged(column: int) -> list[tuple[int, list[Instruction]]]:
         (CLONE[column], [_argument(0), (ANY_BIT, 0, 1, NEW_NAMESPACES), refuse]),
         (SOCKETPAIR[column], [_argument(0), (EQUAL, 1, 0, 1), refuse, _argument(1), (AND, 0, 0, 0xF), (EQUAL, 1, 0, 1), refuse]),
         (PRLIMIT[column], [_argument(0), (EQUAL, 1, 0, 0), refuse]),
+        (MMAP[column], [_argument(3), (AND, 0, 0, SHARED_WITHOUT_FILE), (EQUAL, 0, 1, SHARED_WITHOUT_FILE), refuse]),
+        (PRCTL[column], [_argument(0), (EQUAL, 0, 1, PR_SET_DUMPABLE), refuse]),
         (IOCTL[column], [_argument(1), *(part for request in TERMINAL_INPUT for part in ((EQUAL, 0, 1, request), refuse))]),
     ]
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heron.sandbox import folder, seccomp, tree
-from heron.sandbox.inside import FIRST_UNUSED, READY, REPORT, give_up_rights
+from heron.sandbox.inside import FIRST_UNUSED, OPEN_FILES, READY, REPORT, give_up_rights
 from heron.sandbox.interpreter import modules_within
 from heron.sandbox.program import Program
 from heron.sandbox.wire import LineClosed, receive, send
@@ -162,7 +162,8 @@ class Run:
         if tree.resident_bytes(pids) > self.limits["resident"]:
             return "memory_mb"
         entries, size = folder.usage(self.folder)
-        if entries > folder.MOST_ENTRIES:
+        deleted = tree.mapped_deleted_files(pids, self.order["uid"])
+        if entries > folder.MOST_ENTRIES or deleted is None or deleted > OPEN_FILES:
             return "files"
         return "file_bytes" if size > self.limits["file"] else ""
 

@@ -19,6 +19,8 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
     "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "open_tree": (428, 428),
     "open_tree_attr": (467, 467), "move_mount": (429, 429), "mount_setattr": (442, 442), "statmount": (457, 457), "listmount": (458, 458),
+    # memory that counts as nobody's
+    "memfd_create": (319, 279),
     # large and young kernel interfaces
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "memfd_secret": (447, 447), "vmsplice": (278, 75), "seccomp": (317, 277),
@@ -48,6 +50,7 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 """Refused with "operation not permitted": number on x86_64, number on aarch64; None where there is no such call."""
 
 CLONE, CLONE3, IOCTL, SOCKETPAIR, PRLIMIT = (56, 220), (435, 435), (16, 29), (53, 199), (302, 261)
+MMAP, PRCTL = (9, 222), (157, 167)
 """Calls whose arguments decide."""
 NEWEST = 470
 """From here on a call is newer than these tables; both architectures number alike from 424 on."""

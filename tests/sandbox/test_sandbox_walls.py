@@ -61,6 +61,11 @@ def test_filter_on_both_architectures(column: int, machine: str, arch: int) -> N
     assert ask(prlimit, 0, 7) == seccomp.ALLOW and ask(prlimit, 4711, 7) == REFUSED
     assert ask(syscalls.IOCTL[column], 0, 0x5412) == REFUSED and ask(syscalls.IOCTL[column], 0, 0x5401) == seccomp.ALLOW
     assert ask(syscalls.IOCTL[column], 0, 0x5412 | 1 << 32) == REFUSED, "the kernel looks at the lower half, so do we"
+    mmap, prctl = syscalls.MMAP[column], syscalls.PRCTL[column]
+    assert ask(mmap, 0, 4096, 3, 0x21) == ask(mmap, 0, 4096, 3, 0x23) == ask(mmap, 0, 4096, 0, 0x8021) == REFUSED
+    assert ask(mmap, 0, 4096, 3, 0x22) == ask(mmap, 0, 4096, 3, 0x20022) == ask(mmap, 0, 4096, 1, 0x01, 3) == seccomp.ALLOW
+    assert ask(mmap, 0, 4096, 5, 0x802, 3) == seccomp.ALLOW
+    assert ask(prctl, 4, 0) == REFUSED and ask(prctl, 15, 0) == ask(prctl, 36, 1) == seccomp.ALLOW
     assert ask(syscalls.NEWEST) == ask(100000) == NO_SUCH_CALL
     assert ask(0x40000000 | 39) == ask(-1) == seccomp.KILL
     assert answer(program, 0, arch=0x40000003) == answer(program, 0, arch=ARM if arch == X86 else X86) == seccomp.KILL
@@ -76,7 +81,8 @@ def test_numbers_are_the_kernels(column: int) -> None:
         pytest.skip(f"{HEADERS[column]} is not installed")
     found = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[column].read_text())}
     named = {**syscalls.NUMBERS, "clone": syscalls.CLONE, "clone3": syscalls.CLONE3, "ioctl": syscalls.IOCTL,
-             "socketpair": syscalls.SOCKETPAIR, "prlimit64": syscalls.PRLIMIT}
+             "socketpair": syscalls.SOCKETPAIR, "prlimit64": syscalls.PRLIMIT,
+             "mmap": syscalls.MMAP, "prctl": syscalls.PRCTL}
     checked = {name: numbers[column] for name, numbers in named.items() if name in found}
     assert len(checked) > 90
     assert checked == {name: found[name] for name in checked}

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from heron.sandbox import seccomp
 from heron.sandbox.limits import Limits
 
+DELETED = "the space of files that are deleted and still open, 64 for each process, or mapped, 64 in all that the supervisor can see"
+"""What every backend leaves: such files are counted one by one, and their size is not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walls:

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 from heron.sandbox import interpreter
-from heron.sandbox.backends.backend import Backend, Walls, missing_tables
+from heron.sandbox.backends.backend import DELETED, Backend, Walls, missing_tables
 from heron.sandbox.limits import Limits
 
 WORK = "/work"
@@ -90,8 +90,8 @@ BUBBLEWRAP = Backend(
     name="bubblewrap", missing=_missing, walls=_walls,
     holds=(
         "files outside the program's folder: not there", "other processes: not visible, no signals, no tracing", "the network: none",
-        "new namespaces, mounts, io_uring, bpf, keys, shared memory that stays: refused by the filter",
+        "new namespaces, mounts, io_uring, bpf, keys, shared memory: refused by the filter",
         "processes, memory, files, output, time: capped; nothing survives",
     ),
-    leaves=("bugs of the kernel", "what one can learn from timing on a shared processor"),
+    leaves=(DELETED, "bugs of the kernel", "what one can learn from timing on a shared processor"),
 )

@@ -8,7 +8,7 @@ its user; root becomes a user number of its own for each program, for anybody el
 from __future__ import annotations
 
 from heron.sandbox import interpreter, landlock
-from heron.sandbox.backends.backend import Backend, Walls, missing_tables
+from heron.sandbox.backends.backend import DELETED, Backend, Walls, missing_tables
 from heron.sandbox.backends.bubblewrap import DEVICES
 from heron.sandbox.limits import Limits
 
@@ -34,11 +34,11 @@ LANDLOCK = Backend(
     holds=(
         "files outside the program's folder: cannot be opened, made, changed or listed (the system's libraries can be read)",
         "other processes: no signals, no tracing, /proc closed", "the network: none",
-        "new namespaces, mounts, io_uring, bpf, keys, shared memory that stays, modes and times of files: refused by the filter",
+        "new namespaces, mounts, io_uring, bpf, keys, shared memory, modes and times of files: refused by the filter",
         "processes, memory, files, output, time: capped; nothing survives",
     ),
     leaves=(
-        "whether a file outside exists, its size and times (stat)", "process numbers of others", "bugs of the kernel",
+        DELETED, "whether a file outside exists, its size and times (stat)", "process numbers of others", "bugs of the kernel",
         "what one can learn from timing on a shared processor",
     ),
 )

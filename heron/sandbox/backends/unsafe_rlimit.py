@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 
-from heron.sandbox.backends.backend import Backend, Walls
+from heron.sandbox.backends.backend import DELETED, Backend, Walls
 from heron.sandbox.limits import Limits
 
 
@@ -26,6 +26,6 @@ UNSAFE_RLIMIT = Backend(
     leaves=(
         "reading and writing every file that its user can (for root: a user who owns nothing)", "the network",
         "unless we are root: signalling and tracing our processes, reading their environment", "new user namespaces",
-        "shared memory and message queues that stay",
+        "shared memory and message queues that stay; memory that its processes share without a file, which is in no count", DELETED,
     ),
 )
