@@ -24,11 +24,13 @@ SERVER_SECONDS = 30.0
 """For the server to start."""
 BEYOND_SECONDS = 60.0
 """After a program's deadline: for starting it, for killing it, and for a busy machine."""
+_LOCKS: dict[int, threading.Lock] = {}
 
 
 def ask(order: dict[str, Any]) -> dict[str, Any]:
     """What became of an order; `SandboxError` if the sandbox itself failed."""
-    server = _server(os.getpid())
+    with _starting(os.getpid()):
+        server = _server(os.getpid())
     with server.places, server.line() as line:
         line.settimeout(order["limits"]["seconds"] + BEYOND_SECONDS)
         try:
@@ -68,6 +70,11 @@ class Server:
 def _server(pid: int) -> Server:
     """One for each process: a fork of ours starts its own."""
     return Server()
+
+
+def _starting(pid: int) -> threading.Lock:
+    """Held by whoever asks for the server, so that threads that ask at once start one; a fork of ours does not inherit it held."""
+    return _LOCKS.setdefault(pid, threading.Lock())
 
 
 def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,38 @@ def test_server_is_started_again() -> None:
     os.kill(client._server(os.getpid()).process.pid, signal.SIGKILL)
     time.sleep(0.1)
     assert run("print(2)", backend=backend).stdout == "2\n"
+
+
+def test_threads_that_ask_at_once_share_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: sixteen servers, each with its own count of programs at once, of which fifteen stay unused."""
+    started: list[int] = []
+
+    def start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        control, process = start_one()
+        started.append(process.pid)
+        return control, process
+
+    start_one = client._start
+    monkeypatch.setattr(client, "_start", start)
+    client._server.cache_clear()
+    together = threading.Barrier(16)
+
+    def ask(_: int) -> str:
+        together.wait()
+        return run("print(1)", "", Limits(seconds=60), backend=HERE[-1]).stdout
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(ask, range(16))) == {"1\n"}
+    assert len(started) == 1
+
+
+def test_fork_in_the_middle_of_a_start_has_its_own_server() -> None:
+    """Prevents: a child of ours that waits for ever for a lock that its parent held when it was forked."""
+    with client._starting(os.getpid()):
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)
+            os._exit(run("print(1)", backend=HERE[-1]).stdout != "1\n")
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_interrupted_caller_ends_the_program() -> None:
