@@ -22,13 +22,16 @@ from heron.sandbox.limits import Limits, Result, Status
 
 FIRST_USER, USERS = 61184, 4096
 """User numbers that a program gets from root, one each: no account of a system has them, and they exist in most containers."""
+USED_UP = 0.75
+"""Of a limit of processor time, as an exact clock finds it when the kernel kills, which counts in ticks."""
 _COUNTER = itertools.count()
 
 
 def run_in(backend: Backend, code: str, stdin: str, limits: Limits, calls: Mapping[str, Any] | None = None) -> Result:
     """Runs a program in a backend, whether or not it was probed."""
-    answer = client.ask(_order(backend, code, stdin, limits, calls))
-    status, reason = _judge(answer["code"], answer["broken"], limits)
+    order = _order(backend, code, stdin, limits, calls)
+    answer = client.ask(order)
+    status, reason = _judge_limit(answer, order, limits) or _judge_end(answer["code"], told_by_command=order["command"] is not None)
     return Result(
         status=status, reason=reason, stdout=answer["stdout"], stderr=answer["stderr"], seconds=answer["seconds"],
         backend=backend.name, report=bytes.fromhex(answer["report"]),
@@ -50,16 +53,26 @@ def _order(backend: Backend, code: str, stdin: str, limits: Limits, calls: Mappi
     }
 
 
-def _judge(code: int | None, broken: str, limits: Limits) -> tuple[Status, str]:
-    if broken == "seconds" or code == -signal.SIGXCPU or code == 128 + signal.SIGXCPU:
+def _judge_limit(answer: Mapping[str, Any], order: Mapping[str, Any], limits: Limits) -> tuple[Status, str] | None:
+    """Of a program that broke one. A signal alone says nothing about processor time, since a program may send it to itself."""
+    if (broken := answer["broken"]) == "seconds":
         return Status.TIMEOUT, f"killed after {limits.seconds:g} seconds"
     if broken == "files":
         return Status.LIMIT, "more files than a program may make or, deleted, hold by mappings"
     if broken:
         return Status.LIMIT, f"more than {broken} allows ({getattr(limits, broken)})"
+    most = order["limits"]["cpu"]
+    if answer["cpu"] > USED_UP * most and answer["code"] in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return Status.TIMEOUT, f"killed after {most} seconds of processor time"
+    return None
+
+
+def _judge_end(code: int, *, told_by_command: bool) -> tuple[Status, str]:
+    """Of a program that ended by itself. The command around it tells a signal as an exit code, which a program may have chosen as well."""
     if code == 0:
         return Status.FINISHED, ""
-    assert code is not None
-    number = -code if code < 0 else code - 128
-    known = number in set(signal.Signals)
-    return Status.FAILED, f"ended by {signal.Signals(number).name}" if known else f"exit code {code}"
+    known = {int(each): each.name for each in signal.Signals}
+    if code < 0:
+        return Status.FAILED, f"ended by {known.get(-code, f'signal {-code}')}"
+    name = known.get(code - 128) if told_by_command else None
+    return Status.FAILED, f"exit code {code}, as after {name}" if name else f"exit code {code}"

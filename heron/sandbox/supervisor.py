@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import resource
 import selectors
 import socket
 import time
@@ -99,8 +100,9 @@ class Run:
         if not tree.kill_below(os.getpid()):
             return {"error": "processes of the program could not be killed within 5 seconds; look for them with ps"}
         self._drain()
-        return {"code": self.code, "broken": broken or self._flooded(), "seconds": seconds, "report": self.caught["report"].hex(),
-                "stdout": self._text("stdout"), "stderr": self._text("stderr")}
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {"code": self.code, "broken": broken or self._flooded(), "seconds": seconds, "cpu": used.ru_utime + used.ru_stime,
+                "report": self.caught["report"].hex(), "stdout": self._text("stdout"), "stderr": self._text("stderr")}
 
     def clean_up(self) -> None:
         """No process and no file survives."""

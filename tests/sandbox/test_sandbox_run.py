@@ -7,11 +7,12 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from heron.errors import SandboxError
-from heron.sandbox import Limits, Result, Status, backend_name, run
+from heron.sandbox import Limits, Result, Status, backend_name, run, running
 from heron.sandbox.backends import BACKENDS
 from heron.sandbox.choosing import why_not
 
@@ -53,6 +54,12 @@ def test_programs_are_programs(backend: str) -> None:
     assert sorted(result.stdout.splitlines()) == ["['program.py'] 7 True False", "late", "thread 3"]
 
 
+def test_packages_are_not_on_the_path(backend: str) -> None:
+    """Prevents: a program that passes since it imports what this machine has, and a start-up file of a package that runs in it."""
+    result = start("import sys\nprint([p for p in sys.path if 'packages' in p], 'site' in sys.modules)", backend)
+    assert result.stdout == "[] False\n"
+
+
 def test_long_inputs_and_codes(backend: str) -> None:
     """Prevents: a pipe that fills before anybody reads it."""
     result = start("import sys; print(len(sys.stdin.read()))\n#" + "x" * 500_000, backend, "y" * 3_000_000)
@@ -68,6 +75,33 @@ def test_failures_are_the_programs_own(program: str, shown: str, backend: str) -
     """Prevents: a program that crashes the grader, or one that fails and counts as finished; tracebacks full of our frames."""
     result = start(program, backend)
     assert result.status is Status.FAILED and shown in result.stderr and "heron" not in result.stderr
+
+
+@pytest.mark.parametrize("code", [1, 127, 129, 137, 139, 152, 255])
+def test_exit_codes_are_no_signals(code: int, backend: str) -> None:
+    """Prevents: a program that chose to exit with 152 as one that used up its processor time, and with 139 as one that crashed."""
+    result = start(f"raise SystemExit({code})", backend)
+    assert result.status is Status.FAILED and result.reason.startswith(f"exit code {code}"), result.reason
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (24, "SIGXCPU")])
+def test_signals_are_named(number: int, name: str, backend: str) -> None:
+    """Prevents: a crash that nobody can tell from an exit; a program that sends itself the signal of the deadline as one that met it."""
+    result = start(f"import os; os.kill(os.getpid(), {number})", backend)
+    assert result.status is Status.FAILED and name in result.reason, result.reason
+
+
+def test_used_up_processor_time_is_a_timeout(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: threads of a library that use up processor time faster than the clock runs, as a program that fails by itself."""
+    order_of = running._order
+
+    def order(*arguments: Any) -> dict[str, Any]:
+        made = order_of(*arguments)
+        return {**made, "limits": {**made["limits"], "cpu": 1}}
+
+    monkeypatch.setattr(running, "_order", order)
+    result = start("while True: pass", backend, seconds=30)
+    assert result.status is Status.TIMEOUT and result.reason == "killed after 1 seconds of processor time"
 
 
 def test_deadline_and_what_was_printed_before(backend: str) -> None:

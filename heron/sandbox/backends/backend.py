@@ -16,6 +16,9 @@ from heron.sandbox.limits import Limits
 DELETED = "the space of files that are deleted and still open, 64 for each process, or mapped, 64 in all that the supervisor can see"
 """What every backend leaves: such files are counted one by one, and their size is not."""
 
+READABLE = "reading the system's libraries (/usr) and the interpreter's, packages that are installed among them included"
+"""What every wall leaves: interpreters need them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walls:

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 from heron.sandbox import interpreter
-from heron.sandbox.backends.backend import DELETED, Backend, Walls, missing_tables
+from heron.sandbox.backends.backend import DELETED, READABLE, Backend, Walls, missing_tables
 from heron.sandbox.limits import Limits
 
 WORK = "/work"
@@ -89,9 +89,10 @@ def _walls(limits: Limits, uid: int | None) -> Walls:
 BUBBLEWRAP = Backend(
     name="bubblewrap", missing=_missing, walls=_walls,
     holds=(
-        "files outside the program's folder: not there", "other processes: not visible, no signals, no tracing", "the network: none",
+        "files outside the program's folder and the system's libraries: not there",
+        "other processes: not visible, no signals, no tracing", "the network: none",
         "new namespaces, mounts, io_uring, bpf, keys, shared memory: refused by the filter",
         "processes, memory, files, output, time: capped; nothing survives",
     ),
-    leaves=(DELETED, "bugs of the kernel", "what one can learn from timing on a shared processor"),
+    leaves=(READABLE, DELETED, "bugs of the kernel", "what one can learn from timing on a shared processor"),
 )

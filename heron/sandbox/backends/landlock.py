@@ -8,7 +8,7 @@ its user; root becomes a user number of its own for each program, for anybody el
 from __future__ import annotations
 
 from heron.sandbox import interpreter, landlock
-from heron.sandbox.backends.backend import DELETED, Backend, Walls, missing_tables
+from heron.sandbox.backends.backend import DELETED, READABLE, Backend, Walls, missing_tables
 from heron.sandbox.backends.bubblewrap import DEVICES
 from heron.sandbox.limits import Limits
 
@@ -38,7 +38,7 @@ LANDLOCK = Backend(
         "processes, memory, files, output, time: capped; nothing survives",
     ),
     leaves=(
-        DELETED, "whether a file outside exists, its size and times (stat)", "process numbers of others", "bugs of the kernel",
+        READABLE, DELETED, "whether a file outside exists, its size and times (stat)", "process numbers of others", "bugs of the kernel",
         "what one can learn from timing on a shared processor",
     ),
 )
