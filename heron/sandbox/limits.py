@@ -34,7 +34,7 @@ class Limits:
     seconds: float = 5.0
     """Wall-clock time from the moment that the program starts; also processor time of each process, rounded up, plus one."""
     memory_mb: int = 512
-    """Address space of each process, and resident memory of all of them together."""
+    """Address space of each process, and memory, resident or swapped out, of all of them together."""
     processes: int = 8
     """Processes and threads, the first included."""
     output_bytes: int = 1 << 20
