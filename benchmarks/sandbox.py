@@ -10,6 +10,7 @@ processor time, which a busy machine changes less, stands beside. The bar is for
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def _busy_seconds() -> float:
     """Processor time of this process and of all that it started, living or waited for."""
     below = 0
     for pid in tree.descendants(os.getpid()):
-        below += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            below += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
     own = os.times()
     return own.user + own.system + own.children_user + own.children_system + below / os.sysconf("SC_CLK_TCK")
 

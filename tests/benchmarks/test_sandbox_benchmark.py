@@ -27,6 +27,12 @@ def test_best_round_counts_and_answers_are_checked() -> None:
         sandbox.measure({"broken": lambda: ""}, programs=2, rounds=1)
 
 
+def test_processes_that_end_meanwhile_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a benchmark that now and then ends with an error, since a supervisor was gone before it was counted."""
+    monkeypatch.setattr(sandbox.tree, "descendants", lambda pid: [2**22 + 1])
+    assert sandbox._busy_seconds() > 0
+
+
 def test_every_side_that_is_here_runs() -> None:
     """Prevents: a table without the peer, or without a backend that works here."""
     sides = sandbox.sides_here()
