@@ -74,6 +74,7 @@ FAMILIES: Mapping[str, Maker] = {
     "nested_tags": lambda r, gold: f"<think><answer>{gold}<answer>{gold}</answer></answer></think>",
     "unclosed_think": lambda r, gold: f"<think>so it is {gold}" + " well" * r.randint(0, 50),
     "answer_inside_think": lambda r, gold: f"<think><answer>{gold}</answer></think>",
+    "answer_in_unclosed_think": lambda r, gold: r.choice(["", "<think>a</think>"]) + f"<think>maybe <answer>{gold}</answer>, no, wait",
     "unclosed_answer": lambda r, gold: f"<think>a</think><answer>{gold}",
     "empty_tags": lambda r, gold: r.choice(["<answer></answer>", "<think></think><answer> \n</answer>", "<think></think>a"]),
     "tag_soup_repeat": lambda r, gold: "".join(r.choice(list(TAGS)) for _ in range(r.randint(10, 3000))) + str(gold) + "</answer></answer>",

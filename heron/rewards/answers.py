@@ -1,9 +1,9 @@
 """Finds the parts of a completion: its reasoning, its answer, and what stands around them.
 
 The hard idea: the model decides what it writes, so every ambiguity is a way to be paid twice. An answer is read only
-if there is one pair of answer tags after the (first) reasoning; two answers, an answer inside the reasoning, or an unclosed
-one (perhaps cut in the middle of a number) are no answer. Searching is by `str.find` and `str.count`: linear time on
-any input.
+if there is one pair of answer tags after the (first) reasoning; two answers, an answer inside the reasoning (closed or not), or
+an unclosed one (perhaps cut in the middle of a number) are no answer. A text without reasoning tags has no reasoning. Searching
+is by `str.find` and `str.count`: linear time on any input.
 
 A chat template may end the prompt with the opening tag; `prefilled` is that tag, and counts as written by the model.
 """
@@ -46,14 +46,20 @@ def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
     | `5`, `<answer>5`, `</answer>5<answer>`            | None   |
     | `<answer>5</answer><answer>6</answer>`            | None   |
     | `<reasoning><answer>5</answer></reasoning>`       | None   |
+    | `<reasoning>maybe <answer>5</answer>, no`         | None   |
     """
     whole = prefilled + completion
     text = whole.partition(tags.reasoning_end)[2] if tags.reasoning_end in whole else whole
     if text.count(tags.solution_start) != 1 or text.count(tags.solution_end) != 1:
         return None
-    start = text.index(tags.solution_start) + len(tags.solution_start)
-    end = text.index(tags.solution_end)
-    return text[start:end].strip() if start <= end else None
+    before, _, rest = text.partition(tags.solution_start)
+    answer, is_closed, _ = rest.partition(tags.solution_end)
+    return answer.strip() if is_closed and not _is_open(before, tags) else None
+
+
+def _is_open(text: str, tags: Tags) -> bool:
+    """True if the text ends inside the reasoning: it was opened, and not closed since."""
+    return text.rfind(tags.reasoning_start) > text.rfind(tags.reasoning_end)
 
 
 def said(completion: str, tags: Tags, prefilled: str = "") -> str:

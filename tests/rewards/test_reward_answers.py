@@ -13,7 +13,11 @@ from heron.types import Tags
         ("<reasoning>\n2\n+3\n</reasoning>\n<answer>\n 5 \n</answer>\n", "5"),
         ("<answer>5</answer>", "5"),
         ("<answer>first line\nsecond line</answer>", "first line\nsecond line"),
-        ("<reasoning>2+3<answer>5</answer>", "5"),
+        ("2+3<answer>5</answer>", "5"),
+        ("<answer>5</answer><reasoning>", "5"),
+        ("<reasoning>2+3<answer>5</answer>", None),
+        ("<reasoning>maybe <answer>5</answer>, no, wait", None),
+        ("<reasoning>a</reasoning><reasoning>maybe <answer>5</answer>", None),
         ("<reasoning>I must write <answer> first</reasoning><answer>5</answer>", "5"),
         ("<answer></answer>", ""),
         ("<answer>{0.__class__} [bold]5[/bold]</answer>", "{0.__class__} [bold]5[/bold]"),
@@ -38,6 +42,8 @@ def test_prefilled_opening_tag_counts_as_written(tags: Tags) -> None:
     """Prevents: answers lost with templates that open a tag in the prompt."""
     assert answer_text("5</answer>", tags, "<answer>") == "5"
     assert answer_text("2+3</reasoning><answer>5</answer>", tags, "<reasoning>") == "5"
+    assert answer_text("maybe <answer>5</answer>, no, wait", tags, "<reasoning>") is None
+    assert answer_text("maybe <answer>5</answer></reasoning>", tags, "<reasoning>") is None
 
 
 def test_parts_are_the_text_cut_at_its_tags(tags: Tags) -> None:
