@@ -110,6 +110,11 @@ FAMILIES: Mapping[str, Maker] = {
     "near_miss": lambda r, gold: _said(
         r.choice([f"{gold}.{'0' * r.randint(1, 20)}1", f"-{gold}", f"{gold}0", f"{gold}/3", f"{gold}e1", f"0.{gold}"])
     ),
+    "changed_by_surroundings": lambda r, gold: _said(
+        r.choice(["-({})", "minus {}", "±{}", "{}!", "{} ½", "√{}", "half of {}", "{} million", "{}k", "{}or3", "3or{}", "{} or4", "{}+x", "{}x",
+                  "x - {}", "f({})", "-**{}**", r"-\boxed{{{}}}", r"\boxed{{-}}{}", r"{}\text{{ million}}", "{} squared", "not {}", "> {}",
+                  "{} and a half", "{}i", "{}π", "x_{}", "0x{}", "負{}"]).format(gold)
+    ),
     "wrong_with_units": lambda r, gold: _said(r.choice(["${}", "{} apples", "{}%", "x = {}", "**{}**"]).format(gold + r.randint(1, 99))),
     "noise": lambda r, gold: "".join(chr(r.choice([r.randint(32, 126), r.randint(160, 0x2FFF)])) for _ in range(r.randint(1, 400))),
     "noise_in_tags": lambda r, gold: _said("".join(chr(r.randint(33, 47)) for _ in range(r.randint(1, 200)))),

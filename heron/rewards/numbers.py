@@ -2,8 +2,9 @@
 
 The hard idea is to know what is *one finished number*. `48/2` is work left to do, `3 or 4` is a bet on two answers,
 and a date is not a number: reading a value out of them would pay for not answering. So a text is cut into literals,
-and a literal that only looks like a number ends the reading (None) instead of being skipped. `number` trusts its text
-(a reference); `only_number`, `last_number` and `bare_number` don't (a model's answer).
+and a literal that only looks like a number ends the reading (None) instead of being skipped; so does one whose surroundings
+change its value (see `heron.rewards.surroundings`). `number` trusts its text (a reference) to have done its divisions;
+`only_number`, `last_number` and `bare_number` don't (a model's answer).
 
 | text                                 | reading                                                             |
 |--------------------------------------|---------------------------------------------------------------------|
@@ -12,6 +13,7 @@ and a literal that only looks like a number ends the reading (None) instead of b
 | `1,2,3` `3,5` `1,00`                 | a list: several numbers; a decimal comma is not known               |
 | `2.5` `.5` `18.` `1.000`             | 2.5, 0.5, 18, 1                                                     |
 | `-5` `− 5` `-$5` `$-5` `x = - 5`     | -5, with any of Unicode's minus signs                               |
+| `-(5)` `minus 5` `±5` `5!` `√25` `2x` `5 million` `half of 10` | no number: what stands around it changes its value        |
 | `3-7` `10 - 5` `555-1234` `2024-01-15` | ranges, differences, phone numbers, dates: several numbers, none negative |
 | `$18` `18 €` `18%` `18 apples` `5kg` | 18, 18, 18, 18, 5: signs and units are not read, so 50% is 50       |
 | `3/4` `-7/2`                         | a fraction                                                          |
@@ -33,11 +35,13 @@ import math
 import numbers
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 
 from heron.errors import RewardError
+from heron.rewards.surroundings import is_alone, is_name, sign
 
 LONGEST = 40
 """Most characters of a literal: longer ones are no answer to anything, and slow to compute with."""
@@ -79,15 +83,15 @@ def number(value: str | numbers.Real) -> Fraction:
 
 def last_number(text: str) -> Fraction | None:
     """The last number: 5 in `12 apples and 5 pears`. None if there is none, or the last one cannot be read."""
-    last: Fraction | None = None
-    for values in _literals(_plain(text)):
-        last = values[-1]
-    return last
+    plain = _plain(text)
+    last = deque(_matches(plain), maxlen=1)
+    return _read(plain, last[0])[-1] if last else None
 
 
 def only_number(text: str) -> Fraction | None:
     """The number of a text that holds exactly one, among words or not. None for none, several, or an unreadable one."""
-    found = [value for values in islice(_literals(_plain(text)), 2) for value in values]
+    plain = _plain(text)
+    found = [value for match in islice(_matches(plain), 2) for value in _read(plain, match)]
     return found[0] if len(found) == 1 else None
 
 
@@ -101,7 +105,8 @@ def bare_number(text: str) -> Fraction | None:
 
 
 def _from_text(text: str) -> Fraction:
-    found = [value for values in _literals(_plain(text.rpartition("####")[2]), trusted=True) for value in values]
+    plain = _plain(text.rpartition("####")[2])
+    found = [value for match in _matches(plain) for value in _read(plain, match, trusted=True)]
     if len(found) == 1 and found[0] is not None:
         return found[0]
     shown = repr(text if len(text) <= 80 else text[:60] + "...")
@@ -109,35 +114,17 @@ def _from_text(text: str) -> Fraction:
     raise RewardError(f"One number is wanted, but there is {problem} in {shown}. Write it alone, such as 42 or 3/4.")
 
 
-def _literals(text: str, *, trusted: bool = False) -> Iterator[list[Fraction | None]]:
-    """The values of each literal in turn: one, or several for a list such as `1,2,3`. None is unreadable."""
-    for match in _LITERAL.finditer(text):
-        if not _is_name(text, match):
-            yield _values(match, negative=_is_negative(text, match), trusted=trusted)
+def _matches(text: str) -> Iterator[re.Match[str]]:
+    """Each literal in turn, but for the digits of names."""
+    return (match for match in _LITERAL.finditer(text) if match["minus"] or match["currency"] or not is_name(text, match.start()))
 
 
-def _is_name(text: str, match: re.Match[str]) -> bool:
-    """True for the digits of `x2` or `<h1>`; `2x4` is a product, and scripts without spaces are left alone."""
-    if match["minus"] or match["currency"]:
-        return False
-    before = text[max(0, match.start() - 2) : match.start()]
-    is_product = len(before) == 2 and before[0].isdigit() and before[1] in "xX"
-    return before[-1:].isascii() and before[-1:].isalpha() and not is_product
-
-
-def _is_negative(text: str, match: re.Match[str]) -> bool:
-    return _is_sign(text, match) != bool(match["inner"])
-
-
-def _is_sign(text: str, match: re.Match[str]) -> bool:
-    """True if the minus is a sign; it is a hyphen in `3-7`, a subtraction in `10 - 5`, a bullet on a line's start."""
-    if not match["minus"]:
-        return False
-    before = text[max(0, match.start() - 3) : match.start()]
-    if match["minus"] == "-":
-        is_word = before[-1:].isascii() and before[-1:].isalnum()
-        return not (is_word or before[-1:] in (")", "]", "}", "%", "-"))
-    return match.start() == 0 or before.rstrip(" \t_")[-1:] in ("=", "(", "[", "{", ":", ">")
+def _read(text: str, match: re.Match[str], *, trusted: bool = False) -> list[Fraction | None]:
+    """The values of a literal: one, or several for a list such as `1,2,3`. None is unreadable."""
+    is_negated = sign(text, match.start(), match["minus"])
+    if is_negated is None or not is_alone(text, match.start(), match.end()):
+        return [None]
+    return _values(match, negative=is_negated != bool(match["inner"]), trusted=trusted)
 
 
 def _values(match: re.Match[str], *, negative: bool, trusted: bool) -> list[Fraction | None]:

@@ -47,6 +47,7 @@ def number(answer: str, reference: str) -> Verdict:
     | `-18`, `180`                | `18`      | WRONG      |
     | `0.33`                      | `1/3`     | WRONG      |
     | `17 or 18`, `9 * 2`, `36/2` | `18`      | UNREADABLE |
+    | `-(18)`, `18!`, `18 million` | `18`     | UNREADABLE |
     """
     wanted = numbers.number(reference)
     found = numbers.only_number(answer)
