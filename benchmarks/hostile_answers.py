@@ -111,9 +111,21 @@ FAMILIES: Mapping[str, Maker] = {
         r.choice([f"{gold}.{'0' * r.randint(1, 20)}1", f"-{gold}", f"{gold}0", f"{gold}/3", f"{gold}e1", f"0.{gold}"])
     ),
     "changed_by_surroundings": lambda r, gold: _said(
-        r.choice(["-({})", "minus {}", "±{}", "{}!", "{} ½", "√{}", "half of {}", "{} million", "{}k", "{}or3", "3or{}", "{} or4", "{}+x", "{}x",
-                  "x - {}", "f({})", "-**{}**", r"-\boxed{{{}}}", r"\boxed{{-}}{}", r"{}\text{{ million}}", "{} squared", "not {}", "> {}",
-                  "{} and a half", "{}i", "{}π", "x_{}", "0x{}", "負{}"]).format(gold)
+        r.choice(["-({})", "minus {}", "±{}", "{}!", "{} ½", "√{}", "half of {}", "{} million", "{}k", "{}or3", "3or{}", "{} or4", "{}+x",
+                  "{}x", "x - {}", "f({})", "-**{}**", r"-\boxed{{{}}}", r"\boxed{{-}}{}", r"{}\text{{ million}}", "{} squared", "not {}",
+                  "> {}", "{} and a half", "{}i", "{}π", "x_{}", "0x{}", "負{}"]).format(gold)
+    ),
+    "division_undone": lambda r, gold: _said(
+        r.choice(["{double}/(2)", r"{double} \div 2", "({double})/2", "{double}:2", r"\frac{{{double}.0}}{{2}}",
+                  r"\frac{{{double}}}{{(2)}}", r"{gold} \div 1", "{double}.0/2"]).format(double=2 * gold, gold=gold)
+    ),
+    "calculation_undone": lambda r, gold: _said(
+        r.choice([r"\sqrt{{{square}.0}}", r"\sqrt{{{gold}}}\sqrt{{{gold}}}", r"(\sqrt{{{gold}}})^2", "{gold}(1)", r"{gold}\cos 0",
+                  "{gold}x^0", "x-x+{gold}", "-(-{gold})", r"\log_2{{2^{{{gold}}}}}", r"\binom{{{gold}}}{{1}}", r"{gold}\pi/\pi", "half of {double}"]
+                 ).format(gold=gold, square=gold * gold, double=2 * gold)
+    ),
+    "false_equation": lambda r, gold: _said(
+        r.choice(["17={}", "x=17={}", "2x={}", "x+0={}", "{0}={0}", "1+1={}", "x^2={}", "{} = 17"]).format(gold)
     ),
     "wrong_with_units": lambda r, gold: _said(r.choice(["${}", "{} apples", "{}%", "x = {}", "**{}**"]).format(gold + r.randint(1, 99))),
     "noise": lambda r, gold: "".join(chr(r.choice([r.randint(32, 126), r.randint(160, 0x2FFF)])) for _ in range(r.randint(1, 400))),

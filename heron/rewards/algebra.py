@@ -2,7 +2,7 @@
 
 The hard idea: a text is compared as a whole or not at all. math-verify looks for the last thing in a text that it can read, so `maybe 3,
 maybe 4` is right for 4; and it computes, so `2+2` is right for 4. Here the answer must *be* one expression (a sentence around it, two
-answers, or a sum left undone are unreadable), and what plain numbers can decide is decided by `heron.rewards.numbers`, exactly.
+answers, or a calculation left undone are unreadable), and what numbers can decide is decided by `heron.rewards.mathtext`, exactly.
 
 A tower of powers or a thousand brackets costs at most `SECONDS`: then the child is killed, and the answer counts as unreadable. Left out:
 units, words, proofs; an expression with variables may be given in any equal form, expanded or not.
@@ -12,97 +12,38 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
-import math
-import re
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from heron.errors import MissingExtra, RewardError
-from heron.rewards import numbers
+from heron.rewards import mathtext
 from heron.rewards.workers import Pool, WorkerLost
 
 SECONDS = 5.0
 """For one comparison."""
-LONGEST = 400
-"""Characters of an answer: longer ones are no final result."""
-DEEPEST = 20
-"""Brackets within brackets: a grammar's time grows quickly with them."""
 MEMORY_BYTES = 1 << 30
 CHILDREN = 2
-WORDS = re.compile(
-    r"sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|exp|sqrt|[dt]?frac|infty|left|right|cdot|times|div|cup|cap|emptyset|"
-    r"varnothing|mathbb|mathrm|text|binom|circ|degree|theta|alpha|beta|gamma|lambda|sigma|omega|phi|leq|geq|neq|ldots|begin|end|[pb]?matrix|"
-    r"cases|displaystyle|operatorname|overline|and|mod"
-)
-"""Words that an expression may have; any other of three letters or more makes it a sentence."""
-
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
-_MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_FRACTION = re.compile(r"(-?)\s*\\[dt]?frac\s*(?:\{\s*(\d{1,20})\s*\}|(\d))\s*(?:\{\s*(\d{1,20})\s*\}|(\d))")
-_DIVISION = re.compile(r"(?<![\d.,)}])(\d{1,20})\s*/\s*(\d{1,20})(?![\d.,]\d)")
-_LONE_WORD = re.compile(r"[A-Za-z]{3,}")
 
 
 def compare(answer: str, reference: str) -> bool | None:
     """Whether both are equal; None if the answer cannot be read. Raises RewardError for a reference that cannot be."""
     pool = _pool()  # an absent package is told of at once, also where the first references are plain numbers
-    answer, reference = expression(answer), expression(reference)
-    found, wanted = plain_number(answer, trusted=False), plain_number(reference, trusted=True)
-    if found is not None and wanted is not None:
+    answer, reference = mathtext.expression(answer), mathtext.expression(reference)
+    found, wanted = mathtext.value(answer, trusted=False), mathtext.value(reference, trusted=True)
+    are_equations = "=" in answer and "=" in reference  # then the names matter
+    if found is not None and wanted is not None and not are_equations:
         return found == wanted
-    if not can_be_read(reference):
+    if not mathtext.can_be_read(reference):
         raise RewardError(f"The reference {reference[:80]!r} is not one expression. Write it alone, such as \\frac{{1}}{{2}} or x+1.")
-    if not can_be_read(answer) or (has_open_division(answer) and not has_open_division(reference)):
+    if answer == reference:
+        return _asked(pool, answer, reference)  # it may be in any form, if math-verify can read it
+    is_divided = mathtext.has_open_division(answer) and not mathtext.has_open_division(reference)
+    if not mathtext.can_be_read(answer) or is_divided or mathtext.says_more_than_one_thing(answer, reference):
         return None
-    return _asked(pool, answer, reference)
-
-
-def expression(text: str) -> str:
-    """The text without what marks mathematics as such (`$..$`, `\\boxed{..}`), and with an ASCII minus."""
-    text = text.strip().replace("−", "-").replace("－", "-")
-    for _ in range(4):
-        before = text
-        for opening, closing in _MATH:
-            if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
-                text = text[len(opening) : len(text) - len(closing)].strip()
-        boxed = _BOXED.fullmatch(text)
-        text = text if boxed is None else boxed[1].strip()
-        if text == before:
-            break
-    return text.removesuffix(".")
-
-
-def plain_number(text: str, *, trusted: bool) -> Fraction | None:
-    """The text's value if it is a number or a fraction of numbers; one of a model must be in lowest terms."""
-    fraction = _FRACTION.fullmatch(text)
-    if fraction is not None:
-        above, below = fraction[2] or fraction[3], fraction[4] or fraction[5]
-        text = f"{fraction[1]}{above}/{below}"
-    value = numbers.bare_number(text)
-    if value is None and trusted and re.fullmatch(r"-?\s*\d{1,20}/\d{1,20}", text):
-        return numbers.number(text)
-    return value
-
-
-def can_be_read(text: str) -> bool:
-    """Whether it may be sent to a child: short, one expression, no words."""
-    if not text or len(text) > LONGEST or not text.isprintable() or "$" in text or r"\boxed" in text or _depth(text) > DEEPEST:
-        return False
-    return all(WORDS.fullmatch(word) for word in _LONE_WORD.findall(text.replace("\\", " ")))
-
-
-def has_open_division(text: str) -> bool:
-    """True for `36/2` or `\\frac{2}{4}` anywhere: a division of integers that can still be done."""
-    found = [(match[2] or match[3], match[4] or match[5]) for match in _FRACTION.finditer(text)] + _DIVISION.findall(text)
-    return any(math.gcd(int(above), int(below)) != 1 or int(below) == 1 for above, below in found)
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested."""
-    steps = (1 if character in "([{" else -1 if character in ")]}" else 0 for character in text)
-    return max(itertools.accumulate(steps, initial=0))
+    equal = _asked(pool, *mathtext.with_letters_of_one_case(answer, reference))
+    if equal and wanted is not None and not are_equations:
+        return None  # it is equal to a number, but no finished one
+    return equal and mathtext.have_the_same_letters(answer, reference) and mathtext.have_the_same_form(answer, reference)
 
 
 def _asked(pool: Pool, answer: str, reference: str) -> bool | None:
@@ -155,22 +96,86 @@ def serve(argument: None) -> Callable[[Any], Any]:
 
 
 def is_computed(expression: Any) -> bool:
-    """False for work left undone: a sum of two numbers, a power of integers, a factorial, anywhere in the expression."""
+    """False for work left undone anywhere in it: numbers that can still be combined, a root or a sine that is a plain number."""
     import sympy
 
-    if not isinstance(expression, sympy.Basic):
-        return True
-    return not any(_is_undone(node) for node in sympy.preorder_traversal(expression))
+    entries = expression if isinstance(expression, sympy.MatrixBase) else [expression]
+    nodes = (node for entry in entries if isinstance(entry, sympy.Basic) for node in sympy.preorder_traversal(entry))
+    return not any(_is_undone(node) for node in nodes)
 
 
 def _is_undone(node: Any) -> bool:
     import sympy
 
-    numeric = [argument for argument in node.args if isinstance(argument, sympy.Number)]
-    if isinstance(node, sympy.Add | sympy.Mul):
-        return len([number for number in numeric if number != -1]) > 1
-    if isinstance(node, sympy.Pow) and len(numeric) == 2:
-        base, exponent = numeric
-        return exponent != -1 and (abs(exponent) >= 1 or bool(sympy.Pow(base, exponent).is_rational))
+    if isinstance(node, sympy.Add):
+        return _numbers(sympy.Add.make_args(node)) > 1 or (_is_constant(node) and _has_like_terms(node))
+    if isinstance(node, sympy.Mul):
+        return _has_factors_left(node) or (_is_constant(node) and _is_rational(node))
+    if isinstance(node, sympy.Pow) and all(isinstance(argument, sympy.Number) for argument in node.args):
+        base, exponent = node.args
+        return exponent != -1 and (abs(exponent) >= 1 or not base.is_Rational or bool(sympy.Pow(base, exponent).is_rational))
     undone = (sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative)
-    return isinstance(node, undone) and not node.free_symbols
+    is_called = isinstance(node, sympy.Function | sympy.Pow) and _is_constant(node)
+    return (isinstance(node, undone) and not node.free_symbols) or (is_called and _vanishes(node))
+
+
+def _numbers(arguments: Iterable[Any]) -> int:
+    """How many are numbers, -1 aside."""
+    import sympy
+
+    return sum(isinstance(argument, sympy.Number) and argument != -1 for argument in arguments)
+
+
+def _is_constant(node: Any) -> bool:
+    """True if it has no variables; `i` is none."""
+    return all(symbol.name == "i" for symbol in node.free_symbols)
+
+
+def _has_like_terms(node: Any) -> bool:
+    """True for `\\pi + \\pi`, and for `1 - \\frac{1}{2}`."""
+    import sympy
+
+    return len(sympy.Add.make_args(_evaluated(node))) < len(sympy.Add.make_args(node))
+
+
+def _has_factors_left(node: Any) -> bool:
+    """True for a product or quotient of numbers that can be done: `2 \\cdot 3`, `\\frac{4\\pi}{2}`, `\\frac{0.5}{2}`."""
+    import sympy
+
+    factors = [factor for factor in _factors(node) if factor not in (1, -1)]
+    above = [factor for factor in factors if isinstance(factor, sympy.Number)]
+    below = [factor.base for factor in factors if isinstance(factor, sympy.Pow) and factor.exp == -1 and factor.base.is_Number]
+    if len(above) > 1 or not _is_constant(node):
+        return len(above) > 1
+    if len(below) > 1 or any(not number.is_Integer for number in below):
+        return True
+    return bool(above and below) and (not above[0].is_Integer or sympy.gcd(above[0], below[0]) != 1)
+
+
+def _factors(node: Any) -> Iterator[Any]:
+    """Of a product of products."""
+    import sympy
+
+    for argument in node.args:
+        yield from _factors(argument) if isinstance(argument, sympy.Mul) else (argument,)
+
+
+def _is_rational(node: Any) -> bool:
+    """True if its value is a plain number, though it has roots or functions: `\\sqrt{2}\\sqrt{8}`."""
+    import sympy
+
+    calls = [each for each in node.atoms(sympy.Function, sympy.Pow) if isinstance(each, sympy.Function) or each.exp != -1]
+    return bool(calls) and isinstance(_evaluated(node), sympy.Number)
+
+
+def _vanishes(node: Any) -> bool:
+    """True for `\\sin(\\pi/6)`, `\\log_2 8`, `(\\sqrt{2})^2`: computed, nothing of the kind is left."""
+    import sympy
+
+    value = _evaluated(node)
+    return isinstance(value, sympy.Number) or (isinstance(node, sympy.Function) and not value.has(sympy.Function))
+
+
+def _evaluated(node: Any) -> Any:
+    """The same, made anew, by which sympy does what it does at once."""
+    return node.func(*map(_evaluated, node.args)) if node.args else node

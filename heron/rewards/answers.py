@@ -47,6 +47,7 @@ def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
     | `<answer>5</answer><answer>6</answer>`            | None   |
     | `<reasoning><answer>5</answer></reasoning>`       | None   |
     | `<reasoning>maybe <answer>5</answer>, no`         | None   |
+    | `<answer>maybe <reasoning>5</answer>`             | None   |
     """
     whole = prefilled + completion
     text = whole.partition(tags.reasoning_end)[2] if tags.reasoning_end in whole else whole
@@ -54,7 +55,7 @@ def answer_text(completion: str, tags: Tags, prefilled: str = "") -> str | None:
         return None
     before, _, rest = text.partition(tags.solution_start)
     answer, is_closed, _ = rest.partition(tags.solution_end)
-    return answer.strip() if is_closed and not _is_open(before, tags) else None
+    return answer.strip() if is_closed and not _is_open(before + answer, tags) else None
 
 
 def _is_open(text: str, tags: Tags) -> bool:

@@ -76,7 +76,9 @@ def math(answer: str, reference: str) -> Verdict:
     | `x^2+2x+1`                                  | `(x+1)^2`         | RIGHT      |
     | `\\{2, 1\\}`                                | `\\{1, 2\\}`      | RIGHT      |
     | `0.333333`                                  | `\\frac{1}{3}`     | WRONG      |
-    | `2+2`, `36/9`, `4!/6`, `maybe 3, maybe 4`   | `4`               | UNREADABLE |
+    | `(1, 2)`, `X`                               | `\\{1, 2\\}`, `x` | WRONG     |
+    | `2+2`, `36/(9)`, `\\sqrt{16}`, `3 = 4`       | `4`               | UNREADABLE |
+    | `4!/6`, `maybe 3, maybe 4`                  | `4`               | UNREADABLE |
     """
     equal = algebra.compare(answer, reference)
     if equal is None:

@@ -18,6 +18,8 @@ from heron.types import Tags
         ("<reasoning>2+3<answer>5</answer>", None),
         ("<reasoning>maybe <answer>5</answer>, no, wait", None),
         ("<reasoning>a</reasoning><reasoning>maybe <answer>5</answer>", None),
+        ("<answer>maybe <reasoning>5</answer>", None),
+        ("<reasoning>a</reasoning><answer><reasoning>5</answer>", None),
         ("<reasoning>I must write <answer> first</reasoning><answer>5</answer>", "5"),
         ("<answer></answer>", ""),
         ("<answer>{0.__class__} [bold]5[/bold]</answer>", "{0.__class__} [bold]5[/bold]"),

@@ -34,6 +34,63 @@ def test_table(answer: str, reference: str, verdict: str) -> None:
     assert math(answer, reference) == verdict
 
 
+UNDONE = {
+    "18": r"""36/(2); (36)/2; 36/2.0; 36 \div 2; 36:2; \frac{36.0}{2}; \frac{36}{(2)}; \frac{9}{.5}; \frac{9}{\frac12}
+        \frac{18}{1}; \frac{1}{2}36; \frac12\cdot 36; \frac{1+35}{2}
+        \sqrt{324.0}; 324^{0.5}; \sqrt{18}\sqrt{18}; (\sqrt{18})^2; 2(9); (2)(9); 18(1); 3!3; -(-18); --18; x-x+18; \frac{18x}{x}; 18x^0
+        \log_{2}{262144}; \ln e^{18}; 18\cos 0; \binom{18}{1}; |{-18}|; 18 \mod 20; 17 1; 18,18; \{18,18\}; (18,); 18_{10}; 17\frac{2}{2}
+        18\text{k}; 18\pi/\pi; 1.8\times 10^1; 17=18; 2=18; 18=18; 2x=18; x+0=18; x=17=18; x=36/(2); \pi=18; y^2=18""",
+    r"2\pi": r"\frac{4\pi}{2}; 4\pi/2; (4/2)\pi; \pi+\pi; 3\pi-\pi; \sqrt{4}\pi; 2(1)\pi+\pi-\pi; 17=2\pi; 2x=2\pi; x=1=2\pi",
+    r"2\sqrt{3}": r"\sqrt{6+6}; \sqrt{6\cdot2}; \sqrt{\frac{24.0}{2}}; \sqrt{12.0}; \sqrt4\sqrt3; \sqrt3+\sqrt3",
+    r"\frac{\sqrt3}{2}": r"\sin(\pi/3); \frac{2\sqrt3}{4}",
+    r"\{1,2\}": r"\{1,4/2\}; \{1,4/(2)\}; \{1,1+1\}; \{1,\sqrt4\}; \{1,2.0\cdot1.0\}",
+}
+
+
+@pytest.mark.parametrize(("answer", "reference"), [
+    (answer.strip(), reference) for reference, answers in UNDONE.items() for line in answers.splitlines() for answer in line.split(";")
+])  # fmt: skip
+def test_a_calculation_left_undone_is_no_answer(answer: str, reference: str) -> None:
+    """Prevents: full marks for writing the question as a formula, or for a false equation with the right number in it."""
+    assert math(answer, reference) != "right"
+
+
+FINISHED = {
+    "18": r"18.0; +18; (18); \text{18}; x=18; x = 18; f(9)=18; S_{10}=18; a+b=18; \{18\}; 18^\circ; 18\%; \$18;"
+          r"18\text{ cm}; 18 kg; 18\text{ m}^2",
+    r"\frac{1}{2}": r"1/2; 1 / 2; \frac12; \dfrac{1}{2}; 0.5; x=1/2; \frac{ 1 }{ 2 }; \frac{1}{2}\text{ cm}",
+    "-2.5": r"-\frac52; \frac{-5}{2}; \frac{5}{-2}; -2\frac12; -5/2",
+    r"\sqrt{2}": r"\sqrt2; 2^{1/2}; x=\sqrt2",
+    r"2\sqrt{3}": r"2\sqrt3; 2\cdot\sqrt{3}; \sqrt{12}",
+    r"2\pi": r"2 \pi; \pi\cdot2; x=2\pi",
+    r"\frac{\pi}{2}": r"\pi/2; \frac12\pi; 0.5\pi",
+    r"\frac{1+\sqrt5}{2}": r"\frac12+\frac{\sqrt5}2",
+    r"\frac{x}{2}+1": r"\frac{x+2}{2}; 1+x/2; 0.5x+1",
+    r"\{1,2\}": r"\{2,1\}; 1,2; x=1,x=2; x=1 or x=2; x\in\{1,2\}",
+    "(1,2)": r"(1, 2); \left(1,2\right); (x,y)=(1,2); x\in(1,2); x=1,y=2",
+    "A-a": "-a+A",
+    "36/2": "18; 36/2",
+}
+
+
+@pytest.mark.parametrize(("answer", "reference"), [
+    (answer.strip(), reference) for reference, answers in FINISHED.items() for answer in answers.split(";")
+])  # fmt: skip
+def test_finished_forms_are_right(answer: str, reference: str) -> None:
+    """Prevents: a right answer that is unreadable because it is no plain number."""
+    assert math(answer, reference) == "right"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("(1,2)", r"\{1,2\}"), (r"\{1,2\}", "(1,2)"), ("(1,2)", "1,2"), ("2,1", "(1,2)"), ("[1,2,3]", "1,2,3"), ("X", "x"), ("x", "X"),
+     ("ab", "AB"), ("2X", "2x"), ("X=18", "x=18"), ("a-A", "A-a"), ("2a", "a+A"), ("e", "E"), (r"\Pi", r"\pi"), (r"\text{b}", "B")],
+)  # fmt: skip
+def test_other_things_are_wrong(answer: str, reference: str) -> None:
+    """Prevents: a pair for a set or for two answers, and one variable for another that differs by case, as math-verify has them."""
+    assert math(answer, reference) == "wrong"
+
+
 @pytest.mark.parametrize("reference", ["the answer is four", "", "$1$ and $2$", "\x00"])
 def test_a_gold_that_cannot_be_read_is_a_mistake_of_the_data(make_rollout, reference: str) -> None:
     """Prevents: a row whose every answer is wrong, found at step 400."""
