@@ -121,7 +121,8 @@ FAMILIES: Mapping[str, Maker] = {
     ),
     "calculation_undone": lambda r, gold: _said(
         r.choice([r"\sqrt{{{square}.0}}", r"\sqrt{{{gold}}}\sqrt{{{gold}}}", r"(\sqrt{{{gold}}})^2", "{gold}(1)", r"{gold}\cos 0",
-                  "{gold}x^0", "x-x+{gold}", "-(-{gold})", r"\log_2{{2^{{{gold}}}}}", r"\binom{{{gold}}}{{1}}", r"{gold}\pi/\pi", "half of {double}"]
+                  "{gold}x^0", "x-x+{gold}", "-(-{gold})",
+                  r"\log_2{{2^{{{gold}}}}}", r"\binom{{{gold}}}{{1}}", r"{gold}\pi/\pi", "half of {double}"]
                  ).format(gold=gold, square=gold * gold, double=2 * gold)
     ),
     "false_equation": lambda r, gold: _said(

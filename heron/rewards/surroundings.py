@@ -33,9 +33,9 @@ _DRESSING = re.compile(
     r"\\(?:left|right|[bB]ig+[lr]?|boxed|fbox|text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf)|mbox|bm|displaystyle|degree|q?quad|[nt])(?![A-Za-z])"
     r"|\\[()\[\],;:!% ${}]|\\\\|&nbsp;"
     r"|</?(?!(?:s|del|strike|su[bp]|m[a-z]+|frac|sqrt|root)[\s>])[A-Za-z][^<>]{0,40}>|<!--[^<>]{0,40}-->|<\|[^<>]{0,40}\|>"
-    r"|[]()\[{}*`\"~|$€£¥₹°%‰]|(?<![A-Za-z])['_]|['_](?![A-Za-z])"
+    r"|(?<![A-Za-z])(?:USD|EUR|GBP|INR|JPY|CNY)(?![A-Za-z])|[]()\[{}*`\"~|$€£¥₹°%‰]|(?<![A-Za-z])['_]|['_](?![A-Za-z])"
 )
-_BRACKETS = ("Ps", "Pe", "Pi", "Pf")
+_BRACKETS_AND_CURRENCIES = ("Ps", "Pe", "Pi", "Pf", "Sc")
 
 _NUMERAL = (
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty"
@@ -47,22 +47,25 @@ _SCALE = (
 )
 _NEGATION = r"minus|negative|neg|negated|menos|moins|meno|minos|негатив\w*|минус|マイナス|마이너스|负|負"
 _CHANGES = (
-    r"plus|times|half|third|quarter|twice|double|triple|(?:sq|cube)?rt|sqrt|root|squared?|cubed?|factorial|log|ln|exp|sin|cos|tan|modulo|mod"
-    r"|reciprocal|inverse|opposite|over|by|not(?: equal to)?|(?:is|are|was)n['_]?t|anything but|than|least|most|under|above|below|or"
-    r"|versus|vs|point|out of"
+    r"plus|times|half|third|quarter|twice|double|triple|(?:sq|cube)?rt|sqrt|\w*root|squared?|cubed?|factorial|log2|log10|log|ln|exp|sin|cos|tan"
+    r"|modulo|mod|reciprocal|inverse|opposite|over|by|not(?: equal to)?|(?:is|are|was)n['_]?t|anything but|never|neither|nor|than|least"
+    r"|most|under|above|below|or|versus|vs|point|out of"
 )
+_LINKS = r"(?: of| the| an?| number| sign| and| value)*"
 _BEFORE = re.compile(
-    rf"(?<!\w)(?:(?:{_NEGATION})[ :,.=]*|(?:{_CHANGES}|{_NUMERAL}|{_SCALE})(?: of| the| an?| number| and| value)*|divided|multiplied)$"
+    rf"(?<!\w)(?:(?:{_NEGATION}){_LINKS}[ :,.=]*|(?:{_CHANGES}|{_NUMERAL}|{_SCALE}){_LINKS}|divided|multiplied)$"
 )
 _BEFORE_CHINESE = re.compile(r"(?:负|負|マイナス|분의|分之|[十百千万萬亿億兆])$")
+_AND = r"(?:(?:or|and|to|by|times|out of|over|add|less|more than|less than|take away|vs|versus|comma|x)(?!\w))"
+_PARTS = r"(?:half|halves|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|millionth)s?)"
 _AFTER = re.compile(
-    rf"(?:{_SCALE}|squared|cubed|factorial|plus|minus|divided|multiplied|mod|modulo|choose|pi|repeating|recurring|to the|point|below zero"
-    rf"|(?:\w+ )below zero|(?:st|nd|rd|th) root|or (?:more|less|fewer|greater|above|below|higher|lower|over|under)"
-    r"|(?:third|fourth|fif?th|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|millionth|billionth)s|halves"
-    rf"|(?:(?:or|and|to|by|times|out of) (?:{_NUMERAL})|half)(?![ -]?[a-z])"
-    rf"|and (?:an?|{_NUMERAL})[ -](?:half|third|quarter)"
+    rf"(?:(?:in )?(?:{_SCALE})|squared|cubed|factorial|plus|minus|negative|divided|multiplied|mod|modulo|choose|pow|pi|repeating|recurring"
+    rf"|to the|point|(?:\w+ )?below zero|(?:st|nd|rd|th) (?:root|power)|followed by|with an? (?:minus|negative)"
+    rf"|or (?:more|less|fewer|greater|above|below|higher|lower|over|under)|(?!quarter){_PARTS}(?<=s)|half(?!-)(?! [a-z])"
+    rf"|and (?:an? )?(?:{_PARTS}|bit)|(?:(?:{_AND}|[,/&–-])[ ,/&–-]*){{0,2}}(?:{_NUMERAL})(?!-(?!{_PARTS})[a-z])"
     r"|(?:over|of|times|less than|more than|xor) [b-z])(?!\w)"
 )
+_SPELT = re.compile(rf"\s{{0,3}}[(\[](?:{_NUMERAL})(?:-(?:{_NUMERAL}))?[)\]]", re.IGNORECASE)
 _AFTER_CHINESE = re.compile(r"[十百千万萬亿億兆]|分之|분의|点|點")
 _VARIABLE_BEFORE = re.compile(r"(?<![\w'])[b-df-hj-np-tv-zα-ωℎ]$")
 _VARIABLE_AFTER = re.compile(r"(?![aAcCdFghJlLmNpstVWIΩ])[A-Za-zα-ωΑ-Ω](?![^\W\d_])")
@@ -79,6 +82,7 @@ _RECURRING = re.compile(r"\.[0-9]+(?:\.\.|…)")
 def is_alone(text: str, start: int, end: int) -> bool:
     """True if the literal at `text[start:end]`, its sign included, is one finished number for all that stands around it."""
     before, after = text[max(0, start - WINDOW) : start], text[end : end + WINDOW]
+    after = _SPELT.sub("", after, count=1) if _SPELT.match(after) else after  # `5 (five)`
     is_bold = before.endswith("*") and after.startswith("*")
     if _RECURRING.search(text[start:end] + after[:1]) or before.endswith("~~"):
         return False
@@ -124,7 +128,7 @@ def _undressed(text: str) -> str:
     """With a mark in the place of each piece of dressing, and letters of one form."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-        text = "".join(_GAP if unicodedata.category(character) in _BRACKETS else character for character in text)
+        text = "".join(_GAP if unicodedata.category(character) in _BRACKETS_AND_CURRENCIES else character for character in text)
     return _DRESSING.sub(_GAP, text)
 
 
@@ -174,7 +178,7 @@ def _may_follow(after: str, is_cut: bool) -> bool:
     if not words or (is_cut and len(words) < LEAST):
         return not is_cut
     if words[0] == "/":
-        return re.match(r"/ ?[A-Za-z]{2}", words) is not None
+        return re.match(r"/ ?[A-Za-z]{2}", words) is not None and _may_follow_word(words[1:])  # `5/hour`, not `5/x` or `5/six`
     spoils = _SUBTRACTION.match(words) or after.startswith("-" + _GAP) or _is_operator(words[0])
     return not spoils and not _has_operator_later(after) and _may_follow_word(words)
 

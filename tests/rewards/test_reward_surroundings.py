@@ -9,7 +9,7 @@ from heron.rewards.surroundings import WINDOW
 
 CHANGED = """
 -(5) −(5) -{5} -\\boxed{5} -**5** -$(5)$ (-)5 {-}5 -<b>5</b> -\\left|5\\right| -~5 -⌊5⌋
-minus 5; negative 5; The answer is minus 5.; **minus** 5; minus: 5; \\text{minus }5; menos 5; 负5
+minus 5; negative 5; The answer is minus 5.; **minus** 5; minus: 5; \\text{minus }5; menos 5; 负5; 5 (negative); -USD 5; the opposite of 5
 ±5; +-5; \\pm 5; $\\pm$5; x = ±5; +/-5
 5!; 5 !; **5**!; (5)!; \\boxed{5}!; so it's 5!; 5！
 5 ½; 5 1/2; 5 and a half; 5²; 5 squared; 5^x; 5 to the power x; 5 point two; point 5
@@ -17,7 +17,7 @@ minus 5; negative 5; The answer is minus 5.; **minus** 5; minus: 5; \\text{minus
 half of 10; **half** of 5; a third of 5; twice 5; double 5; the reciprocal of 5; factorial of 5
 5 million; 5-million; 5 (million); **5** million; $5 million; 5\\text{ million}; \\boxed{5 \\text{million}}; 5 𝐦𝐢𝐥𝐥𝐢𝐨𝐧; 5 thousand; 5 dozen
 $5M; 5k; 5 bn; 5万; 5 百万; 5 миллионов; hundred and 5; twenty 5
-3or4; 3or5; 5 or4; 5or 3; 5 or six; six or 5; 5 or more; 18eggs20
+3or4; 3or5; 5 or4; 5or 3; 5 or six; six or 5; 5 or more; 18eggs20; 5/six; 5 five million; 5 and six tenths; 5 two-thirds; 5 more than five
 5+x; x + 5; x - 5; x-5; 5 - x; 5x; 5 x; x*5; x * 5; 5*x; 5 × x; 5π; 5\\pi; π5; 5/x; x/5; 5(x+1)
 (x)5; \\frac{5}{x}; \\frac{x}{5}; 5 apples + x
 5i; 5e; 0b101; 0x5; x_5; x_{5}; <sup>5</sup>; <s>5</s>; ~~5~~; 0.5...; 0.5…; 0.\\overline{5}; 5\u0338
@@ -32,7 +32,7 @@ x = 5; x=5; $x = 5$; x: 5; = 5; ≈ 5; ~5; → 5; => 5; -> 5; \\approx 5; \\text
 Answer: **5**; **Answer:** 5; **Answer: 5**; Answer:5; Answer — 5; ### Answer: 5; The answer is **5**.; It's 5; C) 5
 Option B: 5; Train B takes 5 hours
 5 apples!; 5 apples and some pears; 5 a day; 5 times as many; 5 more than Bob; 5 (five); 5 [apples]; 5-gallon; 5 — the answer; 5...
-He has half as many, so 5; She will have 5 dollars left, since she spent half of it.; 5 quarters; 5 one-dollar bills; 5 half-hours
+He has half as many, so 5; She will have 5 dollars left, since she spent half of it.; 5 quarters; 5 one-dollar bills; 5 half-hours; 5 third graders; 5 USD; 5 two-liter bottles
 答案是5; 答案是**5**; 答案：5; 5个; 5 元; la respuesta es 5; é 5; Ответ: 5; 5 Äpfel; <b>5</b>; <h1>5</h1>; <|x|>5<|y|>; ✅ 5
 """
 
