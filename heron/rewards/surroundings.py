@@ -48,12 +48,13 @@ _SCALE = (
 _NEGATION = r"minus|negative|neg|negated|menos|moins|meno|minos|негатив\w*|минус|マイナス|마이너스|负|負"
 _CHANGES = (
     r"plus|times|half|third|quarter|twice|double|triple|(?:sq|cube)?rt|sqrt|\w*root|squared?|cubed?|factorial|log2|log10|log|ln|exp|sin|cos|tan"
-    r"|modulo|mod|reciprocal|inverse|opposite|over|by|not(?: equal to)?|(?:is|are|was)n['_]?t|anything but|never|neither|nor|than|least"
+    r"|modulo|mod|reciprocal|inverse|opposite|not(?: equal to)?|(?:is|are|was)n['_]?t|anything but|never|neither|nor|than|least"
     r"|most|under|above|below|or|versus|vs|point|out of"
 )
 _LINKS = r"(?: of| the| an?| number| sign| and| value)*"
 _BEFORE = re.compile(
-    rf"(?<!\w)(?:(?:{_NEGATION}){_LINKS}[ :,.=]*|(?:{_CHANGES}|{_NUMERAL}|{_SCALE}){_LINKS}|divided|multiplied)$"
+    rf"(?<!\w)(?:(?:{_NEGATION}){_LINKS}[ :,.=]*|(?:{_CHANGES}|{_NUMERAL}|{_SCALE}){_LINKS}|(?:divided|multiplied)(?: by)?)$"
+    r"|(?:^|(?<![\w'])[b-z] )(?:over|by)$"
 )
 _BEFORE_CHINESE = re.compile(r"(?:负|負|マイナス|분의|分之|[十百千万萬亿億兆])$")
 _AND = r"(?:(?:or|and|to|by|times|out of|over|add|less|more than|less than|take away|vs|versus|comma|x)(?!\w))"
@@ -68,7 +69,7 @@ _AFTER = re.compile(
 _SPELT = re.compile(rf"\s{{0,3}}[(\[](?:{_NUMERAL})(?:-(?:{_NUMERAL}))?[)\]]", re.IGNORECASE)
 _AFTER_CHINESE = re.compile(r"[十百千万萬亿億兆]|分之|분의|点|點")
 _VARIABLE_BEFORE = re.compile(r"(?<![\w'])[b-df-hj-np-tv-zα-ωℎ]$")
-_VARIABLE_AFTER = re.compile(r"(?![aAcCdFghJlLmNpstVWIΩ])[A-Za-zα-ωΑ-Ω](?![^\W\d_])")
+_VARIABLE_AFTER = re.compile(r"(?![aAcCdFghJlLmNpstVWIΩ])[A-Za-zα-ωΑ-Ω](?!['_-]?[^\W\d_])")
 _GLUED_NAME = re.compile(r"(?!(?:[cdkm]?m|ft|in)[23](?!\w))[A-Za-z]+[0-9]")
 _SUBTRACTION = re.compile(r"[-:] ?(?:[B-Zb-z](?![A-Za-z])|\\)")
 _ENTITY = re.compile(r"&#?\w{1,9};$")

@@ -32,7 +32,8 @@ x = 5; x=5; $x = 5$; x: 5; = 5; ≈ 5; ~5; → 5; => 5; -> 5; \\approx 5; \\text
 Answer: **5**; **Answer:** 5; **Answer: 5**; Answer:5; Answer — 5; ### Answer: 5; The answer is **5**.; It's 5; C) 5
 Option B: 5; Train B takes 5 hours
 5 apples!; 5 apples and some pears; 5 a day; 5 times as many; 5 more than Bob; 5 (five); 5 [apples]; 5-gallon; 5 — the answer; 5...
-He has half as many, so 5; She will have 5 dollars left, since she spent half of it.; 5 quarters; 5 one-dollar bills; 5 half-hours; 5 third graders; 5 USD; 5 two-liter bottles
+He has half as many, so 5; She will have 5 dollars left, since she spent half of it.; 5 quarters; 5 one-dollar bills; 5 half-hours
+5 third graders; increased by 5; over the last 5 years; 5 T-shirts; 5 S'mores; 5 USD; 5 two-liter bottles
 答案是5; 答案是**5**; 答案：5; 5个; 5 元; la respuesta es 5; é 5; Ответ: 5; 5 Äpfel; <b>5</b>; <h1>5</h1>; <|x|>5<|y|>; ✅ 5
 """
 
