@@ -100,8 +100,8 @@ def is_computed(expression: Any) -> bool:
     import sympy
 
     entries = expression if isinstance(expression, sympy.MatrixBase) else [expression]
-    nodes = (node for entry in entries if isinstance(entry, sympy.Basic) for node in sympy.preorder_traversal(entry))
-    return not any(_is_undone(node) for node in nodes)
+    nodes = (node for entry in entries if isinstance(entry, sympy.Basic) for node in sympy.postorder_traversal(entry))
+    return not any(_is_undone(node) for node in nodes)  # what is inside first: with it a whole may be too large to compute
 
 
 def _is_undone(node: Any) -> bool:
