@@ -128,7 +128,7 @@ def _numbers(arguments: Iterable[Any]) -> int:
 
 def _is_constant(node: Any) -> bool:
     """True if it has no variables; `i` is none."""
-    return all(symbol.name == "i" for symbol in node.free_symbols)
+    return all(str(symbol) == "i" for symbol in node.free_symbols)
 
 
 def _has_like_terms(node: Any) -> bool:
