@@ -43,7 +43,7 @@ UNDONE = {
     r"2\pi": r"\frac{4\pi}{2}; 4\pi/2; (4/2)\pi; \pi+\pi; 3\pi-\pi; \sqrt{4}\pi; 2(1)\pi+\pi-\pi; 17=2\pi; 2x=2\pi; x=1=2\pi",
     r"2\sqrt{3}": r"\sqrt{6+6}; \sqrt{6\cdot2}; \sqrt{\frac{24.0}{2}}; \sqrt{12.0}; \sqrt4\sqrt3; \sqrt3+\sqrt3",
     r"\frac{\sqrt3}{2}": r"\sin(\pi/3); \frac{2\sqrt3}{4}",
-    r"\{1,2\}": r"\{1,4/2\}; \{1,4/(2)\}; \{1,1+1\}; \{1,\sqrt4\}; \{1,2.0\cdot1.0\}",
+    r"\{1,2\}": r"\{1,4/2\}; \{1,4/(2)\}; \{1,1+1\}; \{1,\sqrt4\}; \{1,\sqrt2\sqrt2\}; \{1,2.0\cdot1.0\}",
 }
 
 

@@ -9,7 +9,8 @@ from heron.rewards.surroundings import WINDOW
 
 CHANGED = """
 -(5) −(5) -{5} -\\boxed{5} -**5** -$(5)$ (-)5 {-}5 -<b>5</b> -\\left|5\\right| -~5 -⌊5⌋
-minus 5; negative 5; The answer is minus 5.; **minus** 5; minus: 5; \\text{minus }5; menos 5; 负5; 5 (negative); -USD 5; the opposite of 5
+minus 5; negative 5; The answer is minus 5.; **minus** 5; minus: 5; \\text{minus }5; menos 5; 负5; 答案是负5
+四分之5; 5 (negative); -USD 5; the opposite of 5
 ±5; +-5; \\pm 5; $\\pm$5; x = ±5; +/-5
 5!; 5 !; **5**!; (5)!; \\boxed{5}!; so it's 5!; 5！
 5 ½; 5 1/2; 5 and a half; 5²; 5 squared; 5^x; 5 to the power x; 5 point two; point 5
@@ -58,7 +59,7 @@ def test_a_number_in_ordinary_company_stays_what_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("padding", [" ", "\n", "(", "<b>"])
-@pytest.mark.parametrize(("before", "after"), [("half of", ""), ("-(", ""), ("", "!"), ("", "million")])
+@pytest.mark.parametrize(("before", "after"), [("half of", ""), ("twice", ""), ("-(", ""), ("", "!"), ("", "million")])
 def test_what_changes_a_number_is_not_hidden_by_padding(padding: str, before: str, after: str) -> None:
     """Prevents: a sign that stands farther off than one looks."""
     for length in (1, WINDOW - 1, WINDOW, WINDOW + 1, 10 * WINDOW):
