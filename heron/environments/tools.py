@@ -18,7 +18,6 @@ what is not trusted belongs into `python_tool`.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import math
@@ -189,6 +188,8 @@ def _written(result: Any) -> str:
 
 def _awaited(result: Awaitable[Any]) -> Any:
     """What it comes to; in another thread where this one, as a notebook's, runs a loop already."""
+
+    import asyncio  # rooms that load no torch are quick to load: this one waits until a tool is async
 
     async def waited() -> Any:
         return await result
