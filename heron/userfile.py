@@ -42,7 +42,7 @@ def load_module(path: str, *, purpose: str) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up by its name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # boundary: a file that ends the process as it is run has failed like any other
         del sys.modules[module.__name__]
         raise ConfigError(f"The file {path} with {purpose} raised {type(error).__name__}: {error}") from error
     return module

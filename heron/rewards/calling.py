@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from heron.errors import ConfigError, RewardError, RewardStop
 from heron.rewards.scores import checked_score, list_of_scores, shortened
-from heron.rewards.watching import Log, Watch
+from heron.rewards.watching import Log, Watch, no_copies
 from heron.types import Message, Prompt, Rollout, Tags
 
 ROW_NAMES = (
@@ -102,12 +102,9 @@ class RewardFunction:
         ]
 
     def _call_batch(self, rollouts: Sequence[Rollout], tags: Tags, log: Log) -> Any:
-        try:
-            returned = self.function(**self._asked_for(_batch_arguments(rollouts, tags, log)))
-        except Exception as error:  # boundary: what a user's function raises becomes an error that names it
-            self._fail(error, rollouts)
+        returned = self._called(_batch_arguments(rollouts, tags, log), rollouts)
         if inspect.isawaitable(returned):
-            (returned,) = _all_results([returned])
+            (returned,) = _all_results([returned], self.name)
         if isinstance(returned, BaseException):
             self._fail(returned, rollouts)
         return returned
@@ -118,22 +115,27 @@ class RewardFunction:
             watch.at = f"row {rollout.prompt.id}"
             returned.append(_attempted(stop, lambda: self._call_row(rollout, tags)))  # noqa: B023
         waiting = [index for index, value in enumerate(returned) if inspect.isawaitable(value)]
-        for index, value in zip(waiting, _all_results([returned[index] for index in waiting]), strict=True):
+        for index, value in zip(waiting, _all_results([returned[index] for index in waiting], self.name), strict=True):
             returned[index] = _attempted(stop, lambda: self._settled(value, rollouts[index]))  # noqa: B023
         return returned
 
     def _call_row(self, rollout: Rollout, tags: Tags) -> Any:
+        return self._called(_row_arguments(rollout, tags), [rollout])
+
+    def _called(self, arguments: Mapping[str, Any], rollouts: Sequence[Rollout]) -> Any:
+        """A function that ends the process (sys.exit) has failed like any other; Ctrl-C alone is not its own."""
+        asked_for = {name: value for name, value in arguments.items() if self.takes_all or name in self.named}
         try:
-            return self.function(**self._asked_for(_row_arguments(rollout, tags)))
-        except Exception as error:  # boundary: what a user's function raises becomes an error that names it
-            self._fail(error, [rollout])
+            with no_copies(self.name):
+                return self.function(**asked_for)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # boundary: what a user's function raises becomes an error that names it
+            self._fail(error, rollouts)
 
     def _settled(self, value: Any, rollout: Rollout) -> Any:
         """What an awaited call came to."""
         return self._fail(value, [rollout]) if isinstance(value, BaseException) else value
-
-    def _asked_for(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in arguments.items() if self.takes_all or name in self.named}
 
     def _fail(self, error: BaseException, rollouts: Sequence[Rollout]) -> NoReturn:
         """A reward that raises has no score: a made-up one would be trained on."""
@@ -231,15 +233,24 @@ def _copies(messages: Sequence[Message]) -> list[Message]:
     return [dict(message) for message in messages]
 
 
-def _all_results(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
+def _all_results(awaitables: Sequence[Awaitable[Any]], name: str) -> list[Any]:
     """Results, or the exceptions raised, of all at once. A notebook runs a loop already: then in another thread."""
     if not awaitables:
         return []
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
+    async def settled(awaitable: Awaitable[Any]) -> Any:
+        try:
+            with no_copies(name):
+                return await awaitable
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # boundary: one awaited call; a SystemExit would end the loop, and all others with it
+            return error
+
     async def gather() -> list[Any]:
-        return await asyncio.gather(*awaitables, return_exceptions=True)
+        return await asyncio.gather(*map(settled, awaitables))
 
     try:
         asyncio.get_running_loop()

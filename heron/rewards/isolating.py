@@ -66,7 +66,7 @@ def serve(file: str) -> Callable[[Any], Any]:
         try:
             returned = _scores(function(**arguments), name_of(function))
             json.dumps(recorded)
-        except Exception as error:  # boundary: the other process waits for an answer, and is given the error instead
+        except BaseException as error:  # boundary: the other process waits for an answer, and is given the error instead
             return {"raised": "".join(traceback.format_exception(error)).strip()}
         return {"raised": None, "returned": returned, "recorded": recorded}
 

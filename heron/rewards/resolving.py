@@ -172,7 +172,13 @@ def resolve_verifier(name: str) -> Verifier:
 
 def _verdicts(function: Function) -> Verifier:
     def verifier(answer: str, reference: str) -> Verdict:
-        given = function(answer, reference)
+        try:
+            given = function(answer, reference)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # boundary: what a user's verifier raises becomes an error that names it
+            raise RewardError(f"The verifier {name_of(function)} raised {type(error).__name__}: {error}. It was given the answer "
+                              f"{answer[:80]!r} and the reference {reference[:80]!r}.") from error
         if isinstance(given, bool):
             return Verdict.RIGHT if given else Verdict.WRONG
         if not isinstance(given, Verdict):

@@ -1,4 +1,4 @@
-"""What goes on beside a call of a reward function: what it records, and whether it ever comes back.
+"""What goes on beside a call of a reward function: what it records, whether it ever comes back, and whether twice.
 
 The hard idea: a reward that hangs looks like a slow model, or a slow GPU. So after a minute it is named, with the row that it is at, and
 again after two, four, ... minutes. It is not stopped: a function in this process cannot be (`rewards.timeout` runs it in one that can).
@@ -6,10 +6,12 @@ again after two, four, ... minutes. It is not stopped: a function in this proces
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,18 @@ from heron.errors import RewardError
 
 PATIENCE = 60.0
 """Seconds until a call is spoken of."""
+
+
+@contextlib.contextmanager
+def no_copies(name: str) -> Iterator[None]:
+    """A copy of this process that a function's fork made ends with the call: it would train on, and write into the same run."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os.write(2, f"The reward function {name} forked this process. The copy was ended; let it call os._exit itself.\n".encode())
+            os._exit(1)
 
 
 class Log:

@@ -2,12 +2,14 @@
 
 The hard idea: the child must end when its parent does, even while it computes a huge power and runs no Python. So it asks the kernel for
 a signal (SIGIO, which ends a process) when the other end of a pipe that carries nothing is closed. Its standard output is a pipe that the
-parent drains; answers go to a descriptor of their own, so printing cannot forge one by accident.
+parent drains; answers go to a descriptor of their own, so printing cannot forge one by accident. Whoever is not the process that was
+started (a fork that came back from the function) ends without a word: it would read requests and answer them, too.
 
     python worker_child.py REQUESTS ANSWERS LIFELINE PACKAGES MODULE:FACTORY ARGUMENT MEMORY_BYTES
 """
 
 import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
@@ -17,6 +19,8 @@ import select
 import signal
 import sys
 
+PR_SET_CHILD_SUBREAPER = 36
+
 
 def main() -> None:
     """Answers until the parent closes the requests."""
@@ -25,21 +29,42 @@ def main() -> None:
     end_with_parent(lifeline)
     sys.path[0] = packages  # in place of this script's own folder, whose files would hide standard modules
     module, _, factory = target.partition(":")
-    answer = getattr(importlib.import_module(module), factory)(json.loads(argument))
+    adopt_orphans()
+    with no_copies():
+        answer = getattr(importlib.import_module(module), factory)(json.loads(argument))
     limit(int(memory))
     with open(requests, "rb") as lines, open(answers, "wb", buffering=0) as out:
-        send(out, None)
+        send(out, [0, None])
         for line in lines:
-            send(out, answer(json.loads(line)))
+            number, request = json.loads(line)
+            with no_copies():
+                answered = answer(request)
+            send(out, [number, answered])
+
+
+@contextlib.contextmanager
+def no_copies():  # type: ignore[no-untyped-def]
+    """A fork made inside ends at the end of the block, however it gets there."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 def end_with_parent(lifeline: int) -> None:
-    """The kernel ends this process when the parent's end of the pipe is closed."""
+    """The kernel ends this process group when the parent's end of the pipe is closed."""
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([lifeline], [], [], 0)[0]:
         sys.exit("the parent is gone")
+
+
+def adopt_orphans() -> None:
+    """What is started here and loses its parent becomes this process's own child, so that it is found and killed with it."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def limit(memory: int) -> None:

@@ -2,10 +2,12 @@
 
 The hard idea: only a process can be ended. A thread that computes `9**9**9` cannot be, and stops every other thread meanwhile. So each
 request goes to a child with its own main thread, its own memory limit and nothing of our environment, and a child that is late is killed
-with its whole process group. Answers come back as JSON of limited length, never as pickles, which could run code in here.
+with all that it started. Answers come back as JSON of limited length, never as pickles, which could run code in here. Each bears
+the number of its request: a child that says anything else (a copy of it that a fork left behind, say) is killed, as nobody knows whose
+answer that was.
 
-A child ends with its parent, however that ended: the kernel sends it a signal when the parent's end of a pipe closes. Left out: keeping
-a child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
+A child ends with its parent, however that ended: the kernel signals its process group when the parent's end of a pipe closes. Left out:
+keeping a child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
 """
 
 from __future__ import annotations
@@ -33,15 +35,18 @@ LONGEST_ANSWER = 1 << 22
 """Most bytes of an answer."""
 START_SECONDS = 120.0
 """For a child to import what it needs; a machine under load is slow."""
+TWO_ANSWERS = "its process gave an answer that was not asked for, as a copy of it that a fork left behind would"
+MOST_ROUNDS = 100
+"""Of killing what a child started: what forks meanwhile is found in the next one."""
 MOST_PRINTED = 1 << 16
 """Bytes of a child's own output that are passed on; the rest is dropped, so that a flood costs nothing."""
 
 
 class WorkerLost(Exception):
-    """A child was killed at its deadline, or died; `late` says which."""
+    """A child was killed at its deadline (`late`), or died, or said what nobody had asked it."""
 
-    def __init__(self, *, late: bool) -> None:
-        super().__init__("it was killed at its deadline" if late else "its process died: out of memory, or ended by itself")
+    def __init__(self, why: str = "", *, late: bool = False) -> None:
+        super().__init__(why or ("it was killed at its deadline" if late else "its process died: out of memory, or ended by itself"))
         self.late = late
 
 
@@ -103,6 +108,7 @@ class Worker:
             for end in ends:
                 os.close(end)
         self._requests, self._answers = request_write, answer_read
+        self._asked = 0
         os.set_blocking(self._answers, False)
         os.set_blocking(self._requests, False)
         self._finalizer = weakref.finalize(self, _end, self._process, (request_write, answer_read, self._lifeline))
@@ -118,11 +124,13 @@ class Worker:
     def ask(self, request: Any, seconds: float) -> Any:
         """One request, one answer."""
         deadline = time.monotonic() + seconds
-        self._write(json.dumps(request).encode() + b"\n", deadline)
+        self._refuse_left_over()
+        self._asked += 1
+        self._write(json.dumps([self._asked, request]).encode() + b"\n", deadline)
         return self._read(deadline)
 
     def kill(self) -> None:
-        """End it, and whatever it started in its process group."""
+        """End it, and whatever it started."""
         self._finalizer()
 
     def _await_ready(self) -> None:
@@ -142,20 +150,30 @@ class Worker:
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                raise WorkerLost(late=False) from None
+                raise WorkerLost from None
+
+    def _refuse_left_over(self) -> None:
+        """What comes when nothing was asked belongs to no request."""
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._answers, 1):
+                raise WorkerLost(TWO_ANSWERS)
 
     def _read(self, deadline: float) -> Any:
+        """The answer to the last request. One of another number, or bytes behind it, is nobody's."""
         data = bytearray()
-        while not data.endswith(b"\n"):
+        while b"\n" not in data:
             _wait(self._answers, selectors.EVENT_READ, deadline)
             piece = os.read(self._answers, 1 << 16)
             data += piece
             if not piece or len(data) > LONGEST_ANSWER:
-                raise WorkerLost(late=False)
+                raise WorkerLost
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            raise WorkerLost(late=False) from None
+            number, answer = json.loads(data)
+        except (TypeError, ValueError, RecursionError):
+            raise WorkerLost(TWO_ANSWERS) from None
+        if number != self._asked:
+            raise WorkerLost(TWO_ANSWERS)
+        return answer
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:
@@ -184,8 +202,38 @@ def _drain(stream: IO[bytes], printed: bytearray) -> None:
 
 def _end(process: subprocess.Popen[bytes], ends: tuple[int, ...]) -> None:
     """Kill the group before its leader is reaped: until then no stranger can have its number."""
+    _kill_descendants(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for end in ends:
         os.close(end)
+
+
+def _kill_descendants(root: int) -> None:
+    """Also those in sessions of their own: what loses its parent becomes the child's own (it is a subreaper), so all hang below it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(root, signal.SIGSTOP)  # starts nothing any more
+    for _ in range(MOST_ROUNDS):
+        found = _descendants(root)
+        if not found:
+            return
+        for each in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(each, signal.SIGKILL)
+
+
+def _descendants(root: int) -> list[int]:
+    """Live processes below another, but not itself."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents[int(stat.parent.name)] = int(parent)
+    found: set[int] = set()
+    new = {root}
+    while new:
+        new = {process for process, parent in parents.items() if parent in new} - found
+        found |= new
+    return sorted(found)

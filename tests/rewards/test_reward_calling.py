@@ -2,10 +2,14 @@
 
 import asyncio
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from heron.errors import ConfigError, RewardError
+from heron.rewards import Rubric
 from heron.rewards.calling import RewardFunction
 from heron.rewards.watching import Log, Watch
 from heron.types import Tags
@@ -169,3 +173,88 @@ def test_what_cannot_be_called_by_name_is_refused(function) -> None:
     """Prevents: a failure in the first step that could be told at the start."""
     with pytest.raises(ConfigError):
         RewardFunction.of(function)
+
+
+def quits(completion):
+    sys.exit()
+
+
+def quits_a_batch(completions):
+    raise SystemExit(3)
+
+
+async def quits_later(completion):
+    raise SystemExit
+
+
+async def is_cancelled(completion):
+    raise asyncio.CancelledError
+
+
+async def quits_a_batch_later(completions):
+    raise GeneratorExit
+
+
+@pytest.mark.parametrize("function", [quits, quits_a_batch, quits_later, is_cancelled, quits_a_batch_later])
+@pytest.mark.filterwarnings("ignore:The reward function")
+def test_a_function_that_ends_the_process_is_an_error_under_both_policies(make_rollout, function) -> None:
+    """Prevents: a command that exits with 0 and without a verdict, and a run that stops without a word, by sys.exit in a reward."""
+    with pytest.raises(RewardError, match=rf"(?s){function.__name__}.*(SystemExit|CancelledError|GeneratorExit).*rows\.jsonl:1"):
+        Rubric([function], tags=TAGS).score([make_rollout()])
+    (scored,) = Rubric([function], tags=TAGS, on_error="exclude").score([make_rollout()])
+    assert scored.reward is None and function.__name__ in scored.error
+
+
+def interrupts(completion):
+    raise KeyboardInterrupt
+
+
+async def interrupts_later(completion):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("function", [interrupts, interrupts_later])
+def test_ctrl_c_is_not_the_functions_own(make_rollout, function) -> None:
+    """Prevents: a Ctrl-C that is swallowed as a reward's failure, so that the run cannot be ended."""
+    with pytest.raises(KeyboardInterrupt):
+        Rubric([function], tags=TAGS, on_error="exclude").score([make_rollout()])
+
+
+FORKING = """
+import os, sys
+sys.path.insert(0, {root!r})
+from tests.rewards.conftest import make_rollout
+from heron.rewards import Rubric
+from heron.types import Tags
+
+def forks(completion):
+    os.fork()
+    return float(completion)
+
+def forks_and_raises(completion):
+    if os.fork() == 0:
+        raise ValueError
+    return float(completion)
+
+def forks_a_batch(completions):
+    os.fork()
+    return [float(said[-1]["content"]) for said in completions]
+
+async def forks_later(completion):
+    os.fork()
+    return float(completion)
+
+make = make_rollout.__wrapped__()
+scored = Rubric([{name}], tags=Tags()).score([make(str(number)) for number in range(5)])
+print([rollout.reward for rollout in scored], flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["forks", "forks_and_raises", "forks_a_batch", "forks_later"])
+def test_a_copy_of_the_trainer_does_not_train_on(name) -> None:
+    """Prevents: a reward that forks leaves a second trainer, which writes into the same run."""
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING.format(root=root, name=name)], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[0.0, 1.0, 2.0, 3.0, 4.0]\n", done.stderr
+    assert f"The reward function {name} forked this process" in done.stderr

@@ -131,3 +131,18 @@ def test_public_names_are_exact_and_documented() -> None:
         value = getattr(heron.rewards, name)
         assert not (inspect.isfunction(value) or inspect.isclass(value)) or inspect.getdoc(value)
     assert heron.rewards.__all__ == sorted(heron.rewards.__all__)
+
+
+@pytest.mark.parametrize("line", ["sys.exit()", "1 / 0"])
+def test_a_verifier_that_raises_is_named(tmp_path, line) -> None:
+    """Prevents: a command that ends with 0 and without a verdict, because a verifier calls sys.exit."""
+    (tmp_path / "mine.py").write_text(f"import sys\n\ndef same(answer, reference):\n    {line}\n")
+    with pytest.raises(RewardError, match=r"same raised (SystemExit|ZeroDivisionError).*'5'"):
+        resolve_verifier(f"{tmp_path / 'mine.py'}:same")("5", "6")
+
+
+def test_a_file_that_ends_the_process_is_an_error(tmp_path) -> None:
+    """Prevents: a training run that ends with 0 and without a word, because its file of rewards calls sys.exit."""
+    (tmp_path / "mine.py").write_text("import sys\n\nsys.exit()\n")
+    with pytest.raises(ConfigError, match="SystemExit"):
+        load_functions(f"{tmp_path / 'mine.py'}:correct")

@@ -73,6 +73,42 @@ BAD = """
     def secret(completion):
         return 1.0 if "MY_TOKEN" in os.environ else 0.0
 
+    def copies(completion):
+        os.fork()
+        return float(completion)
+
+    def copies_twice(completion):
+        if os.fork() == 0:
+            os.fork()
+        return float(completion)
+
+    def copies_late(completion):
+        if os.fork() == 0:
+            time.sleep(0.3)
+        return float(completion)
+
+    def copies_and_raises(completion):
+        if os.fork() == 0:
+            raise SystemExit(0)
+        return float(completion)
+
+    def answers_for_others(completion):
+        for end in range(3, 500):
+            try:
+                os.write(end, b'[2, {"raised": null, "returned": 9.0, "recorded": []}]' + bytes([10]))
+            except OSError:
+                pass
+        return float(completion)
+
+    def detaches(completion):
+        if completion == "bad":
+            open("pid", "w").write(str(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid))
+            time.sleep(1000)
+        return 1.0
+
+    def quits(completion):
+        sys.exit()
+
     def recording(completions, log_extra, log_metric, **columns):
         log_extra("length", [len(text) for text in columns["answer"]])
         log_metric("seen", 2.5)
@@ -104,18 +140,19 @@ def test_a_bad_reward_is_excluded_and_the_others_are_scored(folder, make_rollout
     assert len(capsys.readouterr().err) < 200_000
 
 
-@pytest.mark.parametrize("name", ["hangs", "raises", "eats"])
+@pytest.mark.parametrize("name", ["hangs", "raises", "eats", "quits"])
 def test_a_bad_reward_stops_the_run_by_default(folder, make_rollout, name) -> None:
     """Prevents: training that goes on without a word."""
     with pytest.raises(RewardError, match=rf"(?s){name}.*rows\.jsonl:1.*bad"):
         rubric(folder, name, on_error="stop").score([make_rollout("bad")])
 
 
-def test_what_a_killed_reward_started_is_killed_too(folder, make_rollout, monkeypatch) -> None:
-    """Prevents: processes that pile up behind a reward that starts some and hangs."""
+@pytest.mark.parametrize("name", ["forks", "detaches"])
+def test_what_a_killed_reward_started_is_killed_too(folder, make_rollout, monkeypatch, name) -> None:
+    """Prevents: processes that pile up behind a reward that starts some, in a session of their own or not, and hangs."""
     monkeypatch.chdir(folder)
     with pytest.warns(UserWarning, match="excluded"):
-        rubric(folder, "forks").score([make_rollout("bad")])
+        rubric(folder, name).score([make_rollout("bad")])
     pid = int((folder / "pid").read_text())
     for _ in range(100):
         if not _runs(pid):
@@ -129,6 +166,21 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("name", ["copies", "copies_twice", "copies_late", "copies_and_raises"])
+def test_a_reward_that_forks_gives_each_rollout_its_own_score(folder, make_rollout, name) -> None:
+    """Prevents: a copy of the process that reads requests and answers them, so that rollouts get one another's scores."""
+    scored = rubric(folder, name, timeout=10, on_error="stop").score([make_rollout(str(number)) for number in range(8)])
+    assert [rollout.reward for rollout in scored] == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.filterwarnings("ignore:The reward function")
+def test_an_answer_that_was_not_asked_for_is_nobodys(folder, make_rollout) -> None:
+    """Prevents: a second answer of a process that is read as the score of the next rollout."""
+    scored = rubric(folder, "answers_for_others", timeout=10).score([make_rollout(str(number)) for number in range(4)])
+    assert [rollout.reward for rollout in scored] == [None] * 4
+    assert ["was not asked for" in rollout.error for rollout in scored] == [True] * 4, [rollout.error for rollout in scored]
 
 
 def test_printing_an_answer_is_not_giving_one(folder, make_rollout) -> None:
