@@ -35,7 +35,7 @@ def isolated(function: Function, file: str, *, seconds: float) -> Function:
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"rewards.timeout is set, but {file} is async. Give what it awaits a deadline with asyncio.timeout instead, "
                           "and leave rewards.timeout out.")
-    pool = Pool("heron.rewards.isolating:serve", argument=os.path.abspath(file), size=1, memory_bytes=_half_of_memory())
+    pool = Pool("heron.rewards.isolating:serve", argument=os.path.abspath(file), size=1, memory_bytes=_half_of_memory(), is_pure=False)
 
     @functools.wraps(function)
     def call(**arguments: Any) -> Any:

@@ -24,6 +24,7 @@ from heron.rewards.calling import TASK_MARK, Outcome, RewardFunction, name_of
 from heron.rewards.scores import shortened
 from heron.rewards.verifying import CHECK_MARK, SANDBOX_MARK, VERIFIER_MARK, Verifier
 from heron.rewards.watching import Log, Watch
+from heron.rewards.workers import counting
 from heron.sandbox import backend_name
 from heron.types import Prompt, Rollout, Tags
 
@@ -92,8 +93,10 @@ class Rubric:
         outcomes: list[Outcome] = [None] * len(rollouts)
         extras: list[Mapping[str, Any]] = [{}] * len(rollouts)
         if rows:
-            with Watch(function.name) as watch:
+            with Watch(function.name) as watch, counting() as lost:
                 found = function.outcomes([rollouts[row] for row in rows], self.tags, log, watch, stop=self.stops)
+            if lost.count:
+                log.metric(f"{function.name}_given_up", lost.count)
             for number, (row, outcome) in enumerate(zip(rows, found, strict=True)):
                 outcomes[row], extras[row] = outcome, log.extras_of(number)
         self._tell(function.name, outcomes)

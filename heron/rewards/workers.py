@@ -2,52 +2,47 @@
 
 The hard idea: only a process can be ended. A thread that computes `9**9**9` cannot be, and stops every other thread meanwhile. So each
 request goes to a child with its own main thread, its own memory limit and nothing of our environment, and a child that is late is killed
-with all that it started. Answers come back as JSON of limited length, never as pickles, which could run code in here. Each bears
-the number of its request: a child that says anything else (a copy of it that a fork left behind, say) is killed, as nobody knows whose
-answer that was.
-
-A child ends with its parent, however that ended: the kernel signals its process group when the parent's end of a pipe closes. Left out:
-keeping a child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
+with all that it started (`heron.rewards.worker`). What is given up so is counted and told of, and costs its deadline once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
 import threading
-import time
-import weakref
+import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
 from heron.errors import RewardError
+from heron.rewards.worker import Worker, WorkerLost
 
-CHILD = Path(__file__).with_name("worker_child.py")
-PACKAGES = str(Path(__file__).resolve().parents[2])
-"""Where the child finds `heron`, also where it is not installed."""
-LONGEST_ANSWER = 1 << 22
-"""Most bytes of an answer."""
-START_SECONDS = 120.0
-"""For a child to import what it needs; a machine under load is slow."""
-TWO_ANSWERS = "its process gave an answer that was not asked for, as a copy of it that a fork left behind would"
-MOST_ROUNDS = 100
-"""Of killing what a child started: what forks meanwhile is found in the next one."""
-MOST_PRINTED = 1 << 16
-"""Bytes of a child's own output that are passed on; the rest is dropped, so that a flood costs nothing."""
+MOST_REMEMBERED = 4096
+"""Requests that were given up and are not tried again."""
 
 
-class WorkerLost(Exception):
-    """A child was killed at its deadline (`late`), or died, or said what nobody had asked it."""
+@dataclass(slots=True)
+class Lost:
+    """What was given up while it was counted."""
 
-    def __init__(self, why: str = "", *, late: bool = False) -> None:
-        super().__init__(why or ("it was killed at its deadline" if late else "its process died: out of memory, or ended by itself"))
-        self.late = late
+    count: int = 0
+    """Requests whose child was killed at its deadline, or died."""
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Lost]:
+    """Counts what is given up inside, in this thread and in what it awaits."""
+    lost = Lost()
+    token = _COUNTED.set((*_COUNTED.get(), lost))
+    try:
+        yield lost
+    finally:
+        _COUNTED.reset(token)
+
+
+_COUNTED: ContextVar[tuple[Lost, ...]] = ContextVar("_COUNTED", default=())
 
 
 class Pool:
@@ -55,18 +50,27 @@ class Pool:
 
     >>> pool = Pool("heron.rewards.algebra:serve", size=2, memory_bytes=1 << 30)
     >>> pool.ask({"answer": "2x", "reference": "x+x"}, seconds=5.0)
+
+    With `is_pure` an answer depends on the request alone. So a request that was given up is not tried again, and is warned of, as the
+    caller may take it for one without an answer; and one whose child was killed from outside is asked again.
     """
 
-    def __init__(self, target: str, *, argument: Any = None, size: int, memory_bytes: int) -> None:
+    def __init__(self, target: str, *, argument: Any = None, size: int, memory_bytes: int, is_pure: bool = True) -> None:
         self._arguments = [target, json.dumps(argument), str(memory_bytes)]
+        self._is_pure = is_pure
+        self._given_up = _GivenUp(target.partition(":")[0])
         self._free = threading.BoundedSemaphore(size)
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
 
     def ask(self, request: Any, *, seconds: float) -> Any:
         """The child's answer. Raises `WorkerLost` if there is none in time; waiting for a free child is not counted."""
-        with self._worker() as worker:
-            return worker.ask(request, seconds)
+        try:
+            return self._pure_answer(request, seconds) if self._is_pure else self._answer(request, seconds)
+        except WorkerLost:
+            for lost in _COUNTED.get():
+                lost.count += 1
+            raise
 
     def close(self) -> None:
         """End the children that are idle; the others end with their requests' deadlines, or with this process."""
@@ -74,6 +78,25 @@ class Pool:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.kill()
+
+    def _pure_answer(self, request: Any, seconds: float) -> Any:
+        self._given_up.refuse(request, seconds)
+        try:
+            try:
+                return self._answer(request, seconds)
+            except WorkerLost as lost:
+                if not lost.outside:
+                    raise
+                return self._answer(request, seconds)
+        except WorkerLost as lost:
+            if lost.outside:
+                raise RewardError(f"No score: twice {lost}.") from lost
+            self._given_up.add(request, seconds, lost)
+            raise
+
+    def _answer(self, request: Any, seconds: float) -> Any:
+        with self._worker() as worker:
+            return worker.ask(request, seconds)
 
     @contextlib.contextmanager
     def _worker(self) -> Iterator[Worker]:
@@ -90,150 +113,30 @@ class Pool:
                 self._idle.append(worker)
 
 
-class Worker:
-    """One child and the pipes to it."""
+class _GivenUp:
+    """The requests that cost a child, and why: the next one of them costs nothing."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        request_read, request_write = os.pipe()
-        answer_read, answer_write = os.pipe()
-        lifeline_read, self._lifeline = os.pipe()
-        ends = (request_read, answer_write, lifeline_read)
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, str(CHILD), *map(str, ends), PACKAGES, *arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=ends, env=_environment(),
-                start_new_session=True,
-            )
-        finally:
-            for end in ends:
-                os.close(end)
-        self._requests, self._answers = request_write, answer_read
-        self._asked = 0
-        os.set_blocking(self._answers, False)
-        os.set_blocking(self._requests, False)
-        self._finalizer = weakref.finalize(self, _end, self._process, (request_write, answer_read, self._lifeline))
-        assert self._process.stdout is not None
-        self._printed = bytearray()
-        threading.Thread(target=_drain, args=(self._process.stdout, self._printed), daemon=True).start()
-        self._await_ready()
+    def __init__(self, work: str) -> None:
+        self._work = work
+        self._reasons: dict[str, tuple[float, str, bool]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
 
-    @property
-    def is_alive(self) -> bool:
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    def refuse(self, request: Any, seconds: float) -> None:
+        """Raises WorkerLost if the request was tried for as long already."""
+        tried_for, why, late = self._reasons.get(json.dumps(request), (0.0, "", False))
+        if why and seconds <= tried_for:
+            raise WorkerLost(why, late=late)
 
-    def ask(self, request: Any, seconds: float) -> Any:
-        """One request, one answer."""
-        deadline = time.monotonic() + seconds
-        self._refuse_left_over()
-        self._asked += 1
-        self._write(json.dumps([self._asked, request]).encode() + b"\n", deadline)
-        return self._read(deadline)
-
-    def kill(self) -> None:
-        """End it, and whatever it started."""
-        self._finalizer()
-
-    def _await_ready(self) -> None:
-        try:
-            self._read(time.monotonic() + START_SECONDS)
-        except WorkerLost as lost:
-            self.kill()
-            said = bytes(self._printed).decode(errors="replace").strip()[-1500:] or str(lost)
-            raise RewardError(f"A process for scoring could not be started: {said}") from lost
-
-    def _write(self, data: bytes, deadline: float) -> None:
-        """A pipe holds only 64 KiB: a child that reads nothing must not block us."""
-        while data:
-            _wait(self._requests, selectors.EVENT_WRITE, deadline)
-            try:
-                data = data[os.write(self._requests, data) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                raise WorkerLost from None
-
-    def _refuse_left_over(self) -> None:
-        """What comes when nothing was asked belongs to no request."""
-        with contextlib.suppress(BlockingIOError):
-            if os.read(self._answers, 1):
-                raise WorkerLost(TWO_ANSWERS)
-
-    def _read(self, deadline: float) -> Any:
-        """The answer to the last request. One of another number, or bytes behind it, is nobody's."""
-        data = bytearray()
-        while b"\n" not in data:
-            _wait(self._answers, selectors.EVENT_READ, deadline)
-            piece = os.read(self._answers, 1 << 16)
-            data += piece
-            if not piece or len(data) > LONGEST_ANSWER:
-                raise WorkerLost
-        try:
-            number, answer = json.loads(data)
-        except (TypeError, ValueError, RecursionError):
-            raise WorkerLost(TWO_ANSWERS) from None
-        if number != self._asked:
-            raise WorkerLost(TWO_ANSWERS)
-        return answer
-
-
-def _wait(descriptor: int, event: int, deadline: float) -> None:
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, event)
-        if not selector.select(max(0.0, deadline - time.monotonic())):
-            raise WorkerLost(late=True)
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours: no tokens. On one thread."""
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(Path.home()), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-
-
-def _drain(stream: IO[bytes], printed: bytearray) -> None:
-    """Pass on what the child prints, up to a limit, and throw the rest away."""
-    with contextlib.suppress(ValueError, OSError), stream:
-        while piece := stream.read1(1 << 16):  # type: ignore[attr-defined]
-            room = MOST_PRINTED - len(printed)
-            if room > 0:
-                printed += piece[:room]
-                sys.stderr.write(piece[:room].decode(errors="replace"))
-                if len(piece) >= room:
-                    sys.stderr.write("\n(What this reward prints from here on is dropped.)\n")
-
-
-def _end(process: subprocess.Popen[bytes], ends: tuple[int, ...]) -> None:
-    """Kill the group before its leader is reaped: until then no stranger can have its number."""
-    _kill_descendants(process.pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for end in ends:
-        os.close(end)
-
-
-def _kill_descendants(root: int) -> None:
-    """Also those in sessions of their own: what loses its parent becomes the child's own (it is a subreaper), so all hang below it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(root, signal.SIGSTOP)  # starts nothing any more
-    for _ in range(MOST_ROUNDS):
-        found = _descendants(root)
-        if not found:
-            return
-        for each in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(each, signal.SIGKILL)
-
-
-def _descendants(root: int) -> list[int]:
-    """Live processes below another, but not itself."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state not in "ZX":
-                parents[int(stat.parent.name)] = int(parent)
-    found: set[int] = set()
-    new = {root}
-    while new:
-        new = {process for process, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found)
+    def add(self, request: Any, seconds: float, lost: WorkerLost) -> None:
+        """Remember it; the 1st, 10th, 100th, ... is warned of."""
+        with self._lock:
+            if len(self._reasons) >= MOST_REMEMBERED:
+                del self._reasons[next(iter(self._reasons))]
+            self._reasons[json.dumps(request)] = (seconds, str(lost), lost.late)
+            self._count += 1
+            count = self._count
+        if str(count).rstrip("0") == "1":
+            warnings.warn(
+                f"{self._work} has given up {count} request{'s' * (count > 1)} so far, which count as unreadable. The last, after at most "
+                f"{seconds:g} seconds, because {lost}: {json.dumps(request):.200}", stacklevel=2)

@@ -1,5 +1,6 @@
 """Processes for scoring: rewards that hang, raise, flood, fork, or eat memory cost a bounded time, and no rollout is scored by accident."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from heron.errors import ConfigError, RewardError
-from heron.rewards import Rubric, load_functions
-from heron.rewards.workers import Pool, WorkerLost
+from heron.rewards import Rubric, load_functions, worker
+from heron.rewards.workers import Pool, WorkerLost, counting
 from heron.types import Tags
 
 TAGS = Tags()
@@ -222,7 +223,7 @@ def test_a_process_that_cannot_start_says_why(tmp_path) -> None:
 
 def test_pool_answers_from_any_thread_and_replaces_what_was_killed(folder) -> None:
     """Prevents: a deadline that works in the main thread alone, and a pool that is empty after the first kill."""
-    pool = Pool("heron.rewards.isolating:serve", argument=f"{folder / 'bad.py'}:hangs", size=2, memory_bytes=1 << 32)
+    pool = Pool("heron.rewards.isolating:serve", argument=f"{folder / 'bad.py'}:hangs", size=2, memory_bytes=1 << 32, is_pure=False)
     said: list[object] = []
 
     def ask(text: str) -> None:
@@ -263,3 +264,76 @@ def test_children_end_with_a_parent_that_is_killed(folder) -> None:
             break
         time.sleep(0.05)
     assert not _runs(child)
+
+
+COUNTED = """
+    import os, signal, time
+    from pathlib import Path
+
+    def serve(argument):
+        def answer(request):
+            Path(argument, "calls").open("a").write("x")
+            if request == "late":
+                time.sleep(1000)
+            if request == "abort":
+                os.abort()
+            if request == "killed" or (request == "killed once" and not Path(argument, "killed").exists()):
+                Path(argument, "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return request
+        return answer
+"""
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """A pool of one child, and how often it was asked."""
+    (tmp_path / "counted_work.py").write_text(textwrap.dedent(COUNTED))
+    monkeypatch.setattr(worker, "PACKAGES", str(tmp_path))
+    pool = Pool("counted_work:serve", argument=str(tmp_path), size=1, memory_bytes=1 << 32)
+    yield pool, lambda: len((tmp_path / "calls").read_text())
+    pool.close()
+
+
+def test_a_request_that_was_given_up_costs_its_deadline_once(counted) -> None:
+    """Prevents: eight rollouts with the same endless expression, each of which costs the whole deadline."""
+    pool, calls = counted
+    with pytest.warns(UserWarning, match=r"counted_work has given up 1 request so far.*0\.3 seconds.*killed at its deadline: \"late\""):
+        for _ in range(8):
+            with pytest.raises(WorkerLost, match="deadline") as lost:
+                pool.ask("late", seconds=0.3)
+            assert lost.value.late
+    assert calls() == 1
+    with pytest.raises(WorkerLost):
+        pool.ask("late", seconds=0.4)
+    assert calls() == 2, "more time is another question"
+    assert pool.ask("good", seconds=5) == "good"
+
+
+@pytest.mark.filterwarnings("ignore:counted_work has given up")
+def test_what_was_given_up_is_counted(counted) -> None:
+    """Prevents: deadlines that nobody can see in the figures of a run."""
+    pool, _ = counted
+    with counting() as outer:
+        for request in ("late", "late", "abort", "good"):
+            with counting() as inner, contextlib.suppress(WorkerLost):
+                pool.ask(request, seconds=0.3)
+            assert inner.count == (request != "good")
+    assert outer.count == 3
+
+
+def test_a_child_that_somebody_killed_is_no_verdict(counted) -> None:
+    """Prevents: right answers that count as unreadable, without a word, because the machine ran out of memory."""
+    pool, calls = counted
+    assert pool.ask("killed once", seconds=5) == "killed once" and calls() == 2
+    with pytest.raises(RewardError, match=r"twice its process was killed from outside.*SIGKILL"):
+        pool.ask("killed", seconds=5)
+    with pytest.raises(WorkerLost, match="died"), pytest.warns(UserWarning, match="abort"):
+        pool.ask("abort", seconds=5)
+
+
+@pytest.mark.filterwarnings("ignore:The reward function")
+def test_calls_that_were_ended_stand_among_the_metrics(folder, make_rollout) -> None:
+    """Prevents: a step that lasts minutes, and no figure that says why."""
+    scored = rubric(folder, "sleeps").score([make_rollout("good"), make_rollout("bad"), make_rollout("bad")])
+    assert [rollout.logged for rollout in scored] == [{"sleeps_given_up": 2}] * 3
