@@ -8,6 +8,7 @@ with all that it started (`heron.rewards.worker`). What is given up so is counte
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 import warnings
@@ -118,13 +119,13 @@ class _GivenUp:
 
     def __init__(self, work: str) -> None:
         self._work = work
-        self._reasons: dict[str, tuple[float, str, bool]] = {}
+        self._reasons: dict[bytes, tuple[float, str, bool]] = {}
         self._count = 0
         self._lock = threading.Lock()
 
     def refuse(self, request: Any, seconds: float) -> None:
         """Raises WorkerLost if the request was tried for as long already."""
-        tried_for, why, late = self._reasons.get(json.dumps(request), (0.0, "", False))
+        tried_for, why, late = self._reasons.get(_key(request), (0.0, "", False))
         if why and seconds <= tried_for:
             raise WorkerLost(why, late=late)
 
@@ -133,10 +134,14 @@ class _GivenUp:
         with self._lock:
             if len(self._reasons) >= MOST_REMEMBERED:
                 del self._reasons[next(iter(self._reasons))]
-            self._reasons[json.dumps(request)] = (seconds, str(lost), lost.late)
+            self._reasons[_key(request)] = (seconds, str(lost), lost.late)
             self._count += 1
             count = self._count
         if str(count).rstrip("0") == "1":
             warnings.warn(
                 f"{self._work} has given up {count} request{'s' * (count > 1)} so far, which count as unreadable. The last, after at most "
                 f"{seconds:g} seconds, because {lost}: {json.dumps(request):.200}", stacklevel=2)
+
+
+def _key(request: Any) -> bytes:
+    return hashlib.sha256(json.dumps(request).encode()).digest()
