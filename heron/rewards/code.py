@@ -10,7 +10,6 @@ in the prompt, or the model learns to write them down.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ TOTAL_SECONDS = 30.0
 LONGEST = 50_000
 """Characters of a program."""
 
-_FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+FENCE = "```"
 
 
 def check_stream_tests(columns: Mapping[str, Any]) -> None:
@@ -67,10 +66,19 @@ def unit_tests(completion: str, function: str, tests: Sequence[Mapping[str, Any]
 
 def program_of(text: str) -> str | None:
     """The only fenced block of a text, or the text if it has no fence; None for several, an open one, or nothing."""
-    if "```" not in text:
-        return text if text.strip() and len(text) <= LONGEST else None
-    blocks: list[str] = _FENCE.findall(text)
-    return blocks[0] if len(blocks) == 1 and text.count("```") == 2 and 0 < len(blocks[0].strip()) <= LONGEST else None
+    program = _fenced(text) if FENCE in text else text
+    return program if program is not None and program.strip() and len(program) <= LONGEST else None
+
+
+def _fenced(text: str) -> str | None:
+    """What stands between the only two fences, each on a line of its own. Searched without patterns: in linear time on any text."""
+    if text.count(FENCE) != 2:
+        return None
+    start, end = text.find(FENCE), text.rfind(FENCE)
+    opening, _, block = text[start + len(FENCE) : end].partition("\n")
+    closing = text[end + len(FENCE) :].partition("\n")[0]
+    on_lines = all(at == 0 or text[at - 1] == "\n" for at in (start, end))
+    return block if on_lines and "`" not in opening and not closing.strip(" \t") else None
 
 
 def _paid(completion: str, tags: Tags, prefilled: str, grade: Callable[[str], Grade]) -> float:

@@ -1,5 +1,7 @@
 """Programs as answers: which text is the program, what is paid, and which rows cannot be scored."""
 
+import time
+
 import pytest
 
 from heron.errors import DataError, SandboxError
@@ -17,11 +19,22 @@ CALLS = [{"input": [1], "output": 2}, {"input": [2], "output": 3}]
     [
         ("print(1)", "print(1)"), ("Here:\n```python\nprint(1)\n```\nDone.", "print(1)\n"), ("```\nprint(1)\n```", "print(1)\n"),
         ("```\na\n```\n```\nb\n```", None), ("```\nprint(1)", None), ("", None), ("```\n```", None), ("x" * 60_000, None),
+        ("```py\nprint(1)\n```  ", "print(1)\n"), ("a ```\nprint(1)\n```", None), ("```\nprint(1)```", None), ("```print(1)\n```", None),
+        ("````\nprint(1)\n```", None), ("```\nprint(1)\n````", None), ("```\nprint(1)\n``` x", None), ("``````", None),
+        ("```\nprint('`')\n```", "print('`')\n"), ("```a`b\nprint(1)\n```", None), ("x```y```z", None),
     ],
-)
+)  # fmt: skip
 def test_the_program_of_an_answer(text: str, program: str | None) -> None:
     """Prevents: two programs of which the better one counts, and a cut one that is run."""
     assert program_of(text) == program
+
+
+@pytest.mark.parametrize("piece", ["```\n", "```", "\n```a", "```\n\n", "`", "``\n```"])
+def test_a_text_of_fences_is_read_in_linear_time(piece: str) -> None:
+    """Prevents: a minute of searching in an answer that is nothing but openings of blocks."""
+    begun = time.perf_counter()
+    assert program_of(piece * 200_000) is None
+    assert time.perf_counter() - begun < 1
 
 
 def paid(scorer, make_rollout, text, **columns):
