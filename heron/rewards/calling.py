@@ -23,15 +23,16 @@ from typing import Any, NoReturn
 
 from heron.errors import ConfigError, RewardError, RewardStop
 from heron.rewards.scores import checked_score, list_of_scores, shortened
-from heron.rewards.watching import Log, Watch, no_copies
+from heron.rewards.watching import Log, TrainerState, Watch, no_copies
 from heron.types import Message, Prompt, Rollout, Tags
 
 ROW_NAMES = (
     "completion", "prompt", "messages", "tags", "prefilled", "completion_ids", "truncated", "columns",
 )  # fmt: skip
 """What a row function may name besides columns; these win over columns of the same name."""
-BATCH_NAMES = ("prompts", "completions", "completion_ids", "tags", "prefilled", "truncated", "log_extra", "log_metric")
-"""What a batch function may name besides columns. All but `tags` and the two recorders are lists, one item per rollout."""
+BATCH_NAMES = ("prompts", "completions", "completion_ids", "tags", "prefilled", "truncated", "trainer_state", "log_extra", "log_metric")
+"""What a batch function may name besides columns. All but `tags`, TRL's `trainer_state` and the two recorders are lists, one item per
+rollout."""
 
 Outcome = float | None | RewardError
 """What a function made of a rollout: a score, None where it does not apply, or why there is none."""
@@ -213,9 +214,14 @@ def _batch_arguments(rollouts: Sequence[Rollout], tags: Tags, log: Log) -> dict[
         "tags": tags,
         "prefilled": [rollout.prefilled for rollout in rollouts],
         "truncated": [rollout.truncated for rollout in rollouts],
+        "trainer_state": TrainerState(global_step=_newest(rollouts)),
         "log_extra": log.extra,
         "log_metric": log.metric,
     }
+
+
+def _newest(rollouts: Sequence[Rollout]) -> int:
+    return max((turn.completion.policy_version for rollout in rollouts for turn in rollout.turns), default=0)
 
 
 def _prompt(prompt: Prompt) -> str | list[Message]:

@@ -21,6 +21,8 @@ from typing import Any
 
 from heron.errors import ConfigError, RewardError
 from heron.rewards.calling import name_of
+from heron.rewards.scores import is_list, listed, plain
+from heron.rewards.watching import TrainerState, plain_extras
 from heron.rewards.workers import Pool, WorkerLost
 from heron.types import Tags
 from heron.userfile import load_attribute
@@ -28,6 +30,8 @@ from heron.userfile import load_attribute
 Function = Callable[..., Any]
 
 RECORDERS = ("log_extra", "log_metric")
+_OURS: Mapping[type, str] = {Tags: "tags", TrainerState: "trainer_state"}
+"""What is no JSON by itself."""
 
 
 def isolated(function: Function, file: str, *, seconds: float) -> Function:
@@ -60,12 +64,17 @@ def serve(file: str) -> Callable[[Any], Any]:
         import traceback
 
         arguments = {name: _restored(value) for name, value in request["arguments"].items()}
-        recorded: list[Any] = []
-        for name in request["recorders"]:
-            arguments[name] = lambda *given, name=name: recorded.append([name, *given])
+        recorders, recorded = request["recorders"], list[Any]()
+
+        def log_extra(column: str, values: Any) -> None:
+            recorded.append(["log_extra", str(column), plain_extras(values)])
+
+        def log_metric(name: str, value: Any) -> None:
+            recorded.append(["log_metric", str(name), _scores(value, name)])
+
+        arguments |= {name: recorder for name, recorder in (("log_extra", log_extra), ("log_metric", log_metric)) if name in recorders}
         try:
             returned = _scores(function(**arguments), name_of(function))
-            json.dumps(recorded)
         except BaseException as error:  # boundary: the other process waits for an answer, and is given the error instead
             return {"raised": "".join(traceback.format_exception(error)).strip()}
         return {"raised": None, "returned": returned, "recorded": recorded}
@@ -75,17 +84,20 @@ def serve(file: str) -> Callable[[Any], Any]:
 
 def _plain(arguments: Mapping[str, Any], file: str) -> dict[str, Any]:
     """As JSON can say it."""
-    plain = {name: {"tags": asdict(value)} if isinstance(value, Tags) else {"value": value} for name, value in arguments.items()}
+    sent = {name: {_OURS.get(type(value), "value"): asdict(value) if type(value) in _OURS else value} for name, value in arguments.items()}
     try:
-        json.dumps(plain)
+        json.dumps(sent)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"rewards.timeout is set, but the arguments of {file} cannot be sent to another process: {error}. "
                           "Let it ask for columns of text, numbers and lists only, or leave rewards.timeout out.") from error
-    return plain
+    return sent
 
 
 def _restored(sent: Mapping[str, Any]) -> Any:
-    return Tags(**sent["tags"]) if "tags" in sent else sent["value"]
+    for kind, name in _OURS.items():
+        if name in sent:
+            return kind(**sent[name])
+    return sent["value"]
 
 
 def _repeat(recorded: list[Any], recorders: Mapping[str, Callable[..., None]]) -> None:
@@ -94,16 +106,13 @@ def _repeat(recorded: list[Any], recorders: Mapping[str, Callable[..., None]]) -
 
 
 def _scores(returned: Any, name: str) -> Any:
-    """What JSON has a word for is sent as it is, and checked by who asked; NumPy's and torch's numbers are made plain first."""
-    plain = returned.tolist() if hasattr(returned, "tolist") else returned
-    if isinstance(plain, list | tuple):
-        return [_scores(value, name) for value in plain]
-    if plain is None or isinstance(plain, bool | int | float | str):
-        return plain
-    try:
-        return float(plain)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} returned {plain!r:.100}, a {type(plain).__name__}, which is not a number") from None
+    """What JSON has a word for, to be checked by who asked; numbers of other libraries are made plain as they would be there."""
+    value = plain(listed(returned))
+    if is_list(value):
+        return [_scores(each, name) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{name} returned {value!r:.100}, a {type(value).__name__}, which is not a number")
 
 
 def _half_of_memory() -> int:

@@ -1,11 +1,14 @@
 """Checks what a reward function returned: a finite number or None for each rollout, nothing else.
 
 The hard idea: a bad score must never reach an average. NaN would poison the whole batch without a word, and True is
-as likely a forgotten comparison as a score; both are errors that name the function, the row and the value.
+as likely a forgotten comparison as a score; both are errors that name the function, the row and the value. Numbers of other libraries
+(NumPy, torch, Decimal, fractions) are made plain by `plain`, which is also what a process for scoring sends back: so a function is paid the
+same in either place.
 """
 
 from __future__ import annotations
 
+import decimal
 import math
 import numbers
 from collections.abc import Sequence
@@ -17,8 +20,8 @@ from heron.types import Rollout
 
 def list_of_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[Any]:
     """What a function in batch form returned, one value for each rollout, not yet checked. Arrays and tensors are taken as lists."""
-    values = returned.tolist() if hasattr(returned, "tolist") else returned
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    values = listed(returned)
+    if not is_list(values):
         raise RewardError(
             f"The reward function {name} takes completions, so it must return a list with one score for each, but in "
             f"the batch that starts with row {rollouts[0].prompt.id} it returned {shortened(values)}, "
@@ -35,28 +38,40 @@ def list_of_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> lis
 
 def checked_score(value: Any, name: str, rollout: Rollout) -> float | None:
     """The score as a float, or None. Raises RewardError for anything that is no score."""
-    value = _plain(value)
+    value = plain(value)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not isinstance(value, float):
         fix = "Return 1.0 or 0.0." if isinstance(value, bool) else "Return a float, or None where it does not apply."
         raise RewardError(f"{_returned(value, name, rollout)}, a {type(value).__name__}, which is not a number. {fix}")
-    if not _is_finite(value):
+    if not math.isfinite(value):
         raise RewardError(f"{_returned(value, name, rollout)}, which is not finite. Check what it divides by.")
-    return float(value)
+    return value
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy's, or an array or tensor without dimensions, as Python's own; anything else as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+def listed(value: Any) -> Any:
+    """An array or a tensor with its numbers as Python's own; anything else as it is. Bytes have a list of numbers, too, but are none."""
+    is_bytes = isinstance(value, bytes | bytearray | memoryview)
+    return value.tolist() if hasattr(value, "tolist") and not is_bytes else value
 
 
-def _is_finite(value: numbers.Real) -> bool:
-    """False for NaN, the infinities, and what is beyond every float."""
+def is_list(value: Any) -> bool:
+    """True for a sequence of values; a text is none."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+
+
+def plain(value: Any) -> Any:
+    """A number of another library, or an array or tensor without dimensions, as a float; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | decimal.Decimal):
+        return value
     try:
-        return math.isfinite(float(value))
+        return float(value)
     except OverflowError:
-        return False
+        return math.inf
+    except ValueError:  # a signalling NaN
+        return math.nan
 
 
 def _returned(value: Any, name: str, rollout: Rollout) -> str:

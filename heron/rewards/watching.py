@@ -11,11 +11,13 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from heron.errors import RewardError
+from heron.rewards.scores import is_list, listed, plain
 
 PATIENCE = 60.0
 """Seconds until a call is spoken of."""
@@ -33,6 +35,18 @@ def no_copies(name: str) -> Iterator[None]:
             os._exit(1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerState:
+    """What TRL's reward functions are given as `trainer_state`, as far as it is known where scores are made."""
+
+    global_step: int
+    """Optimizer steps that the newest of the weights had seen which wrote the batch."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"trainer_state has global_step alone here, and no {name!r}; what else is known before the run can be a "
+                             "default of one of the function's parameters.")
+
+
 class Log:
     """What a function in batch form records with TRL's `log_extra(column, values)` and `log_metric(name, value)`."""
 
@@ -44,20 +58,35 @@ class Log:
 
     def extra(self, column: str, values: Sequence[Any]) -> None:
         """A value for each completion, which stands beside it among the recorded rollouts."""
-        if isinstance(values, str) or len(values) != self._rows:
+        said = plain_extras(values)
+        if not isinstance(said, list) or len(said) != self._rows:
             raise RewardError(f"The reward function {self._name} called log_extra({column!r}, ...) with {values!r:.80}. "
                               f"Give a list with one value for each of the {self._rows} completions.")
-        self._extras[column] = list(values)
+        self._extras[str(column)] = said
 
     def metric(self, name: str, value: float) -> None:
         """A number of the whole batch, which is logged with the step's metrics."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise RewardError(f"The reward function {self._name} called log_metric({name!r}, {value!r}). Give a finite number.")
-        self.metrics[name] = float(value)
+        said = plain(value)
+        if not isinstance(said, float) or not math.isfinite(said):
+            raise RewardError(f"The reward function {self._name} called log_metric({name!r}, {value!r:.80}). Give a finite number.")
+        self.metrics[str(name)] = said
 
     def extras_of(self, row: int) -> dict[str, Any]:
         """Of one completion."""
         return {column: values[row] for column, values in self._extras.items()}
+
+
+def plain_extras(value: Any) -> Any:
+    """As JSON can say it: lists and mappings of texts, numbers and None; anything else as Python prints it."""
+    value = listed(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain_extras(each) for name, each in value.items()}
+    if is_list(value):
+        return [plain_extras(each) for each in value]
+    number = plain(value)
+    return number if isinstance(number, float) else str(value)
 
 
 class Watch:

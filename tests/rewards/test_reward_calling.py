@@ -142,11 +142,11 @@ def test_missing_names_what_neither_heron_nor_the_row_has() -> None:
     def row(completion, anwser, level=3):
         return 0.0
 
-    def batch(completions, prompts, trainer_state, **kwargs):
+    def batch(completions, prompts, trainer_state, environments, **kwargs):
         return []
 
     assert RewardFunction.of(row).missing({"answer"}) == ["anwser"]
-    assert RewardFunction.of(batch).missing({"answer"}) == ["trainer_state"]
+    assert RewardFunction.of(batch).missing({"answer"}) == ["environments"]
 
 
 def test_keyword_catch_all_in_row_form_gets_everything(make_rollout) -> None:

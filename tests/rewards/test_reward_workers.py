@@ -1,6 +1,7 @@
 """Processes for scoring: rewards that hang, raise, flood, fork, or eat memory cost a bounded time, and no rollout is scored by accident."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,118 @@ def test_recorders_work_from_the_process(folder, make_rollout) -> None:
     scored = rubric(folder, "recording").score([make_rollout(answer="ab"), make_rollout(answer="abc")])
     assert [rollout.extras for rollout in scored] == [{"length": 2}, {"length": 3}]
     assert scored[0].logged == {"seen": 2.5} and scored[0].reward is None and scored[0].error is None
+
+
+LIKE_TRL = """
+    from decimal import Decimal
+    from fractions import Fraction
+    import numpy as np
+    import torch
+
+    def decimal_score(completion):
+        return Decimal("0.5")
+
+    def fraction(completion):
+        return Fraction(1, 2)
+
+    def numpy_score(completion):
+        return np.float32(0.5)
+
+    def tensor(completion):
+        return torch.tensor(0.5)
+
+    def decimals(completions, **kwargs):
+        return [Decimal("0.5") for _ in completions]
+
+    def array(completions, **kwargs):
+        return np.full(len(completions), 0.5, dtype=np.float32)
+
+    def tensors(completions, **kwargs):
+        return [torch.tensor(0.5, dtype=torch.bfloat16) for _ in completions]
+
+    def stepwise(completions, trainer_state, **kwargs):
+        return [trainer_state.global_step / 2 for _ in completions]
+
+    def recorded(completions, log_extra, log_metric, trainer_state, **kwargs):
+        log_extra(column="length", values=np.array([len(text) for text in completions]))
+        log_extra("parts", [{"a": np.float32(0.5), "b": (1, None)} for _ in completions])
+        log_metric(name="seen", value=np.float32(0.5))
+        log_metric("mean", value=torch.tensor(0.25))
+        return [0.5 for _ in completions]
+
+    def one_bytes(completion):
+        return b"1"
+
+    def all_bytes(completions, **kwargs):
+        return bytes(len(completions))
+
+    def byte_array(completions, **kwargs):
+        return bytearray(len(completions))
+
+    def view(completions, **kwargs):
+        return memoryview(bytes(len(completions)))
+
+    def signalling(completion):
+        return Decimal("sNaN")
+
+    def huge(completion):
+        return 10 ** 5000
+
+    def huge_decimal(completion):
+        return Decimal("1e999")
+
+    def huge_fractions(completions, **kwargs):
+        return [Fraction(10) ** 999 for _ in completions]
+
+    def text(completion):
+        return "0.5"
+
+    def complex_score(completion):
+        return np.complex64(1)
+
+    def truth(completion):
+        return np.bool_(True)
+
+    def mapping(completions, **kwargs):
+        return {0: 1.0}
+
+    def later(completions, trainer_state, **kwargs):
+        return [trainer_state.max_steps for _ in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def like_trl(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rewards") / "like_trl.py"
+    path.write_text(textwrap.dedent(LIKE_TRL))
+    return path
+
+
+@pytest.mark.parametrize("timeout", [0, 60])
+def test_a_score_is_a_score_in_either_process(like_trl, make_rollout, timeout) -> None:
+    """Prevents: a function that is paid in one process and refused in the other, or that dies at what TRL gives it."""
+    good = ("decimal_score", "fraction", "numpy_score", "tensor", "decimals", "array", "tensors", "stepwise", "recorded")
+    functions = [each for name in good for each in load_functions(f"{like_trl}:{name}", timeout=timeout)]
+    rollout = make_rollout("abc")
+    completion = replace(rollout.turns[0].completion, policy_version=1)
+    rollout = replace(rollout, turns=(replace(rollout.turns[0], completion=completion),), prompt=replace(rollout.prompt, plain=True))
+    scored, _ = Rubric(functions, tags=TAGS).score([rollout, rollout])
+    assert scored.rewards == dict.fromkeys(good, 0.5)
+    assert json.loads(json.dumps(dict(scored.extras))) == {"length": 3, "parts": {"a": 0.5, "b": [1, None]}}
+    assert scored.logged == {"seen": 0.5, "mean": 0.25}
+
+
+@pytest.mark.parametrize("timeout", [0, 60])
+@pytest.mark.filterwarnings("ignore:The reward function")
+def test_what_is_no_score_is_none_in_either_process(like_trl, make_rollout, timeout) -> None:
+    """Prevents: bytes that are paid as numbers, and a value that ends the run instead of being named."""
+    bad = ("one_bytes", "all_bytes", "byte_array", "view", "signalling", "huge", "huge_decimal", "huge_fractions", "text", "complex_score",
+           "truth", "mapping", "later")
+    for name in bad:
+        functions = load_functions(f"{like_trl}:{name}", timeout=timeout)
+        (scored,) = Rubric(functions, tags=TAGS, on_error="exclude").score([make_rollout("abc")])
+        assert scored.reward is None and scored.error is not None and name in scored.error, name
+        assert name != "later" or "no 'max_steps'" in scored.error
 
 
 def test_async_functions_and_python_ones_are_refused(tmp_path) -> None:
