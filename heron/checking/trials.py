@@ -19,6 +19,7 @@ from heron.checking.findings import Finding, Level, Trial
 from heron.environments import Environment
 from heron.models import Policy
 from heron.rewards import Rubric, bare_number
+from heron.rewards.algebra import expression, plain_number
 from heron.types import Completion, FinishReason, Message, Prompt, Rollout, Tags, Turn
 
 Function = Callable[..., Any]
@@ -64,11 +65,17 @@ def wrong_and_gold(trials: Sequence[Trial]) -> tuple[float, float] | None:
 
 
 def _chosen(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Evenly spaced rows, no two with the same answer."""
-    first_with = {prompt.answer: prompt for prompt in reversed(prompts)}
+    """Evenly spaced rows, no two with the same answer: another row's gold is to be wrong."""
+    first_with = {_meaning(str(prompt.answer)): prompt for prompt in reversed(prompts)}
     distinct = list(first_with.values())[::-1]
     count = min(ROWS, len(distinct))
     return [distinct[index * len(distinct) // count] for index in range(count)]
+
+
+def _meaning(answer: str) -> Any:
+    """Equal for answers that a reward may well call equal: the number, if it is one (`2`, `2.0`, `\\frac{4}{2}`), else the words."""
+    value = plain_number(expression(answer), trusted=True)
+    return " ".join(answer.casefold().split()) if value is None else value
 
 
 def _scored(

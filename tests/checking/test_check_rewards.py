@@ -80,6 +80,14 @@ def test_another_rows_answer_is_a_wrong_one(policy: Policy) -> None:
     assert ["another row's answer" in each.text for each in found] == [True]
 
 
+@pytest.mark.parametrize("golds", [("2", "2.0", " 2", "2,000.00", "2000"), ("1/2", r"\frac{1}{2}", "0.5", "$0.5$", "2"), ("Yes", "yes ", "no")])
+def test_an_equal_answer_of_another_row_is_no_wrong_one(policy: Policy, golds: tuple[str, ...]) -> None:
+    """Prevents: a good reward that is refused, since two rows write the same answer in two ways."""
+    prompts = [prompt(number, "How many?", answer=gold) for number, gold in enumerate(golds)]
+    others = [trial for trial in tried(policy, flat, prompts=prompts) if trial.kind == trials.OTHERS]
+    assert len(others) == 2 and {trial.row for trial in others} == {prompts[0].id, prompts[3 if golds[1] == "2.0" else len(golds) - 1].id}
+
+
 def test_paying_for_nothing_at_all_refuses(policy: Policy) -> None:
     """Prevents: a length penalty that outweighs everything: the best answer is none."""
     found = errors(trials.findings_of(tried(policy, contains_gold, likes_silence), stops=True))
