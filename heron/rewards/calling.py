@@ -61,7 +61,7 @@ class RewardFunction:
     def of(cls, function: Callable[..., Any]) -> RewardFunction:
         """Reads the signature. Raises ConfigError if the function cannot be called by keyword."""
         name = name_of(function)
-        task = getattr(function, TASK_MARK, None)
+        task = task_name(getattr(function, TASK_MARK, None))
         parameters = _parameters(function, name)
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         return cls(
@@ -85,7 +85,7 @@ class RewardFunction:
 
     def scores(self, prompt: Prompt) -> bool:
         """Whether it is for rows such as this one."""
-        return self.task is None or prompt.columns.get("task") == self.task
+        return self.task is None or self.task == task_name(prompt.columns.get("task"))
 
     def outcomes(self, rollouts: Sequence[Rollout], tags: Tags, log: Log, watch: Watch, *, stop: bool) -> list[Outcome]:
         """One for each rollout. With `stop`, the first error is raised; a RewardError that a function returned in place of a score is not
@@ -155,6 +155,13 @@ class RewardFunction:
 
 TASK_MARK = "heron_task"
 """Attribute that holds the task that a function is for."""
+
+
+def task_name(task: Any) -> str | None:
+    """As it is written behind an `@`: 1 and 1.0, which a column of numbers with gaps makes of it, are `1`."""
+    if task is None or isinstance(task, str):
+        return task
+    return str(int(task)) if isinstance(task, float) and task.is_integer() else str(task)
 
 
 def _attempted(stop: bool, call: Callable[[], Any]) -> Any:

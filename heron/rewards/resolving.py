@@ -82,7 +82,7 @@ def resolve(
 
 def load_functions(name: str, *, timeout: float = 0.0) -> tuple[Function, ...]:
     """The reward functions that a name stands for: one, or for a bare `file.py` all of its public ones."""
-    name, _, task = name.rpartition("@") if re.search(r"@[\w-]+$", name) else (name, "", "")
+    name, _, task = name.rpartition("@") if re.search(r"@[\w:-]+$", name) else (name, "", "")
     found = _load(name, timeout)
     return tuple(for_task(function, task) for function in found) if task else found
 

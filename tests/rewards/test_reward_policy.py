@@ -117,6 +117,25 @@ def test_each_task_has_its_own_functions(make_rollout) -> None:
         rubric.check([make_rollout(answer="words", task="math").prompt])
 
 
+@pytest.mark.parametrize("task", [1, 1.0, "1"])
+def test_a_task_may_be_a_number(make_rollout, task) -> None:
+    """Prevents: rows of task 1 that `f@1` never scores, since a name is a text."""
+    (named,) = load_functions("gsm8k.correctness@1")
+    rubric = Rubric([named, for_task(length, task), (for_task(picky, 2), 0.5)], tags=TAGS)
+    assert rubric.names == ("correctness@1", "length@1", "picky@2")
+    rubric.check([make_rollout(answer=5, task=task).prompt])
+    (scored,) = rubric.score([make_rollout("ab", answer=5, task=task)])
+    assert scored.rewards == {"correctness@1": 0.0, "length@1": 2.0, "picky@2": None}
+    with pytest.raises(DataError, match="its task is True"):
+        rubric.check([make_rollout(answer=5, task=True).prompt])
+
+
+def test_a_generated_task_can_be_named() -> None:
+    """Prevents: a task whose name has a colon, and so can be given no function."""
+    (function,) = load_functions("tasks.right@reasoning_gym:leg_counting")
+    assert Rubric([function], tags=TAGS).names == ("right@reasoning_gym:leg_counting",)
+
+
 def test_a_task_that_nobody_scores_is_found_before_training(make_rollout) -> None:
     """Prevents: rows that are sampled in every step and teach nothing, for a typo in their task."""
     rubric = Rubric([for_task(gsm8k.correctness, "math"), (length, 0.0)], tags=TAGS)
