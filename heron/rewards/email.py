@@ -16,7 +16,7 @@ from typing import Any
 from heron.errors import DataError
 from heron.rewards.answers import said
 from heron.rewards.scores import plain
-from heron.rewards.verifying import checks_row
+from heron.rewards.verifying import check_answer_text, checks_row
 from heron.types import Tags
 
 MOST_WORDS = 150
@@ -44,12 +44,6 @@ def check_keywords(columns: Mapping[str, Any]) -> None:
     if not _keywords(columns["keywords"]):
         raise DataError(f'The column keywords must be a list of words, such as ["refund", "order 4711"], or text with commas, but it is '
                         f"{columns['keywords']!r:.100}.")
-
-
-def check_answer(columns: Mapping[str, Any]) -> None:
-    """Raises DataError for a reference without words."""
-    if columns["answer"] is None or not str(columns["answer"]).split():
-        raise DataError(f"The column answer must be the reply that is expected, but it is {columns['answer']!r}.")
 
 
 def check_most_words(columns: Mapping[str, Any]) -> None:
@@ -83,7 +77,7 @@ def required_keywords(completion: str, keywords: Sequence[Any] | str, tags: Tags
     return 1.0 if wanted and not is_a_list and all(1 <= count <= MOST_TIMES for count in times) else 0.0
 
 
-@checks_row(check_answer)
+@checks_row(check_answer_text)
 def exact_match(completion: str, answer: str, tags: Tags, prefilled: str = "") -> float:
     """+1 if the reply is word for word the reference; whitespace is free; else 0."""
     words = said(completion, tags, prefilled).split()

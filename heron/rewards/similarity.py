@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
 from heron.rewards.answers import said
+from heron.rewards.verifying import check_answer_text, checks_row
 from heron.types import Tags
 
 LONGEST = 4_000
 """Characters of a text that are compared."""
 
 
+@checks_row(check_answer_text)
 def similarity(completion: str, answer: str, tags: Tags, prefilled: str = "") -> float:
     """From 0 (nothing in common) to 1 (the same), by characters; case and whitespace do not count (see `fuzzy_match`)."""
     return fuzzy_match(said(completion, tags, prefilled), str(answer))

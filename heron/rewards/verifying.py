@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from heron.errors import RewardError
+from heron.errors import DataError, RewardError
 from heron.rewards import algebra, numbers
 from heron.rewards.answers import answer_text
 from heron.rewards.expression import value_of
@@ -160,6 +160,12 @@ def checks_row(check: Callable[[Mapping[str, Any]], None]) -> Callable[[Function
         return function
 
     return mark
+
+
+def check_answer_text(columns: Mapping[str, Any]) -> None:
+    """Raises DataError for a row whose `answer` has no words to compare with."""
+    if columns["answer"] is None or not str(columns["answer"]).split():
+        raise DataError(f"The column answer must be the text that is expected, but it is {columns['answer']!r}.")
 
 
 CHECK_MARK = "heron_check"

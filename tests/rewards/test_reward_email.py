@@ -5,6 +5,7 @@ import pytest
 from heron.errors import DataError
 from heron.rewards import Rubric
 from heron.rewards.email import exact_match, has_signature, names_recipient, required_keywords, too_long
+from heron.rewards.similarity import similarity
 from heron.types import Tags
 
 TAGS = Tags()
@@ -54,7 +55,8 @@ def test_an_empty_part_of_the_signature_is_refused(make_rollout, empty: str, val
     [
         (required_keywords, {"keywords": []}), (required_keywords, {"keywords": " , "}), (required_keywords, {"keywords": {"a": 1}}),
         (required_keywords, {"keywords": None}), (required_keywords, {"keywords": ["a", None]}), (exact_match, {"answer": " "}),
-        (exact_match, {"answer": None}), (names_recipient, {"recipient": "Ms"}), (names_recipient, {"recipient": ""}),
+        (exact_match, {"answer": None}), (similarity, {"answer": None}),
+        (similarity, {"answer": ""}), (names_recipient, {"recipient": "Ms"}), (names_recipient, {"recipient": ""}),
         (names_recipient, {"recipient": None}), (too_long, {"most_words": "150"}), (too_long, {"most_words": 0}),
         (too_long, {"most_words": float("nan")}), (too_long, {"most_words": True}),
     ],
