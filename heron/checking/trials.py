@@ -19,7 +19,6 @@ from heron.checking.findings import Finding, Level, Trial
 from heron.environments import Environment
 from heron.models import Policy
 from heron.rewards import Rubric, bare_number
-from heron.rewards.algebra import expression, plain_number
 from heron.types import Completion, FinishReason, Message, Prompt, Rollout, Tags, Turn
 
 Function = Callable[..., Any]
@@ -73,8 +72,8 @@ def _chosen(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _meaning(answer: str) -> Any:
-    """Equal for answers that a reward may well call equal: the number, if it is one (`2`, `2.0`, `\\frac{4}{2}`), else the words."""
-    value = plain_number(expression(answer), trusted=True)
+    """Equal for answers that a reward may well call equal: the number, if it is one (`2`, `2.0`), else the words."""
+    value = bare_number(answer)
     return " ".join(answer.casefold().split()) if value is None else value
 
 

@@ -80,7 +80,7 @@ def test_another_rows_answer_is_a_wrong_one(policy: Policy) -> None:
     assert ["another row's answer" in each.text for each in found] == [True]
 
 
-@pytest.mark.parametrize("golds", [("2", "2.0", " 2", "2,000.00", "2000"), ("1/2", r"\frac{1}{2}", "0.5", "$0.5$", "2"), ("Yes", "yes ", "no")])
+@pytest.mark.parametrize("golds", [("2", "2.0", " 2", "2,000.00", "2000"), ("1/2", "0.5", "0.50", "2"), ("Yes", "yes ", "no")])
 def test_an_equal_answer_of_another_row_is_no_wrong_one(policy: Policy, golds: tuple[str, ...]) -> None:
     """Prevents: a good reward that is refused, since two rows write the same answer in two ways."""
     prompts = [prompt(number, "How many?", answer=gold) for number, gold in enumerate(golds)]
