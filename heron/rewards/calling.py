@@ -18,8 +18,9 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from heron.errors import ConfigError, RewardError, RewardStop
 from heron.rewards.scores import checked_score, list_of_scores, shortened
@@ -33,6 +34,8 @@ ROW_NAMES = (
 BATCH_NAMES = ("prompts", "completions", "completion_ids", "tags", "prefilled", "truncated", "trainer_state", "log_extra", "log_metric")
 """What a batch function may name besides columns. All but `tags`, TRL's `trainer_state` and the two recorders are lists, one item per
 rollout."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 Outcome = float | None | RewardError
 """What a function made of a rollout: a score, None where it does not apply, or why there is none."""
@@ -111,10 +114,11 @@ class RewardFunction:
         return returned
 
     def _call_rows(self, rollouts: Sequence[Rollout], tags: Tags, watch: Watch, stop: bool) -> list[Any]:
-        returned: list[Any] = []
-        for rollout in rollouts:
+        def outcome(rollout: Rollout) -> Any:
             watch.at = f"row {rollout.prompt.id}"
-            returned.append(_attempted(stop, lambda: self._call_row(rollout, tags)))  # noqa: B023
+            return _attempted(stop, lambda: self._call_row(rollout, tags))
+
+        returned = _in_lanes(outcome, rollouts, getattr(self.function, LANES_MARK, 1))
         waiting = [index for index, value in enumerate(returned) if inspect.isawaitable(value)]
         for index, value in zip(waiting, _all_results([returned[index] for index in waiting], self.name), strict=True):
             returned[index] = _attempted(stop, lambda: self._settled(value, rollouts[index]))  # noqa: B023
@@ -155,6 +159,34 @@ class RewardFunction:
 
 TASK_MARK = "heron_task"
 """Attribute that holds the task that a function is for."""
+
+
+LANES_MARK = "heron_lanes"
+"""Attribute of a function that waits for processes of its own: for so many rows at once."""
+
+
+def waits(lanes: int) -> Callable[[Function], Function]:
+    """Marks a row function that leaves its work to so many processes: as many rows are scored at once."""
+
+    def mark(function: Function) -> Function:
+        setattr(function, LANES_MARK, lanes)
+        return function
+
+    return mark
+
+
+def _in_lanes(call: Callable[[Rollout], Any], rollouts: Sequence[Rollout], lanes: int) -> list[Any]:
+    """The call of each, in order; several at once where the function only waits, so that one that is late does not hold up all."""
+    if lanes == 1 or len(rollouts) == 1:
+        return [call(rollout) for rollout in rollouts]
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="heron-reward")
+    try:
+        futures = [threads.submit(copy_context().run, call, rollout) for rollout in rollouts]
+        return [future.result() for future in futures]
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def task_name(task: Any) -> str | None:

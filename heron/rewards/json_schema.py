@@ -17,6 +17,7 @@ from typing import Any
 
 from heron.errors import MissingExtra, RewardError
 from heron.rewards.answers import said
+from heron.rewards.calling import waits
 from heron.rewards.verifying import checks_row
 from heron.rewards.workers import Pool, WorkerLost
 from heron.types import Tags
@@ -35,6 +36,7 @@ def check_schema(columns: Mapping[str, Any]) -> None:
     _validator(_text(columns["schema"]))
 
 
+@waits(CHILDREN)
 @checks_row(check_schema)
 def follows_schema(completion: str, schema: Mapping[str, Any] | str, tags: Tags, prefilled: str = "") -> float:
     """+1 if the answer is JSON that follows the column `schema` (an object, or its text), 0 if it is other JSON, -1 if it is none.

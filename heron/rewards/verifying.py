@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from heron.errors import DataError, RewardError
 from heron.rewards import algebra, numbers
 from heron.rewards.answers import answer_text
+from heron.rewards.calling import LANES_MARK, waits
 from heron.rewards.expression import value_of
 from heron.types import Rollout, Tags
 
@@ -64,6 +65,7 @@ def exact(answer: str, reference: str) -> Verdict:
     return Verdict.RIGHT if words == reference.split() else Verdict.WRONG
 
 
+@waits(algebra.CHILDREN)
 def math(answer: str, reference: str) -> Verdict:
     """RIGHT if both are the same mathematics, as math-verify sees it; the answer must be one expression, and computed.
 
@@ -143,7 +145,7 @@ def compares_by(verifier: Verifier) -> Callable[[Function], Function]:
 
     def mark(function: Function) -> Function:
         setattr(function, VERIFIER_MARK, verifier)
-        return function
+        return waits(getattr(verifier, LANES_MARK, 1))(function)
 
     return mark
 

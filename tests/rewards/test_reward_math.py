@@ -1,5 +1,6 @@
 """The verifier `math`: what math-verify is asked, what it is never asked, and what becomes of a text that takes too long."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,8 @@ import pytest
 
 from heron.errors import DataError, MissingExtra, RewardError
 from heron.rewards import Rubric, algebra, reward, verifiers
+from heron.rewards.calling import waits
+from heron.rewards.workers import WorkerLost
 from heron.types import Tags
 
 pytest.importorskip("math_verify")
@@ -114,6 +117,51 @@ def test_a_text_that_takes_too_long_is_unreadable_and_the_next_one_is_judged(mon
         with pytest.raises(RewardError, match="cannot be compared with itself: it was killed"):
             math(long, long)
     assert math("x+1", "1+x") == "right"
+
+
+@pytest.mark.filterwarnings("ignore:heron.rewards.algebra has given up")
+def test_late_answers_are_waited_for_together_and_counted(make_rollout, monkeypatch) -> None:
+    """Prevents: a step that waits for one deadline after the other; scores that change places; deadlines that nobody sees."""
+    running, most, lock = [0], [0], threading.Lock()
+
+    def slow(pool, answer, reference):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.05)
+        with lock:
+            running[0] -= 1
+        return pool.ask({"answer": answer, "reference": reference}, seconds=0.0 if answer == "x+9" else 60.0)["equal"]
+
+    monkeypatch.setattr(algebra, "_asked", lambda *given: _none_if_lost(slow, *given))
+    correct = reward(math, right=1, wrong=0, unreadable=-1, name="correct")
+    said = ["x+1", "x+2", "x+9", "1+x", "x+3", "x+9"]
+    scored = Rubric([correct], tags=Tags()).score([make_rollout(f"<SOLUTION>{text}</SOLUTION>", answer="x+1") for text in said])
+    assert [rollout.reward for rollout in scored] == [1, 0, -1, 1, 0, -1]
+    assert most[0] == algebra.CHILDREN > 1
+    assert {rollout.logged["correct_given_up"] for rollout in scored} == {2.0}
+
+
+def _none_if_lost(ask, *given):
+    try:
+        return ask(*given)
+    except WorkerLost:
+        return None
+
+
+def test_an_error_in_a_lane_ends_the_others(make_rollout) -> None:
+    """Prevents: a batch that is scored to its end after the run has failed, and an error of another row than the first."""
+    calls = []
+
+    @waits(2)
+    def raises(completion):
+        calls.append(completion)
+        time.sleep(0.02)
+        return 1 / 0
+
+    with pytest.raises(RewardError, match=r"rows\.jsonl:0"):
+        Rubric([raises], tags=Tags()).score([make_rollout("a", row=f"rows.jsonl:{row}") for row in range(40)])
+    assert len(calls) < 10
 
 
 def test_an_absent_package_is_told_of_before_training(monkeypatch) -> None:
