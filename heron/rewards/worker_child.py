@@ -1,4 +1,4 @@
-"""Runs inside a child of `heron.rewards.workers`: limits itself, imports what it is to do, and answers request after request.
+"""Runs inside a child of `heron.rewards.worker`: limits itself, imports what it is to do, and answers request after request.
 
 The hard idea: the child must end when its parent does, even while it computes a huge power and runs no Python. So it asks the kernel for
 a signal (SIGIO, which ends a process) when the other end of a pipe that carries nothing is closed. Its standard output is a pipe that the
