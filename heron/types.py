@@ -128,6 +128,12 @@ class Rollout:
     """What reward functions recorded of its batch with `log_metric`."""
     advantage: float = 0.0
     """Filled in once the whole group is scored."""
+    verdict: str | None = None
+    """`right`, `wrong` or `unreadable`, whatever it was paid; None where that cannot be known, and until it is asked."""
+    extracted: str | None = None
+    """What stands between the answer tags; None if there is no answer."""
+    follows_format: bool | None = None
+    """Whether it is in the asked format; None until that is asked."""
 
     @property
     def completion_ids(self) -> tuple[int, ...]:

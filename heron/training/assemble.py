@@ -40,7 +40,7 @@ from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.footprint import Footprint, baseline_of
-from heron.training.held_out import make_evaluator
+from heron.training.held_out import make_evaluator, make_verdicts
 from heron.training.judging import appoint_judge, lend_start
 from heron.training.optimizer import check_optimizer, make_optimizer, tables_of
 from heron.training.present import shortage
@@ -235,6 +235,7 @@ def _trainer(
             config.objective, scheme=objective.loss.weights, max_completion_length=config.rollout.max_completion_length,
             moves_without_advantage=moves_without_advantage(objective),
         ),
+        verdicts=make_verdicts(config, collector.environment),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
         evaluations=evaluations,

@@ -44,6 +44,9 @@ class Microbatch:
     entropy_weights: Tensor
     """`[N]` share of each in the step's entropy bonus."""
 
+    unshared: int
+    """Tokens that there would be if every sample stood alone, its prompt included."""
+
     @property
     def num_tokens(self) -> int:
         """Tokens that are forwarded."""
@@ -106,7 +109,7 @@ def _microbatch(groups: Sequence[Sequence[Sample]], device: torch.device) -> Mic
     return Microbatch(
         token_ids=torch.tensor([token_ids], device=device), positions=torch.tensor([positions], device=device),
         plan=packed_plan(rows, device=device), where=torch.tensor(where, device=device), targets=torch.tensor(targets, device=device),
-        **_per_token(samples, device),
+        unshared=sum(len(sample.prompt_ids) + len(sample.token_ids) - 1 for sample in samples), **_per_token(samples, device),
     )
 
 

@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from heron.engine.protocol import SamplingParams
-from heron.rewards import Verifier, parts, verdict
 from heron.rollout import Collector
 from heron.training.statistics import wilson
-from heron.types import Prompt, Rollout, Tags
+from heron.training.verdicts import Verdicts
+from heron.types import Prompt, Rollout
 
 Progress = Callable[[int, int], None]
 
@@ -27,10 +27,8 @@ class Evaluator:
     """Samples and scores."""
     prompts: tuple[Prompt, ...]
     """Held-out problems."""
-    verifier: Verifier
-    """`(answer, reference)` to a verdict."""
-    tags: Tags
-    """Where the answer stands in a completion."""
+    verdicts: Verdicts
+    """Right or not."""
     samples: int
     """Sampled answers per problem."""
     temperature: float
@@ -57,24 +55,11 @@ class Evaluator:
     def _row(self, greedy: Rollout, sampled: Sequence[Rollout]) -> dict[str, Any]:
         return {
             "id": greedy.prompt.id, "question": greedy.prompt.question, "answer": greedy.prompt.answer, "text": greedy.text,
-            "verdict": self._verdict(greedy), "follows_format": self._follows_format(greedy), "reward": greedy.reward,
+            "verdict": self.verdicts.of(greedy), "follows_format": self.verdicts.follows_format(greedy), "reward": greedy.reward,
             "length": len(greedy.completion_ids), "truncated": greedy.truncated,
-            "sample_verdicts": [self._verdict(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
+            "sample_verdicts": [self.verdicts.of(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
             **({"conversation": greedy.said()} if len(greedy.turns) > 1 else {}),
         }
-
-    def _follows_format(self, rollout: Rollout) -> bool:
-        found = parts(rollout.text, self.tags, rollout.prefilled)
-        return found is not None and found.is_clean
-
-    def _verdict(self, rollout: Rollout) -> str | None:
-        """`right`, `wrong` or `unreadable`; None where neither the environment knows nor the row has a reference to compare with."""
-        of_environment = self.collector.environment.verdict(rollout.prompt, rollout.messages)
-        if of_environment is not None:
-            return str(of_environment.value)
-        if rollout.prompt.answer is None:
-            return None
-        return str(verdict(self.verifier, rollout, self.tags).value)
 
     def _totals(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         totals: dict[str, float] = {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from heron import data
 from heron.config import Config, load_config
 from heron.engine import NativeEngine
-from heron.environments import resolve_rewards
+from heron.environments import Environment, resolve_rewards
 from heron.errors import DataError
 from heron.models.of_run import policy_of_run
 from heron.rewards import Rubric, resolve_verifier
@@ -20,16 +20,22 @@ from heron.run import Run
 from heron.training.evaluation import Evaluator
 from heron.training.judging import appoint_judge
 from heron.training.prompts import environment_of, give_tools
+from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 
 def make_evaluator(config: Config, collector: Collector, prompts: Sequence[Prompt]) -> Evaluator:
     """Held-out measurement as the config asks for it."""
     return Evaluator(
-        collector=collector, prompts=tuple(prompts), verifier=resolve_verifier(config.evaluation.verifier), tags=config.tags,
+        collector=collector, prompts=tuple(prompts), verdicts=make_verdicts(config, collector.environment),
         samples=config.evaluation.samples, temperature=config.rollout.temperature,
         max_tokens=config.rollout.max_completion_length, seed=config.train.seed,
     )
+
+
+def make_verdicts(config: Config, environment: Environment) -> Verdicts:
+    """Right or not, as the config's evaluation sees it."""
+    return Verdicts(environment=environment, verifier=resolve_verifier(config.evaluation.verifier), tags=config.tags)
 
 
 def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | None) -> Evaluator:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 RATIO = "ratio"
-"""The mark of which the largest value is reported, as `ratio/max`: its mean says nothing."""
+"""The mark of which the extremes are reported, as `ratio/max` and `ratio/min`: its mean says nothing."""
 SILENT = (RATIO, "importance_raw", "importance")
 """Marks without a mean of their own; corrections are reported with the mismatch that they correct."""
 
@@ -47,10 +47,11 @@ class Measures:
         return sum(len(values) for values in self.marks.get(RATIO, ()))
 
     def metrics(self) -> dict[str, float]:
-        """`loss` (the sum), the mean of every mark over its tokens, and the largest ratio; nothing without tokens."""
+        """`loss` (the sum), the mean of every mark over its tokens, and the extremes of the ratio; nothing without tokens."""
         if not self.num_tokens:
             return {}
         whole = {name: torch.cat(values).double() for name, values in self.marks.items()}
         reduced = {"loss": torch.stack([loss.double() for loss in self.losses]).sum()}
-        reduced |= {name: values.mean() for name, values in whole.items() if name not in SILENT} | {"ratio/max": whole[RATIO].max()}
+        reduced |= {name: values.mean() for name, values in whole.items() if name not in SILENT} | {
+            "ratio/max": whole[RATIO].max(), "ratio/min": whole[RATIO].min()}
         return dict(zip(reduced, torch.stack(list(reduced.values())).tolist(), strict=True))

@@ -1,39 +1,74 @@
-"""What one batch of rollouts looks like in numbers: rewards, signal, lengths, truncation. Plain Python on plain values."""
+"""What one batch of rollouts looks like in numbers: rewards, signal, lengths, truncation. Plain Python on plain values.
+
+Each name has its definition in `heron/run/metrics.toml`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from heron.objective import loneliness
+from heron.training.outcomes import advantage_spread, duplicates, shares, solved
 from heron.types import Group, Rollout
 
 
-def rollout_metrics(groups: Sequence[Group], reward_names: Sequence[str]) -> dict[str, float]:
-    """Metrics of a step's groups under TRL's names where it has one.
+def rollout_metrics(groups: Sequence[Group], weights: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of a step's groups under TRL's names where it has one; `weights` are those of the reward functions by name.
 
     `rewards/<name>/mean` and `/std` are over the rollouts where the function applied; a function that applied nowhere has no
     entry. `frac_reward_zero_std` is the share of rollouts in groups without signal; `groups/one_scorable` the share of groups
     in which a single rollout could be scored, so that there was none to compare it with.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    lengths = [len(rollout.completion_ids) for rollout in rollouts]
     values = {
         **_mean_std("reward", [rollout.reward for rollout in rollouts], "reward", "reward_std"),
         "frac_reward_zero_std": sum(len(group.rollouts) for group in groups if not group.has_signal) / len(rollouts),
         "groups/with_signal": fmean(group.has_signal for group in groups),
         "groups/one_scorable": loneliness([[rollout.reward for rollout in group.rollouts] for group in groups]) / len(groups),
-        "completions/mean_length": fmean(lengths), "completions/min_length": min(lengths),
-        "completions/max_length": max(lengths), "completions/clipped_ratio": fmean(rollout.truncated for rollout in rollouts),
-        **_entropy(rollouts),
-        "advantages/abs_mean": fmean(abs(rollout.advantage) for rollout in rollouts),
-        **_excluded(rollouts), **_logged(rollouts),
+        **solved(groups), **_lengths(rollouts), **_form(rollouts), "completions/duplicates": duplicates(groups),
+        **_entropy(rollouts), **advantage_spread(rollouts), **_excluded(rollouts), **_logged(rollouts),
     }
-    for name in reward_names:
+    for name in weights:
         scores = [rollout.rewards.get(name) for rollout in rollouts]
         values |= _mean_std(name, scores, f"rewards/{name}/mean", f"rewards/{name}/std")
-    return values
+        values[f"rewards/{name}/none"] = scores.count(None) / len(scores)
+    return values | shares(groups, weights)
+
+
+def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """`completions/*_length`, in tokens: of all, of those that ended of their own accord, and of right and other answers."""
+    lengths = sorted(len(rollout.completion_ids) for rollout in rollouts)
+    ended = [len(rollout.completion_ids) for rollout in rollouts if not rollout.truncated]
+    right, wrong = (
+        [len(rollout.completion_ids) for rollout in rollouts if rollout.verdict in verdicts]
+        for verdicts in (("right",), ("wrong", "unreadable"))
+    )
+    values = {
+        "completions/mean_length": fmean(lengths), "completions/min_length": lengths[0], "completions/max_length": lengths[-1],
+        "completions/p10_length": _nearest_rank(lengths, 0.1), "completions/p90_length": _nearest_rank(lengths, 0.9),
+        "completions/clipped_ratio": 1 - len(ended) / len(rollouts),
+    }
+    if ended:
+        values |= {f"completions/{name}_terminated_length": of(ended) for name, of in (("mean", fmean), ("min", min), ("max", max))}
+    return values | {
+        f"completions/mean_length_{name}": fmean(found) for name, found in (("right", right), ("wrong", wrong)) if found
+    }
+
+
+def _nearest_rank(ordered: Sequence[int], share: float) -> int:
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _form(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Share in the asked format, and of answers that cannot be read, where either was asked."""
+    formatted = [rollout.follows_format for rollout in rollouts if rollout.follows_format is not None]
+    judged = [rollout.verdict for rollout in rollouts if rollout.verdict is not None]
+    return {
+        **({"completions/format_rate": fmean(formatted)} if formatted else {}),
+        **({"completions/unreadable": judged.count("unreadable") / len(judged)} if judged else {}),
+    }
 
 
 def _excluded(rollouts: Sequence[Rollout]) -> dict[str, float]:

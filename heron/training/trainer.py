@@ -32,6 +32,7 @@ from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kep
 from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
 from heron.training.updater import Minibatch, Updater
+from heron.training.verdicts import Verdicts
 from heron.types import Group, Prompt
 
 
@@ -53,6 +54,8 @@ class Trainer:
     """Scored groups to optimizer steps."""
     weighing: Weighing
     """How the tokens of an optimizer step are counted."""
+    verdicts: Verdicts
+    """Right or not, apart from the reward."""
     evaluator: Evaluator | None
     """Held-out problems; None if evaluation is switched off."""
     run: RunWriter
@@ -94,13 +97,15 @@ class Trainer:
         number = self.state.step + 1
         with self._optimizer_at_rest():
             groups, sampled = self._collect(number, clock)
-        metrics = rollout_metrics(groups, list(groups[0].rollouts[0].rewards)) if groups else {}
+        with clock.phase("record"):
+            groups = self.verdicts.marked(groups)
+            metrics = rollout_metrics(groups, self.weights) if groups else {}
         if self.config.rollout.partial_tokens:
             metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}
         with clock.phase("train"):
             trained_tokens, update = self._update(number, groups)
         self.state.num_tokens += sampled
-        metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()}
+        metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()} | self._planned()
         with clock.phase("record"):
             self.run.rollouts(number, groups)
         times = clock.metrics(sampled_tokens=sampled, trained_tokens=trained_tokens)
@@ -109,6 +114,18 @@ class Trainer:
         if number == 1 and self.footprint is not None:
             self.footprint.record(self.run)
         self.state.step = number
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Reward functions by name."""
+        rubric = self.collector.rubric
+        assert rubric is not None, "a trainer has one"
+        return dict(zip(rubric.names, rubric.weights, strict=True))
+
+    def _planned(self) -> dict[str, float]:
+        """The memory that was planned, beside what is measured."""
+        planned = self.footprint.planned if self.footprint is not None else None
+        return {"memory/planned_gib": planned.peak / 2**30} if planned is not None else {}
 
     def _collect(self, number: int, clock: StepClock) -> tuple[list[Group], int]:
         """The groups to train on, sampled and scored, and the number of tokens that were sampled."""
@@ -151,6 +168,8 @@ class Trainer:
         tokens = sum(batch.num_tokens for batch in batches) * self.config.objective.num_iterations
         rollouts = sum(len(group.rollouts) for group in groups)
         trained = {"frac_rollouts_trained": sum(batch.num_rows for batch in batches) / rollouts} if rollouts else {}
+        if batches:
+            trained["packing/shared"] = 1 - sum(batch.num_tokens for batch in batches) / sum(batch.unshared for batch in batches)
         bonus = {"entropy_coef": applied} if self.weighing.uses_entropy_bonus else {}
         return tokens, measured | bonus | trained | {"learning_rate": rate}
 

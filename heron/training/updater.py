@@ -76,7 +76,7 @@ class Updater:
                 norms += [norm] if (norm := clip_and_step(self.optimizer, max_grad_norm=self.max_grad_norm)) else []
             if step.entropy is not None:
                 entropy = entropy.after(step.entropy)
-        return self._metrics(measured, norms) | mismatch, entropy, len(norms)
+        return self._metrics(measured, norms, self.max_grad_norm) | mismatch, entropy, len(norms)
 
     def _anchored(self, minibatches: Sequence[Minibatch]) -> dict[int, Anchors]:
         """Old log-probs of every micro-batch whose turn comes after the weights have moved; those of the first step need no pass."""
@@ -93,10 +93,11 @@ class Updater:
         return mismatch_statistics(trainer, sampler, raw=raw, bounded=bounded)
 
     @staticmethod
-    def _metrics(measured: Sequence[Measures], norms: Sequence[float]) -> dict[str, float]:
+    def _metrics(measured: Sequence[Measures], norms: Sequence[float], limit: float) -> dict[str, float]:
         """Means over the optimizer steps (of the loss and the norm) and over the tokens (of the rest)."""
         values = Measures.merged(measured).metrics()
         if not values:
             return {}
         steps = max(len(norms), 1)
-        return values | {"loss": values["loss"] / steps, "grad_norm": sum(norms) / steps}
+        clipped = [min(norm, limit) for norm in norms]
+        return values | {"loss": values["loss"] / steps, "grad_norm": sum(norms) / steps, "grad_norm_clipped": sum(clipped) / steps}

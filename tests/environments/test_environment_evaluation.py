@@ -12,6 +12,7 @@ from heron.environments import Guess, Moves, resolve_rewards
 from heron.rewards import Rubric, verifiers
 from heron.rollout import Collector
 from heron.training.evaluation import Evaluator
+from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 
@@ -23,7 +24,8 @@ def measured(tiny_folder: Callable[[str], Path], environment: Guess | Moves, row
     rubric = Rubric(resolve_rewards(["environment.solved"], [], environment), tags=TAGS)
     evaluator = Evaluator(
         collector=Collector(policy=policy, engine=engine, environment=environment, rubric=rubric), prompts=(row,),
-        verifier=verifiers["number"], tags=TAGS, samples=2, temperature=1.0, max_tokens=60, seed=0,
+        verdicts=Verdicts(environment=environment, verifier=verifiers["number"], tags=TAGS), samples=2, temperature=1.0, max_tokens=60,
+        seed=0,
     )
     (found,), totals = evaluator.measure()
     assert found["sample_verdicts"] == [found["verdict"]] * 2

@@ -32,7 +32,7 @@ def test_an_excluded_rollout_gets_no_reward_from_anyone_and_counts_in_no_mean(ma
     assert [rollout.reward for rollout in scored] == [2.0, None, 4.25]
     first, excluded, last = advantages([[rollout.reward for rollout in scored]])[0]
     assert excluded == 0.0 and first == -last != 0.0
-    metrics = rollout_metrics([Group(prompt=scored[0].prompt, rollouts=tuple(scored))], ["picky", "length"])
+    metrics = rollout_metrics([Group(prompt=scored[0].prompt, rollouts=tuple(scored))], {"picky": 1.0, "length": 1.0})
     assert metrics["rewards/excluded"] == 1 and metrics["reward"] == 3.125
 
 
@@ -76,7 +76,7 @@ def test_recorders_of_trl_are_given_to_batches(make_rollout) -> None:
 
     scored = Rubric([judged], tags=TAGS).score([make_rollout("a"), make_rollout("b")])
     assert [rollout.extras["said"] for rollout in scored] == ["A", "B"]
-    assert rollout_metrics([Group(prompt=scored[0].prompt, rollouts=tuple(scored))], ["judged"])["logged/share"] == 0.5
+    assert rollout_metrics([Group(prompt=scored[0].prompt, rollouts=tuple(scored))], {"judged": 1.0})["logged/share"] == 0.5
 
 
 def test_recorders_refuse_what_cannot_be_recorded() -> None:

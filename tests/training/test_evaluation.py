@@ -16,6 +16,7 @@ from heron.rewards import Rubric, verifiers
 from heron.rollout import Collector
 from heron.training.evaluation import Evaluator
 from heron.training.statistics import wilson
+from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 RIGHT = "<start_working_out>x<end_working_out><SOLUTION>2</SOLUTION>"
@@ -38,8 +39,8 @@ def evaluator(policy: Policy, rows: list[Prompt], script: Callable[[str, int], s
     engine = NativeEngine(policy) if script is None else ScriptedEngine(said)
     collector = Collector(policy=policy, engine=engine, environment=SingleTurn(), rubric=Rubric([length], tags=TAGS))
     return Evaluator(
-        collector=collector, prompts=tuple(rows), verifier=verifiers["number"], tags=TAGS, samples=samples, temperature=1.0, max_tokens=80,
-        seed=3,
+        collector=collector, prompts=tuple(rows), samples=samples, temperature=1.0, max_tokens=80, seed=3,
+        verdicts=Verdicts(environment=collector.environment, verifier=verifiers["number"], tags=TAGS),
     )
 
 

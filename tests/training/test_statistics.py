@@ -65,7 +65,7 @@ def group(rewards: list[float | None], lengths: list[int], *, advantages: list[f
 def test_rollout_metrics_by_hand() -> None:
     """Prevents: None counted as 0, lengths of one turn only, shares over groups where rollouts are meant."""
     metrics = rollout_metrics(
-        [group([1.0, 3.0], [2, 4], advantages=[-1.0, 1.0]), group([5.0, None], [3, 5], advantages=[0.0, 0.0])], ("a", "b")
+        [group([1.0, 3.0], [2, 4], advantages=[-1.0, 1.0]), group([5.0, None], [3, 5], advantages=[0.0, 0.0])], {"a": 1.0, "b": 1.0}
     )
     assert metrics["reward"] == metrics["rewards/a/mean"] == 3.0
     assert metrics["reward_std"] == metrics["rewards/a/std"] == 2.0
@@ -78,7 +78,7 @@ def test_rollout_metrics_by_hand() -> None:
 
 
 def test_nothing_scored_leaves_the_reward_out() -> None:
-    metrics = rollout_metrics([group([None, None], [1, 1], advantages=[0.0, 0.0])], ("a",))
+    metrics = rollout_metrics([group([None, None], [1, 1], advantages=[0.0, 0.0])], {"a": 1.0})
     assert "reward" not in metrics
 
 

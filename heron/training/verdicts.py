@@ -1,0 +1,56 @@
+"""Whether an answer is right, apart from what it was paid: the same question for held-out problems and for the rollouts of a step.
+
+The one hard idea: rewards can be earned in ways that were not meant, so what is right is never read off them. An environment that
+knows says so; else the evaluation's verifier compares the answer between the tags with the row's reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from heron.environments import Environment
+from heron.errors import RewardError
+from heron.rewards import Verifier, answer_text, parts, verdict
+from heron.types import Group, Rollout, Tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """Judges rollouts."""
+
+    environment: Environment
+    """May know by itself."""
+    verifier: Verifier
+    """`(answer, reference)` to a verdict."""
+    tags: Tags
+    """Where the answer stands in a completion."""
+
+    def of(self, rollout: Rollout) -> str | None:
+        """`right`, `wrong` or `unreadable`; None where neither the environment knows nor the row has a reference to compare with."""
+        of_environment = self.environment.verdict(rollout.prompt, rollout.messages)
+        if of_environment is not None:
+            return str(of_environment.value)
+        if rollout.prompt.answer is None:
+            return None
+        return str(verdict(self.verifier, rollout, self.tags).value)
+
+    def follows_format(self, rollout: Rollout) -> bool:
+        """Each tag once and in order, nothing but whitespace outside."""
+        found = parts(rollout.text, self.tags, rollout.prefilled)
+        return found is not None and found.is_clean
+
+    def marked(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups of a training step with what is known of each rollout. Rows whose reference the verifier cannot read have no
+        verdict: it need not fit the training rows, which rewards alone decide about."""
+        return [replace(group, rollouts=tuple(map(self._marked, group.rollouts))) for group in groups]
+
+    def _marked(self, rollout: Rollout) -> Rollout:
+        try:
+            found = self.of(rollout)
+        except RewardError:  # boundary: one row's reference
+            found = None
+        return replace(
+            rollout, verdict=found, follows_format=self.follows_format(rollout),
+            extracted=answer_text(rollout.text, self.tags, rollout.prefilled),
+        )
