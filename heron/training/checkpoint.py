@@ -97,6 +97,11 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, device: torc
         raise RunError(f"The optimizer state in {path} does not fit this model: {error}. Was model.method or lora_rank changed?") from error
 
 
+def checkpoint_size(path: Path) -> int:
+    """Bytes of a checkpoint."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def is_complete(path: Path) -> bool:
     """True if the manifest is there and every file is as it says."""
     try:

@@ -27,6 +27,7 @@ def rollout_metrics(groups: Sequence[Group], weights: Mapping[str, float]) -> di
         "frac_reward_zero_std": sum(len(group.rollouts) for group in groups if not group.has_signal) / len(rollouts),
         "groups/with_signal": fmean(group.has_signal for group in groups),
         "groups/one_scorable": loneliness([[rollout.reward for rollout in group.rollouts] for group in groups]) / len(groups),
+        "frac_rollouts_unscored": fmean(rollout.reward is None for rollout in rollouts),
         **solved(groups), **_lengths(rollouts), **_form(rollouts), "completions/duplicates": duplicates(groups),
         **_entropy(rollouts), **advantage_spread(rollouts), **_excluded(rollouts), **_logged(rollouts),
     }

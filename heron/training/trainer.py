@@ -7,6 +7,7 @@ the weights, the optimizer and four counters: so a run that is killed goes on fr
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +24,7 @@ from heron.rollout import Collector
 from heron.rollout.partial import begin, tokens_of
 from heron.run import RunWriter
 from heron.training.batch import pack
-from heron.training.checkpoint import Checkpoints, TrainState
+from heron.training.checkpoint import Checkpoints, TrainState, checkpoint_size
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
 from heron.training.interrupt import StopRequest, stop_on_interrupt
@@ -223,7 +224,8 @@ class Trainer:
         self.run.progress("save", 0, 1)
         path = self.checkpoints.save(self.policy, self.updater.optimizer, self.state)
         self.saved_step = self.state.step
-        self.run.event("checkpoint", step=self.state.step, path=path.name)
+        size, free = checkpoint_size(path), shutil.disk_usage(path).free
+        self.run.event("checkpoint", step=self.state.step, path=path.name, bytes=size, free_bytes=free)
 
     def _finish(self, began: float) -> dict[str, Any]:
         """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""

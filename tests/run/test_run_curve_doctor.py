@@ -101,7 +101,7 @@ def test_each_silent_failure_is_named(changed: dict[str, Any], expected: list[st
 def test_format_learnt_but_not_the_answer() -> None:
     """The reward rises all along, so the curve alone looks like success."""
     found = ids(before=totals(0.3, 0.4), after=totals(0.31, 0.98))
-    assert found == ["reward-without-accuracy", "format-only"]
+    assert found == ["format-only", "reward-without-accuracy"], "the cause first"
     assert ids(before=totals(0.3, 0.98), after=totals(0.31, 0.98)) == ["reward-without-accuracy"]
 
 

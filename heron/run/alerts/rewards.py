@@ -1,0 +1,145 @@
+"""What can be wrong with the rewards: they tell nothing apart, they fail, or they teach something other than the task."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from heron.run.alerts.history import (
+    LONG_ENOUGH,
+    WINDOW,
+    Alert,
+    History,
+    accuracies,
+    first_and_last,
+    held_out_is_flat,
+    rises,
+)
+
+LEARNT = 0.9
+"""Share of answers in the asked format from which on it counts as learnt."""
+
+
+def unscored(history: History) -> Alert | None:
+    """Reward functions fail, or have nothing to say, at more rollouts than chance would explain."""
+    now = history.now("frac_rollouts_unscored")
+    if now is None or now <= 0.01:
+        return None
+    return Alert(
+        id="unscored-rollouts",
+        title="Answers could not be scored",
+        evidence=f"in the last {WINDOW} steps {now:.1%} of the rollouts were left out: a reward function failed, or all returned None",
+        advice="The reason stands beside each of them among the recorded rollouts. Mend the function: what is left out teaches nothing.",
+    )
+
+
+def constant_rewards(history: History) -> Alert | None:
+    """Every answer of every step earned the same."""
+    spreads, rewards = history.values("reward_std"), history.values("reward")
+    if len(spreads) < WINDOW or max(spreads) > 1e-9 or max(rewards) - min(rewards) > 1e-9 or history.is_mastered():
+        return None
+    return Alert(
+        id="constant-reward",
+        title="Every answer earns the same",
+        evidence=f"the reward was {rewards[-1]:g} for every answer of {len(rewards)} steps",
+        advice="Nothing can be learnt from a constant. Try the reward functions on a right and on a wrong answer (`heron check`): do they "
+        "tell them apart?",
+    )
+
+
+def dead_reward(history: History) -> Alert | None:
+    """A reward function has given no answer anything since the start. (A constant above 0 may be earned by all, which is no fault.)"""
+    dead = [name for name in history.reward_names() if _never_pays(history, name)]
+    if history.steps < 2 * WINDOW or not dead:
+        return None
+    scores = ", ".join(f"{name} = {history.values(f'rewards/{name}/mean')[-1]:g}" for name in dead)
+    return Alert(
+        id="dead-reward",
+        title="A reward function never pays",
+        evidence=f"every answer of {history.steps} steps scored {scores}",
+        advice="Read some rollouts: does the function find the answer where the model writes it, tags and number format included?",
+    )
+
+
+def reward_without_accuracy(history: History) -> Alert | None:
+    """The reward rose while held-out accuracy did not: it may be earned in a way that was not meant."""
+    pair = first_and_last(history)
+    if pair is None or not rises(history.values("reward")) or not held_out_is_flat(*pair):
+        return None
+    rewards = history.values("reward")
+    return Alert(
+        id="reward-without-accuracy",
+        title="The reward rises, held-out accuracy does not",
+        evidence=f"reward {fmean(rewards[:WINDOW]):.2f} -> {fmean(rewards[-WINDOW:]):.2f}, {accuracies(*pair)}",
+        advice="Read the rollouts with the highest reward: what are they paid for? Check the verifier, then the weights of the rewards.",
+    )
+
+
+def format_only(history: History) -> Alert | None:
+    """The answers took on the format but are no more often right: on held-out problems, or else on the training problems."""
+    evidence = _on_held_out(history) or _in_training(history)
+    if evidence is None:
+        return None
+    return Alert(
+        id="format-only",
+        title="The format was learnt, the answer was not",
+        evidence=evidence,
+        advice="Lower the weight of the format rewards, or let them count only where the answer is right. If nothing pays for a right "
+        "answer, add a reward that does.",
+    )
+
+
+def one_function(history: History) -> Alert | None:
+    """One of several reward functions makes all the difference between siblings, and the answers do not get better."""
+    shares = {name: share for name in history.reward_names() if (share := history.now(f"rewards/{name}/share")) is not None}
+    if len(shares) < 2 or history.steps < LONG_ENOUGH or history.is_mastered() or rises(history.skill()):
+        return None
+    name, share = max(shares.items(), key=lambda pair: pair[1])
+    if share <= 0.95:
+        return None
+    return Alert(
+        id="one-reward-decides",
+        title="One reward function makes all the difference",
+        evidence=f"in the last {WINDOW} steps {share:.0%} of the variance between siblings came from {name}, and right answers are no "
+        "more frequent than at the start",
+        advice="The model is taught this function alone. If it is not the one that pays for right answers, lower its weight.",
+    )
+
+
+def judge_budget(history: History) -> Alert | None:
+    """A judge has used most of what it may."""
+    last = history.metrics[-1] if history.metrics else {}
+    spent = {key: value for key, value in last.items() if key.endswith("_budget_used") and value is not None and value > 0.8}
+    if not spent:
+        return None
+    key, value = max(spent.items(), key=lambda pair: pair[1])
+    return Alert(
+        id="judge-budget",
+        title="The judge's budget is nearly used up",
+        evidence=f"{key.removeprefix('logged/').removesuffix('_budget_used')} has used {value:.0%} of judge.max_spend_tokens",
+        advice="The run stops when it is used up, and can be resumed. Raise judge.max_spend_tokens to go on without a pause.",
+    )
+
+
+def _on_held_out(history: History) -> str | None:
+    pair = first_and_last(history)
+    if pair is None or any("format_rate" not in totals for totals in pair):
+        return None
+    before, after = pair
+    if after["format_rate"] < max(LEARNT, before["format_rate"] + 0.1) or not held_out_is_flat(before, after):
+        return None
+    return f"held-out format {before['format_rate']:.0%} -> {after['format_rate']:.0%}, {accuracies(before, after)}"
+
+
+def _in_training(history: History) -> str | None:
+    """Judged after fifty steps, by the share of right answers among the readable ones, which the format alone does not raise."""
+    formats, skill = history.values("completions/format_rate"), history.skill()
+    if len(skill) < 50 or not rises(formats) or history.is_mastered() or rises(skill):
+        return None
+    start, now = fmean(formats[:WINDOW]), fmean(formats[-WINDOW:])
+    right = f"{fmean(skill[:WINDOW]):.1%} -> {fmean(skill[-WINDOW:]):.1%}"
+    return None if now < LEARNT else f"format {start:.0%} -> {now:.0%}, right among the readable {right}"
+
+
+def _never_pays(history: History, name: str) -> bool:
+    spreads, means = history.values(f"rewards/{name}/std"), history.values(f"rewards/{name}/mean")
+    return bool(means) and bool(spreads) and max(spreads) < 1e-9 and max(means) <= 0 and max(means) - min(means) < 1e-9
