@@ -12,6 +12,7 @@
     ├── EngineError                  1   sampling was asked for something that it cannot do
     ├── RunError                     2   a path is not a run directory, or the run cannot be used for this
     └── GuardStop                    4   training was stopped because a number stopped being finite
+        └── AlertStop                4   training was stopped by an alert that it was told to heed
 
 `exit_code` is what the command line returns. Violated invariants of our own are `assert`s, not errors of this tree.
 """
@@ -85,6 +86,10 @@ class GuardStop(HeronError):
     """Training stopped because a loss, a gradient or a ratio was not finite."""
 
     exit_code = 4
+
+
+class AlertStop(GuardStop):
+    """An alert of `train.strict` was given reason for; the run is saved and can be resumed."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -23,11 +23,13 @@ def train(
     recipe: Annotated[str | None, typer.Argument(help="A recipe (see `heron recipes`) or a TOML file. Default: arithmetic.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where to record the run. Default: runs/<recipe>-<time>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything that is drawn. Default: the recipe's.")] = None,
+    strict: Annotated[str | None, typer.Option(metavar="ID,...", help="Alerts that stop the run, or `all`. Default: none.")] = None,
 ) -> None:
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
 
-    config = config_of(context, recipe, {} if seed is None else {"train": {"seed": seed}})
+    given = {"seed": seed, "strict": strict and strict.split(",")}
+    config = config_of(context, recipe, {"train": {key: value for key, value in given.items() if value is not None}})
     path = run_dir or api.default_run_dir(config)
     with _last_words(path):
         finished = api.train_config(config, path)

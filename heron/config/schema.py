@@ -16,6 +16,8 @@ from heron.config.model import ModelConfig
 from heron.config.objective import ObjectiveConfig
 from heron.config.warmup import WarmupConfig
 from heron.errors import ConfigError
+from heron.run.alerts import CHECKS
+from heron.run.watchman import EVERY
 from heron.types import LEAST_TEMPERATURE, Tags
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon", "adamw_kahan")
@@ -185,11 +187,15 @@ class TrainConfig:
     """Keep the newest so many checkpoints."""
     num_threads: int = 0
     """CPU threads of torch while the run lasts. 0: torch's own choice. A small model loses little with 1 and waits for no busy core."""
+    strict: tuple[str, ...] = ()
+    """Alerts that stop the run, saved, with exit code 4: ids such as `no-signal`, or `all` (docs/tracking.md lists them)."""
     seed: int = 0
     """Decides everything that is drawn: prompts, samples, new weights."""
 
     def __post_init__(self) -> None:
         check_finite("train", self)
+        for alert in self.strict:
+            one_of("train.strict", alert, (EVERY, *CHECKS))
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):

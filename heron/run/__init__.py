@@ -10,6 +10,7 @@ from heron.run.doctor import diagnose, machine_report
 from heron.run.reader import Evaluation, Run, list_runs
 from heron.run.report import print_report, report
 from heron.run.terminal import TerminalView
+from heron.run.watchman import Watchman
 from heron.run.writer import Listener, RunWriter
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "RunWriter",
     "TerminalView",
+    "Watchman",
     "diagnose",
     "examine",
     "list_runs",

@@ -39,8 +39,8 @@ class View:
     """Totals by name, oldest first."""
     progress: tuple[str, int, int] | None = None
     """Phase, done, total."""
-    alerts: tuple[Alert, ...] = ()
-    """What looks wrong as of the newest step, the gravest first."""
+    alerts: list[Alert] = field(default_factory=list)
+    """What has looked wrong so far, the newest last."""
     began: float = 0.0
     """Clock at the start."""
 
@@ -189,7 +189,7 @@ def _held_out(view: View) -> list[Text]:
 
 
 def _alerts(view: View) -> list[Text]:
-    return [Text(alert_line(alert), style="yellow") for alert in view.alerts[:2]]
+    return [Text(alert_line(alert), style="yellow") for alert in view.alerts[-2:]]
 
 
 def _reward_names(last: Mapping[str, Any]) -> list[str]:

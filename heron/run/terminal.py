@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from heron.run.alerts import Alert, History, examine
+from heron.run.alerts import Alert
 from heron.run.panels import View, alert_line, evaluation_line, live_panel, plain_line, start_lines
 from heron.run.text import clean
 
@@ -83,9 +83,7 @@ class _Live:
     def show(self, kind: str, payload: Mapping[str, Any]) -> None:
         if not self._live.is_started and kind != "end":
             self._live.start(refresh=False)
-        if kind in ("metrics", "evaluation"):
-            self._owner.view.alerts = _alerts(self._owner.view)
-        elif kind == "message":
+        if kind == "message":
             self._live.console.print(Text(clean(payload["text"])))
         elif kind == "start":
             for line in start_lines(payload):
@@ -103,7 +101,6 @@ class _Plain:
         self._owner, self._console = owner, console
         self._spoke = owner.now()
         self._phase = ""
-        self._warned: set[str] = set()
 
     def show(self, kind: str, payload: Mapping[str, Any]) -> None:
         for line in self._lines(kind, payload):
@@ -115,7 +112,9 @@ class _Plain:
 
     def _lines(self, kind: str, payload: Mapping[str, Any]) -> list[str]:
         if kind == "metrics":
-            return [plain_line(self._owner.view), *self._new_alerts()] if self._is_due() else []
+            return [plain_line(self._owner.view)] if self._is_due() else []
+        if kind == "alert":
+            return [alert_line(self._owner.view.alerts[-1])]
         if kind == "progress":
             return self._phase_lines(payload)
         if kind == "start":
@@ -128,12 +127,6 @@ class _Plain:
         view = self._owner.view
         every = max(1, -(-view.max_steps // LINES))
         return len(view.metrics) == 1 or view.step % every == 0 or view.step == view.max_steps or self._owner.now() - self._spoke > SILENCE
-
-    def _new_alerts(self) -> list[str]:
-        """Alerts that were not printed yet: each is said once in a run."""
-        new = [alert for alert in _alerts(self._owner.view) if alert.id not in self._warned]
-        self._warned.update(alert.id for alert in new)
-        return [alert_line(alert) for alert in new]
 
     def _phase_lines(self, payload: Mapping[str, Any]) -> list[str]:
         begins = payload["phase"] != self._phase
@@ -154,7 +147,5 @@ def _learn(view: View, kind: str, payload: Mapping[str, Any]) -> None:
         view.progress = (payload["phase"], payload["done"], payload["total"])
     elif kind == "evaluation":
         view.evaluations[payload["name"]] = payload["totals"]
-
-
-def _alerts(view: View) -> tuple[Alert, ...]:
-    return examine(History(metrics=view.metrics, evaluations=view.evaluations))
+    elif kind == "alert":
+        view.alerts.append(Alert(**{key: str(payload[key]) for key in ("id", "title", "evidence", "advice")}))

@@ -35,7 +35,7 @@ from heron.models.quantized import check_bitsandbytes
 from heron.objective import find_estimator
 from heron.rewards import Rubric
 from heron.rollout import Collector
-from heron.run import Run, RunWriter
+from heron.run import Run, RunWriter, Watchman
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
@@ -204,8 +204,10 @@ def _trainer(
     config: Config, rubric: Rubric, dataset: data.Dataset, policy: Policy, optimizer: torch.optim.Optimizer, run: RunWriter,
     state: TrainState, evaluations: dict[str, dict[str, float]], listeners: Sequence[Listener], estimate: str,
 ) -> Trainer:
+    watchman = Watchman(run, stop_at=config.train.strict)
     for listener in listeners:
         run.subscribe(listener)
+    run.subscribe(watchman)
     lend_start(rubric, policy)
     give_tools(policy, environment_of(config).tools)
     engine = _engine(config.rollout, policy)
@@ -238,7 +240,7 @@ def _trainer(
         verdicts=make_verdicts(config, collector.environment),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
-        evaluations=evaluations,
+        evaluations=evaluations, watchman=watchman,
     )
 
 

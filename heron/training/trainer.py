@@ -17,12 +17,12 @@ from typing import Any
 from heron.config.schema import Config
 from heron.data import PromptCursor
 from heron.engine.protocol import SamplingParams
-from heron.errors import RewardError
+from heron.errors import AlertStop, RewardError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
 from heron.rollout.partial import begin, tokens_of
-from heron.run import RunWriter
+from heron.run import RunWriter, Watchman
 from heron.training.batch import pack
 from heron.training.checkpoint import Checkpoints, TrainState, checkpoint_size
 from heron.training.evaluation import Evaluator
@@ -73,6 +73,8 @@ class Trainer:
     """How float32 matrices are multiplied on a CPU."""
     footprint: Footprint | None = None
     """Memory as it was planned, to compare after a run's first step; None in a run that goes on."""
+    watchman: Watchman | None = None
+    """Looks for what goes wrong in silence."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Set by Ctrl-C."""
 
@@ -87,6 +89,7 @@ class Trainer:
                     self.step()
                     self._evaluate_if_due()
                     self._save_if_due()
+                    self._heed_alerts()
                 return self._finish(began)
         except BaseException as error:
             self._abandon(error, began)
@@ -212,6 +215,13 @@ class Trainer:
         self.evaluations[name] = totals | {"step": self.state.step}
         self.run.evaluation(name, rows, self.evaluations[name])
 
+    def _heed_alerts(self) -> None:
+        """End the run if the watchman has seen what was to end it."""
+        alert = self.watchman.heeded if self.watchman is not None else None
+        if alert is not None and self.state.step < self.config.train.max_steps:
+            raise AlertStop(f"Stopped after step {self.state.step} by the alert {alert.id}, which train.strict names: {alert.evidence}. "
+                            f"{alert.advice}")
+
     def _save_if_due(self) -> None:
         every = self.config.train.save_steps
         if every and self.state.step % every == 0:
@@ -239,8 +249,9 @@ class Trainer:
         return summary
 
     def _abandon(self, error: BaseException, began: float) -> None:
-        """Record why the run ended. A reward function fails before the weights have moved, so that state is saved: mend and resume."""
-        if isinstance(error, RewardError):
+        """Record why the run ended. A reward function fails before the weights have moved, an alert is heeded after a step: these are
+        saved."""
+        if isinstance(error, RewardError | AlertStop):
             self._save()
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         self.run.event("message", text=f"Stopped in step {self.state.step + 1}; resuming goes on after step {self.saved_step or 0}.")

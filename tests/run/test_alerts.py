@@ -86,8 +86,8 @@ def test_each_fault_is_named_and_first(fault: str) -> None:
 
 def test_every_check_has_a_fault_that_fires_it() -> None:
     """Prevents: a new alert without a test."""
-    elsewhere = 2  # reward-without-accuracy and disk, below
-    assert len(FAULTS) == len(CHECKS) - elsewhere
+    elsewhere = {"reward-without-accuracy", "disk"}  # below
+    assert set(FAULTS) | elsewhere == set(CHECKS)
 
 
 def test_a_healthy_run_gives_no_alert_at_any_step() -> None:
@@ -119,7 +119,7 @@ def test_reward_that_rises_without_accuracy() -> None:
 def test_a_long_run_costs_no_more_to_look_at() -> None:
     """Prevents: a run whose steps take ever longer because all of its past is examined after each."""
     history = History(metrics=[healthy(step, 100_000) for step in range(1, 20_001)])
-    assert len(history.trimmed().metrics) < 1500
+    assert len(history.trimmed().metrics) < 500
     begun = time.process_time()
     examine(history)
     assert time.process_time() - begun < 1.0

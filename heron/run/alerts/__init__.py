@@ -9,7 +9,7 @@ Left out: anything that the trainer stops on by itself (numbers that are not fin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from heron.run.alerts.history import Alert, History
 from heron.run.alerts.lengths import length_collapse, length_creep, never_ends, truncation
@@ -37,39 +37,39 @@ from heron.run.alerts.signal import duplicates, lonely_rollouts, never_right, no
 
 Check = Callable[[History], Alert | None]
 
-CHECKS: tuple[Check, ...] = (
-    not_finite,
-    unscored,
-    constant_rewards,
-    reward_collapse,
-    truncation,
-    never_ends,
-    entropy_explosion,
-    dead_reward,
-    format_only,
-    reward_without_accuracy,
-    one_function,
-    never_right,
-    duplicates,
-    entropy_collapse,
-    no_signal,
-    lonely_rollouts,
-    length_collapse,
-    length_creep,
-    far_from_start,
-    much_clipped,
-    sampler_mismatch,
-    gradient_spike,
-    disk,
-    judge_budget,
-)
-"""Every check, causes before consequences."""
+CHECKS: Mapping[str, Check] = {
+    "not-finite": not_finite,
+    "unscored-rollouts": unscored,
+    "constant-reward": constant_rewards,
+    "reward-collapse": reward_collapse,
+    "truncation": truncation,
+    "never-ends": never_ends,
+    "entropy-explosion": entropy_explosion,
+    "dead-reward": dead_reward,
+    "format-only": format_only,
+    "reward-without-accuracy": reward_without_accuracy,
+    "one-reward-decides": one_function,
+    "never-right": never_right,
+    "duplicate-completions": duplicates,
+    "entropy-collapse": entropy_collapse,
+    "no-signal": no_signal,
+    "lonely-rollouts": lonely_rollouts,
+    "length-collapse": length_collapse,
+    "length-creep": length_creep,
+    "large-kl": far_from_start,
+    "much-clipped": much_clipped,
+    "sampler-mismatch": sampler_mismatch,
+    "gradient-spike": gradient_spike,
+    "disk": disk,
+    "judge-budget": judge_budget,
+}
+"""Every check by the id of its alert, causes before consequences."""
 
 
 def examine(history: History) -> tuple[Alert, ...]:
     """Every alert that this history gives reason for, the likeliest cause first."""
     looked_at = history.trimmed()
-    return tuple(alert for check in CHECKS if (alert := check(looked_at)) is not None)
+    return tuple(alert for check in CHECKS.values() if (alert := check(looked_at)) is not None)
 
 
 __all__ = ["CHECKS", "Alert", "Check", "History", "examine"]

@@ -16,7 +16,7 @@ WINDOW = 5
 """Steps that a "now" is averaged over."""
 LONG_ENOUGH = 20
 """Steps before which a trend is not judged."""
-HEAD, TAIL = 256, 1024
+HEAD, TAIL = 64, 256
 """Steps that are looked at: the first ones, and the newest ones."""
 MASTERED = 0.9
 """Share of right answers beyond which equal siblings are the goal and not a fault."""
