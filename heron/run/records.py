@@ -3,7 +3,7 @@
 The one hard idea: a line is handed to the operating system with a single write, unbuffered, and counts only once it ends in
 a newline. So a killed process leaves at most one torn line, at the very end, which readers ignore and `cut` removes.
 
-Left out: a power cut. Appended lines are not synced to the disk (replaced files are), so the newest may be lost with the power.
+Left out: a power cut. Small files are on the disk when `replace` returns; what was appended is left to `syncing`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         _write_whole(file.fileno(), _line(record))
 
 
-def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = True) -> None:
     """Write a whole file of lines; nobody ever sees half of it."""
-    replace(path, b"".join(map(_line, records)))
+    replace(path, b"".join(map(_line, records)), sync=sync)
 
 
 def read_lines(path: Path) -> list[Record]:
@@ -54,19 +54,24 @@ def cut(path: Path, keep: Callable[[Record], bool]) -> None:
         write_lines(path, [record for record in read_lines(path) if keep(record)])
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put new content in a file's place in one step: a reader, or a kill, finds the old or the new content, never a mixture."""
+def replace(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Put new content in a file's place in one step: a reader, or a kill, finds the old or the new content, never a mixture. It is on the
+    disk when this returns, unless somebody else will `sync` it."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that every reader accepts: a number that is not finite becomes null, and text is escaped to ASCII."""
-    return json.dumps(_finite(value), allow_nan=False, indent=indent)
+    try:
+        return json.dumps(value, allow_nan=False, indent=indent)
+    except (ValueError, TypeError):  # a number that is not finite, or a mapping that is no dict
+        return json.dumps(_finite(value), allow_nan=False, indent=indent)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 from heron.errors import RunError
 from heron.run import lock, records
 from heron.run.reader import Run, rollout_file
+from heron.run.syncing import Syncer
 from heron.types import Group, Rollout
 
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -33,6 +34,7 @@ class RunWriter:
         self.path = directory
         self._listeners: list[Listener] = []
         self._lock = lock.take(directory)
+        self._syncer = Syncer()
 
     @classmethod
     def create(cls, directory: str | Path, *, config_toml: str, manifest: Mapping[str, Any]) -> RunWriter:
@@ -64,12 +66,12 @@ class RunWriter:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record a step's metrics as one line. A number that is not finite is recorded as null."""
         record = {"step": step, **metrics}
-        records.append(self.path / "metrics.jsonl", record)
+        self._append("metrics.jsonl", record)
         self._tell("metrics", record)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Record that something happened, with the time of day."""
-        records.append(self.path / "events.jsonl", {"kind": kind, "time": time.time(), **fields})
+        self._append("events.jsonl", {"kind": kind, "time": time.time(), **fields})
         self._tell(kind, fields)
 
     def progress(self, phase: str, done: int, total: int) -> None:
@@ -83,7 +85,8 @@ class RunWriter:
             for index, group in enumerate(groups)
             for sibling, rollout in enumerate(group.rollouts)
         ]
-        records.write_lines(rollout_file(self.path, step), rows)
+        records.write_lines(rollout_file(self.path, step), rows, sync=False)
+        self._syncer.wrote(rollout_file(self.path, step))
 
     def evaluation(self, name: str, rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Any]) -> None:
         """Record an evaluation: its problems in a file, its totals as an event (which makes it count)."""
@@ -100,7 +103,12 @@ class RunWriter:
 
     def close(self) -> None:
         """Let go of the run without a word: to readers it then looks like a killed one."""
+        self._syncer.close()
         self._lock.close()
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        records.append(self.path / name, record)
+        self._syncer.wrote(self.path / name)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         records.replace(self.path / "run.json", records.to_json(manifest, indent=2).encode() + b"\n")
@@ -143,6 +151,9 @@ def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> recor
         "rewards": dict(rollout.rewards),
         "reward": rollout.reward,
         "advantage": rollout.advantage,
+        "verdict": rollout.verdict,
+        "extracted": rollout.extracted,
+        "follows_format": rollout.follows_format,
         "finish_reason": str(rollout.turns[-1].completion.finish_reason),
         "length": len(rollout.completion_ids),
         **({"conversation": rollout.said()} if len(rollout.turns) > 1 else {}),

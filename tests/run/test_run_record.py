@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from heron.errors import RunError
 from heron.run import Run, RunWriter, list_runs, records
+from heron.run.syncing import Syncer
 from heron.types import Completion, FinishReason, Group, Prompt, Rollout, Turn
 
 
@@ -25,7 +29,8 @@ def group(*texts: str) -> Group:
     completion = Completion(token_ids=(5, 6), logprobs=(-0.1, -0.2), finish_reason=FinishReason.LENGTH, policy_version=0)
     turns = (Turn(prompt_ids=(1,), completion=completion),)
     rollouts = [
-        Rollout(prompt=prompt, turns=turns, text=text, rewards={"right": 1.0, "judge": None}, reward=1.0, advantage=float(index))
+        Rollout(prompt=prompt, turns=turns, text=text, rewards={"right": 1.0, "judge": None}, reward=1.0, advantage=float(index),
+                verdict="right", extracted="2", follows_format=True)
         for index, text in enumerate(texts)
     ]
     return Group(prompt=prompt, rollouts=tuple(rollouts))
@@ -50,6 +55,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert row == {
         "step": 1, "group": 0, "sibling": 1, "prompt": "rows:1", "question": "1 + 1?", "answer": "2", "prefilled": "", "text": "three",
         "rewards": {"right": 1.0, "judge": None}, "reward": 1.0, "advantage": 1.0, "finish_reason": "length", "length": 2,
+        "verdict": "right", "extracted": "2", "follows_format": True,
     }  # fmt: skip
 
 
@@ -68,6 +74,7 @@ def test_conversation_is_written_behind_its_prompt(tmp_path: Path) -> None:
 
 WRITE_FOREVER = """
 import sys
+import time
 from heron.run import RunWriter
 writer = RunWriter.create(sys.argv[1], config_toml="", manifest={})
 step = 0
@@ -218,3 +225,36 @@ def test_a_wrong_path_is_answered_with_the_newest_run(tmp_path: Path, monkeypatc
             Run(wrong)
     with pytest.raises(RunError, match=r"holds 2: name one, such as runs/a-new, the newest\."):
         Run("runs")
+
+
+def test_what_was_written_reaches_the_disk_within_the_interval(tmp_path: Path) -> None:
+    """Prevents: a record that a power cut takes hours of, and one that the trainer waits for."""
+    synced: list[str] = []
+    real = os.fsync
+    with mock.patch("heron.run.syncing.os.fsync", side_effect=lambda descriptor: (
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}")), real(descriptor))):
+        syncer = Syncer(interval=0.05)
+        for name in ("a", "b", "a"):
+            (tmp_path / name).write_text(name)
+            syncer.wrote(tmp_path / name)
+        deadline = time.monotonic() + 5
+        while {Path(path).name for path in synced} != {"a", "b"} and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert {Path(path).name for path in synced} == {"a", "b"}
+        before = len(synced)
+        syncer.wrote(tmp_path / "gone")
+        syncer.wrote(tmp_path / "a")
+        syncer.close()
+        assert len(synced) == before + 1, "closing syncs what is left; a file that was taken back is no error"
+
+
+def test_a_disk_that_keeps_nothing_is_an_error_and_not_silence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    with mock.patch("heron.run.syncing.os.fsync", side_effect=OSError(28, "No space left on device")):
+        syncer = Syncer(interval=0.01)
+        syncer.wrote(tmp_path / "a")
+        with pytest.raises(RunError, match="No space left"):
+            for _ in range(500):
+                syncer.wrote(tmp_path / "a")
+                time.sleep(0.01)
+        syncer.close()
