@@ -17,6 +17,7 @@ from heron.compat.trl_fields import ABSENT, DEFAULTS, DIRECT
 from heron.compat.trl_objective import OBJECTIVE_RULES
 from heron.compat.trl_steps import STEP_RULES
 from heron.errors import ConfigError, did_you_mean
+from heron.run.sinks import SINKS
 
 
 def from_grpo_config(options: Options) -> tuple[dict[str, dict[str, Any]], list[Note]]:
@@ -132,8 +133,22 @@ def _optional(name: str, value: Any, options: Options) -> Note:
     return note(name, value, Kind.RENAMED, f"{setting} = {value!r}.", {setting: value})
 
 
+def _report_to(name: str, value: Any, options: Options) -> Note:
+    """Trackers by name; the run directory holds everything besides."""
+    given = [value] if isinstance(value, str) else list(value or [])
+    wanted = ["tensorboard", "trackio", "wandb"] if given == ["all"] else [each for each in given if each != "none"]
+    other = [each for each in wanted if each not in SINKS]
+    if other:
+        text = f"There is no tracker {', '.join(other)} here, only {', '.join(SINKS)}; the run directory holds every step and rollout."
+        return note(name, value, Kind.UNSUPPORTED, text)
+    if not wanted:
+        return note(name, value, Kind.SAME, "Off in both; the run directory holds every step, rollout and metric.")
+    return note(name, value, Kind.SAME, f"train.report_to = {wanted!r}.", {"train.report_to": wanted})
+
+
 _RULES: Mapping[str, Callable[[str, Any, Options], Note]] = {
     **OBJECTIVE_RULES,
+    "report_to": _report_to,
     **STEP_RULES,
     "top_p": _top_p,
     "lr_scheduler_type": _schedule,

@@ -143,7 +143,7 @@ ABSENT: Mapping[str, Absent] = dict([
     }),
     *_absent("Every step, every rollout and all metrics are written to the run directory, without a service.", {
         "logging_strategy": (), "logging_steps": (), "logging_first_step": (), "logging_nan_inf_filter": (),
-        "log_level": "passive", "log_level_replica": "warning", "disable_tqdm": None, "report_to": ("none", None, []),
+        "log_level": "passive", "log_level_replica": "warning", "disable_tqdm": None,
         "run_name": None, "project": "huggingface", "trackio_space_id": None, "trackio_bucket_id": None,
         "trackio_static_space_id": None, "include_num_input_tokens_seen": (), "log_completions": (), "log_multimodal": True,
         "num_completions_to_print": None, "log_unique_prompts": (), "wandb_log_unique_prompts": None,

@@ -17,6 +17,7 @@ from heron.config.objective import ObjectiveConfig
 from heron.config.warmup import WarmupConfig
 from heron.errors import ConfigError
 from heron.run.alerts import CHECKS
+from heron.run.sinks import SINKS
 from heron.run.watchman import EVERY
 from heron.types import LEAST_TEMPERATURE, Tags
 
@@ -187,6 +188,8 @@ class TrainConfig:
     """Keep the newest so many checkpoints."""
     num_threads: int = 0
     """CPU threads of torch while the run lasts. 0: torch's own choice. A small model loses little with 1 and waits for no busy core."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that are told the metrics besides the run directory: `csv`, `tensorboard`, `trackio`, `wandb` (docs/tracking.md)."""
     strict: tuple[str, ...] = ()
     """Alerts that stop the run, saved, with exit code 4: ids such as `no-signal`, or `all` (docs/tracking.md lists them)."""
     seed: int = 0
@@ -194,6 +197,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_finite("train", self)
+        for sink in self.report_to:
+            one_of("train.report_to", sink, tuple(SINKS))
         for alert in self.strict:
             one_of("train.strict", alert, (EVERY, *CHECKS))
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)

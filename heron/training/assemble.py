@@ -36,6 +36,7 @@ from heron.objective import find_estimator
 from heron.rewards import Rubric
 from heron.rollout import Collector
 from heron.run import Run, RunWriter, Watchman
+from heron.run.sinks import check_sinks, open_sinks
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
@@ -63,6 +64,7 @@ def assemble(
     """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
     check_optimizer(config.train, find_device(config.model.device))
     check_bitsandbytes(config.model)
+    check_sinks(config.train.report_to)
     check_adapter(config.model)
     check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     if config.model.name != EMBEDDED:
@@ -207,6 +209,8 @@ def _trainer(
     watchman = Watchman(run, stop_at=config.train.strict)
     for listener in listeners:
         run.subscribe(listener)
+    for sink in open_sinks(config.train.report_to, run.path, config.as_dict()):
+        run.subscribe(sink)
     run.subscribe(watchman)
     lend_start(rubric, policy)
     give_tools(policy, environment_of(config).tools)
