@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 
 from heron.environments import Environment
 from heron.errors import RewardError
-from heron.rewards import Verifier, answer_text, parts, verdict
+from heron.rewards import Verdict, Verifier, answer_text, parts
 from heron.types import Group, Rollout, Tags
+
+Seen = dict[tuple[str, str], str]
+"""Verdicts by answer and reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +31,7 @@ class Verdicts:
 
     def of(self, rollout: Rollout) -> str | None:
         """`right`, `wrong` or `unreadable`; None where neither the environment knows nor the row has a reference to compare with."""
-        of_environment = self.environment.verdict(rollout.prompt, rollout.messages)
-        if of_environment is not None:
-            return str(of_environment.value)
-        if rollout.prompt.answer is None:
-            return None
-        return str(verdict(self.verifier, rollout, self.tags).value)
+        return self._judged(rollout, self._extracted(rollout), {})
 
     def follows_format(self, rollout: Rollout) -> bool:
         """Each tag once and in order, nothing but whitespace outside."""
@@ -43,14 +41,30 @@ class Verdicts:
     def marked(self, groups: Sequence[Group]) -> list[Group]:
         """The groups of a training step with what is known of each rollout. Rows whose reference the verifier cannot read have no
         verdict: it need not fit the training rows, which rewards alone decide about."""
-        return [replace(group, rollouts=tuple(map(self._marked, group.rollouts))) for group in groups]
+        seen: Seen = {}
+        return [replace(group, rollouts=tuple(self._marked(rollout, seen) for rollout in group.rollouts)) for group in groups]
 
-    def _marked(self, rollout: Rollout) -> Rollout:
+    def _marked(self, rollout: Rollout, seen: Seen) -> Rollout:
+        extracted = self._extracted(rollout)
         try:
-            found = self.of(rollout)
+            found = self._judged(rollout, extracted, seen)
         except RewardError:  # boundary: one row's reference
             found = None
-        return replace(
-            rollout, verdict=found, follows_format=self.follows_format(rollout),
-            extracted=answer_text(rollout.text, self.tags, rollout.prefilled),
-        )
+        return replace(rollout, verdict=found, extracted=extracted, follows_format=self.follows_format(rollout))
+
+    def _judged(self, rollout: Rollout, extracted: str | None, seen: Seen) -> str | None:
+        """An answer that a sibling gave too is not verified again."""
+        of_environment = self.environment.verdict(rollout.prompt, rollout.messages)
+        if of_environment is not None:
+            return str(of_environment.value)
+        reference = rollout.prompt.answer
+        if reference is None:
+            return None
+        if extracted is None:
+            return str(Verdict.UNREADABLE.value)
+        if (extracted, reference) not in seen:
+            seen[extracted, reference] = str(self.verifier(extracted, reference).value)
+        return seen[extracted, reference]
+
+    def _extracted(self, rollout: Rollout) -> str | None:
+        return answer_text(rollout.text, self.tags, rollout.prefilled)
