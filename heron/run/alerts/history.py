@@ -46,6 +46,8 @@ class History:
     """Totals of each evaluation by name, oldest first."""
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     """The newest checkpoint's event."""
+    _found: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Columns that were asked for: most are asked for by several alerts."""
 
     @property
     def steps(self) -> int:
@@ -61,8 +63,10 @@ class History:
 
     def values(self, key: str) -> list[float]:
         """The numbers recorded under `key`, in order of steps."""
-        found = (record.get(key) for record in self.metrics)
-        return [value for value in found if value is not None and math.isfinite(value)]
+        if key not in self._found:
+            column = (record.get(key) for record in self.metrics)
+            self._found[key] = [value for value in column if value is not None and math.isfinite(value)]
+        return self._found[key]
 
     def now(self, key: str) -> float | None:
         """The mean over the newest steps; None while there are too few of them."""
