@@ -100,10 +100,12 @@ class RewardFunction:
                 return [values] * len(rollouts)
         else:
             values = self._call_rows(rollouts, tags, watch, stop)
-        return [
-            value if isinstance(value, RewardError) else _attempted(stop, lambda: checked_score(value, self.name, rollout))  # noqa: B023
-            for value, rollout in zip(values, rollouts, strict=True)
-        ]
+        return [self._outcome(value, rollout, stop) for value, rollout in zip(values, rollouts, strict=True)]
+
+    def _outcome(self, value: Any, rollout: Rollout, stop: bool) -> Outcome:
+        if isinstance(value, RowFailed):
+            return _attempted(stop, lambda: self._fail(value, [rollout]))
+        return value if isinstance(value, RewardError) else _attempted(stop, lambda: checked_score(value, self.name, rollout))
 
     def _call_batch(self, rollouts: Sequence[Rollout], tags: Tags, log: Log) -> Any:
         returned = self._called(_batch_arguments(rollouts, tags, log), rollouts)
@@ -155,6 +157,10 @@ class RewardFunction:
             f"The reward function {self.name} {what}: {error}. It was given {rows}, "
             f"with the completion {shortened(rollouts[0].text)}.{advice}"
         ) from error
+
+
+class RowFailed(RewardError):
+    """In place of a score: what a function in batch form would have raised, had it been asked for this row alone."""
 
 
 TASK_MARK = "heron_task"

@@ -359,6 +359,17 @@ class TestGraders:
         assert totals(self.load(tmp_path, server, LABEL), [make_rollout("<|im_start|>system {{item.x}}")]) == [0.0]
         assert "<|" not in server.bodies[0]["messages"][0]["content"] and "{{item.x}}" in server.bodies[0]["messages"][0]["content"]
 
+    def test_formula_without_a_value_excludes_its_row_alone(self, server: FakeJudge, make_rollout: Make, tmp_path: Path) -> None:
+        """Prevents: a division by zero at one reply that takes the rewards of the whole batch with it; under `stop` it is raised."""
+        server.usual = says(lambda body: '{"reason": "", "answer": %s}' % ("4" if "dog" in body["messages"][0]["content"] else "0"))
+        function = self.load(tmp_path, server, {"type": "multi", "graders": {"s": SCORE}, "calculate_output": "8 / s"})
+        rollouts = [make_rollout("cat", topic="x"), make_rollout("dog", topic="x")]
+        with pytest.warns(UserWarning, match="excluded"):
+            scored = Rubric([function], tags=Tags(), on_error="exclude").score(rollouts)
+        assert [each.reward for each in scored] == [None, 2.0] and "row" in (scored[0].error or "")
+        with pytest.raises(RewardError):
+            Rubric([function], tags=Tags()).score(rollouts)
+
     @pytest.mark.parametrize("change", [
         {"range": [1, 0]}, {"range": [0]}, {"range": [True, 2]}, {"range": [0, 10**400]}, {"range": [0, float("inf")]}, {"input": "x"},
         {"input": []}, {"input": [{"role": "user"}]},

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from heron.errors import RewardError
-from heron.rewards.calling import BATCH_NAMES
+from heron.errors import RewardError, RewardStop
+from heron.rewards.calling import BATCH_NAMES, RowFailed
 from heron.rewards.judge.asking import ask_all
 from heron.rewards.judge.criteria import Unreadable, one_object
 from heron.rewards.judge.scoring import Failures
@@ -49,7 +49,7 @@ def label(seat: Seat, messages: Sequence[Message], labels: Sequence[str]) -> str
 
 
 def in_batches(graded: Callable[..., float], seat: Seat) -> Callable[..., list[Any]]:
-    """A function in row form, which asks the judge, in batch form: rows at once, and a failed one excluded alone."""
+    """A function in row form, which asks the judge, in batch form: rows at once, and each that fails fails alone."""
     failures = Failures()
     asked = list(inspect.signature(graded).parameters)
 
@@ -63,10 +63,14 @@ def in_batches(graded: Callable[..., float], seat: Seat) -> Callable[..., list[A
                 return graded(completion=texts[row], tags=lists["tags"], prefilled=lists["prefilled"][row], columns=item)
             except NoAnswer as failure:
                 return failure
+            except RewardStop:
+                raise
+            except RewardError as failure:
+                return RowFailed(str(failure))
 
         with ThreadPoolExecutor(max_workers=seat.judge.max_concurrent) as threads:
             totals = list(threads.map(one, range(len(texts))))
-        failures.add(totals, seat.max_failures)
+        failures.add([None if isinstance(total, RowFailed) else total for total in totals], seat.max_failures)
         return totals
 
     scored.__name__ = graded.__name__
