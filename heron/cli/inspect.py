@@ -1,7 +1,9 @@
-"""`heron recipes`, `heron runs`, `heron watch`, `heron curve`, `heron ui`, `heron doctor`: look without loading a model."""
+"""`heron recipes`, `heron watch`, `heron curve`, `heron ui`, `heron doctor`: look without loading a model."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +16,6 @@ def recipes() -> None:
     from heron.config import recipes as shipped
 
     print_recipes(shipped())
-
-
-def runs(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")) -> None:
-    """List the runs in a folder, newest first, with their accuracy before and after."""
-    from heron.cli.show import print_runs
-    from heron.run import list_runs
-
-    print_runs(folder, list_runs(folder))
 
 
 def watch(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, alive or dead.")]) -> None:
@@ -63,11 +57,18 @@ def ui(
 
 def doctor(
     run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory. Default: look at this machine.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what is wrong with this machine, or with a run."""
-    from heron.cli.show import print_diagnosis, print_machine
+    from heron.cli.show_runs import print_diagnosis, print_machine
+    from heron.run import Run, diagnose, machine_report
+    from heron.run.machine import as_json as machine_as_json
 
     if run_dir is None:
-        print_machine()
-    else:
-        print_diagnosis(run_dir)
+        facts = machine_report()
+        return typer.echo(json.dumps(machine_as_json(facts), indent=2)) if as_json else print_machine(facts)
+    run = Run(run_dir)
+    if as_json:
+        told = {"run": str(run.path), "status": run.status, "alerts": list(map(asdict, diagnose(run)))}
+        return typer.echo(json.dumps(told, indent=2))
+    return print_diagnosis(run)

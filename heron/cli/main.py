@@ -4,9 +4,10 @@
     heron warmup [RECIPE | FILE.toml] --out DIR [--section.key=value ...]
     heron check [RECIPE | FILE.toml] [--no-probe] [--json] [--section.key=value ...]
     heron resume RUN        heron eval RUN          heron chat RUN
-    heron recipes           heron runs              heron watch RUN     heron ui
-    heron doctor [RUN]      heron plan RECIPE       heron export RUN    heron serve RUN
-    heron curve RUN FILE.svg
+    heron recipes           heron watch RUN         heron ui [FOLDER]   heron doctor [RUN] [--json]
+    heron runs [FOLDER] [--json]                    heron runs show RUN heron runs diff A B
+    heron report RUN [--out FILE.html] [--png FILE] heron curve RUN FILE.svg
+    heron plan RECIPE       heron export RUN        heron serve RUN
     heron reward table RECIPE FILE.jsonl            heron reward test RECIPE    heron reward attack RECIPE
     heron sandbox status    heron sandbox selftest
 
@@ -22,7 +23,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from heron.cli import check, inspect, plan, reward, run, sandbox, use, warmup
+from heron.cli import check, inspect, plan, reward, run, runs, sandbox, use, warmup
 from heron.errors import HeronError
 
 
@@ -56,11 +57,11 @@ app.command()(use.chat)
 app.command()(use.export)
 app.command()(use.serve)
 app.command()(inspect.recipes)
-app.command()(inspect.runs)
 app.command()(inspect.watch)
 app.command()(inspect.curve)
 app.command()(inspect.ui)
 app.command()(inspect.doctor)
+app.add_typer(runs.app, name="runs")
 app.add_typer(reward.app, name="reward")
 app.add_typer(sandbox.app, name="sandbox")
 

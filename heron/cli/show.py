@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +14,6 @@ from rich.text import Text
 
 from heron.config import Recipe
 from heron.rewards.attack import Attacked
-from heron.run import Run, diagnose, machine_report, sparkline
 from heron.run.text import clean, count, number, one_line, share, share_with_interval
 from heron.types import Rollout
 
@@ -26,18 +24,6 @@ def print_recipes(recipes: Sequence[Recipe]) -> None:
     for recipe in recipes:
         table.add_row(Text(recipe.name, style="bold"), Text(recipe.summary))
     Console().print(table)
-
-
-def print_runs(folder: Path, runs: Sequence[Run]) -> None:
-    """One line a run."""
-    table = _table("run", "status", "model", "steps", "accuracy", "reward")
-    for run in runs:
-        evaluations, metrics = run.evaluations(), run.metrics()
-        accuracy = " → ".join(share(evaluations.get(name, {}).get("accuracy")) for name in ("before", "after"))
-        curve = sparkline([record.get("reward") for record in metrics], 20)
-        table.add_row(*(Text(clean(cell)) for cell in (
-            run.path.name, run.status, run.manifest.get("model", "?"), count(len(metrics)), accuracy, curve)))
-    Console().print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
 
 
 def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Sequence[Rollout], answers: Sequence[str]) -> None:
@@ -103,23 +89,6 @@ def print_totals(name: str, totals: Mapping[str, Any]) -> None:
 def print_answer(name: str, answer: str) -> None:
     """One answer of one model."""
     Console().print(Panel(Text(clean(answer)), title=name, title_align="left", border_style="green" if name == "trained" else "dim"))
-
-
-def print_machine() -> None:
-    """The machine, to read or to paste."""
-    for name, value in machine_report().items():
-        Console().print(Text(f"{name:24} {value}"), soft_wrap=True)
-
-
-def print_diagnosis(run_dir: Path) -> None:
-    """What looks wrong with a run."""
-    alerts = diagnose(Run(run_dir))
-    console = Console()
-    for alert in alerts:
-        console.print(Text(f"! {alert.title}", style="bold yellow"))
-        console.print(Text(f"  {clean(alert.evidence)}\n  {clean(alert.advice)}"), soft_wrap=True)
-    if not alerts:
-        console.print("Nothing looks wrong with this run.")
 
 
 def _table(*columns: str) -> Table:

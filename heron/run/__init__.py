@@ -6,7 +6,8 @@ that writes it; `Run` reads it; the terminal view, the report, the curve and the
 
 from heron.run.alerts import Alert, History, examine
 from heron.run.curve import reward_curve_svg, sparkline
-from heron.run.doctor import diagnose, machine_report
+from heron.run.doctor import diagnose
+from heron.run.machine import machine_report
 from heron.run.reader import Evaluation, Run, list_runs
 from heron.run.report import print_report, report
 from heron.run.terminal import TerminalView

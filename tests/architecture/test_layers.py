@@ -230,7 +230,7 @@ def test_file_opens_with_a_docstring_and_is_small(file: Path) -> None:
 def test_no_environment_variables_as_arguments() -> None:
     """`os.environ` is read in two places: for the user's cache folder, and where the doctor reports what is set."""
     readers = {str(file.relative_to(PACKAGE)) for file in FILES if re.search(r"os\.(environ|getenv)", file.read_text(encoding="utf-8"))}
-    assert readers <= {"folders.py", "run/doctor.py"}
+    assert readers <= {"folders.py", "run/machine/environment.py"}
 
 
 def test_errors_page_draws_the_tree_that_exists() -> None:

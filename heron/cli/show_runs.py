@@ -1,0 +1,106 @@
+"""What `heron runs` and `heron doctor` print. Everything that a run says of itself is cleaned before it reaches the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heron.run import Run, diagnose, print_report, sparkline
+from heron.run.about import about, end_figures, figures_in_words
+from heron.run.alerts import Alert
+from heron.run.compare import Difference, set_otherwise
+from heron.run.machine import Fact, as_lines
+from heron.run.text import clean, count, one_line, share
+
+LONGEST = 60
+"""Characters of a setting that are shown."""
+
+
+def print_runs(folder: Path, runs: Sequence[Run]) -> None:
+    """One line a run."""
+    table = _table("run", "status", "model", "steps", "accuracy", "reward")
+    for run in runs:
+        evaluations, metrics = run.evaluations(), run.metrics()
+        accuracy = " → ".join(share(evaluations.get(name, {}).get("accuracy")) for name in ("before", "after"))
+        curve = sparkline([record.get("reward") for record in metrics], 20)
+        table.add_row(*(Text(clean(cell)) for cell in (
+            run.path.name, run.status, run.manifest.get("model", "?"), count(len(metrics)), accuracy, curve)))
+    Console().print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
+
+
+def print_run(run: Run) -> None:
+    """What it is, what looked wrong, what it came to."""
+    console, table = Console(), Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    for label, words in about(run).items():
+        table.add_row(Text(label), Text(words, overflow="fold"))
+    if curve := sparkline([record.get("reward") for record in run.metrics()], 60):
+        table.add_row(Text("reward"), Text(curve, style="green"))
+    console.print(table)
+    _print_alerts(console, diagnose(run))
+    print_report(run, console, show=0)
+
+
+def print_difference(one: Run, other: Run) -> None:
+    """Settings first, then figures."""
+    console, names = Console(), (clean(one.path.name), clean(other.path.name))
+    otherwise = set_otherwise(one, other)
+    console.print(_compared("set otherwise", names, otherwise) if otherwise else Text("Nothing was set otherwise."))
+    console.print(_figures(names, one, other))
+
+
+def print_machine(facts: Sequence[Fact]) -> None:
+    """The machine, to read or to paste."""
+    for line in as_lines(facts):
+        Console().print(Text(line, style="yellow" if line.startswith("!") else ""), soft_wrap=True)
+
+
+def print_diagnosis(run: Run) -> None:
+    """What looks wrong with a run."""
+    console, alerts = Console(), diagnose(run)
+    _print_alerts(console, alerts)
+    if not alerts:
+        console.print("Nothing looks wrong with this run.")
+
+
+def _print_alerts(console: Console, alerts: Sequence[Alert]) -> None:
+    for alert in alerts:
+        console.print(Text(f"! {alert.title}", style="bold yellow"))
+        console.print(Text(f"  {clean(alert.evidence)}\n  {clean(alert.advice)}"), soft_wrap=True)
+
+
+def _figures(names: tuple[str, str], one: Run, other: Run) -> Table:
+    first, second = figures_in_words(end_figures(one)), figures_in_words(end_figures(other))
+    table = _table("came to", *names)
+    for label in first:
+        if {first[label], second[label]} != {"-"}:
+            table.add_row(*(Text(clean(cell)) for cell in (label, first[label], second[label])))
+    return table
+
+
+def _compared(title: str, names: tuple[str, str], found: Sequence[Difference]) -> Table:
+    table = _table(title, *names)
+    for each in found:
+        cells = (each.name, _cell(each.first), _cell(each.second))
+        table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells))
+    return table
+
+
+def _cell(value: Any) -> str:
+    """A value in few characters; a dash where a run has none."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else one_line(value, LONGEST)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(Text(column))
+    return table
