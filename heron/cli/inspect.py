@@ -1,4 +1,4 @@
-"""`heron recipes`, `heron watch`, `heron curve`, `heron ui`, `heron doctor`: look without loading a model."""
+"""`heron recipes`, `heron watch`, `heron curve`, `heron report`, `heron ui`, `heron doctor`: look without loading a model."""
 
 from __future__ import annotations
 
@@ -34,15 +34,25 @@ def curve(
     out: Annotated[Path, typer.Argument(help="The SVG file to write.")],
 ) -> None:
     """Draw a run's reward curve as a picture."""
-    from heron.errors import ConfigError
     from heron.run import Run, reward_curve_svg
 
-    picture = reward_curve_svg(Run(run_dir))
-    try:
-        out.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
-    typer.echo(f"wrote {out}")
+    _write(out, reward_curve_svg(Run(run_dir)).encode())
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file to write. Default: report.html in the run directory.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the reward curve as a PNG, too (needs the extra `report`).")] = None,
+) -> None:
+    """Write one page about a run that can be sent to anyone: the result in plain words, curves, answers, failures, settings."""
+    from heron.run import Run
+    from heron.run.handout import handout, reward_png
+
+    run = Run(run_dir)
+    page = out or run.path / "report.html"
+    _write(page, handout(run).encode())
+    if png is not None:
+        _write(png, reward_png(run))
 
 
 def ui(
@@ -72,3 +82,13 @@ def doctor(
         told = {"run": str(run.path), "status": run.status, "alerts": list(map(asdict, diagnose(run)))}
         return typer.echo(json.dumps(told, indent=2))
     return print_diagnosis(run)
+
+
+def _write(file: Path, content: bytes) -> None:
+    from heron.errors import ConfigError
+
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
+    typer.echo(f"wrote {file}")

@@ -38,9 +38,9 @@ def reward_curve_svg(run: Run, *, alone: bool = True) -> str:
     """The run's total reward with its spread, and each reward function's mean: a self-contained SVG, or a part of a page."""
     metrics = rewarded_steps(run)
     names = reward_names(metrics)
-    totals = column(metrics, "reward")
-    functions = [column(metrics, f"rewards/{name}/mean") for name in names] if len(names) > 1 else []
-    frame = _frame(metrics, round_ticks(*_range([totals, *functions])))
+    keys = [f"rewards/{name}/mean" for name in names] if len(names) > 1 else []
+    totals, functions = column(metrics, "reward"), [column(metrics, key) for key in keys]
+    frame = Frame(first=metrics[0]["step"], last=metrics[-1]["step"], ticks=round_ticks(*span_of(metrics, ["reward", *keys])))
     body = [
         *heading(title_of(metrics), subtitle_of(run), _reward_legend(metrics[-1], names if functions else [])),
         *axes(frame, "training step (shaded: one standard deviation of the answers' rewards)"),
@@ -85,6 +85,12 @@ def column(metrics: Sequence[Record], key: str) -> Points:
     return [(step, value) for step, value in zip(steps, values, strict=True) if step is not None and value is not None]
 
 
+def span_of(metrics: Sequence[Record], keys: Sequence[str]) -> tuple[float, float]:
+    """From the lowest to the highest mean; a band may run out of the picture, since its tails say little."""
+    values = [value for key in keys for _, value in column(metrics, key)]
+    return min(values), max(values)
+
+
 def title_of(metrics: Sequence[Record]) -> str:
     """`Reward over 100 steps`."""
     return f"Reward over {len(metrics)} steps" if len(metrics) > 1 else "Reward of the first step"
@@ -98,10 +104,6 @@ def subtitle_of(run: Run) -> str:
     if "accuracy" in before and "accuracy" in after:
         parts.insert(0, f"held-out accuracy {share(before['accuracy'])} → {share(after['accuracy'])} on {after['problems']} problems")
     return " · ".join(parts)
-
-
-def _frame(metrics: Sequence[Record], ticks: Sequence[float]) -> Frame:
-    return Frame(first=metrics[0]["step"], last=metrics[-1]["step"], ticks=ticks)
 
 
 def _reward_legend(last: Mapping[str, float], names: Sequence[str]) -> list[Entry]:
@@ -125,9 +127,3 @@ def _thin(values: list[float | None], most: int) -> list[float | None]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
     return sum(known) / len(known) if known else None
-
-
-def _range(lines: Sequence[Points]) -> tuple[float, float]:
-    """From the lowest to the highest mean; the band may run out of the picture, since its tails say little."""
-    values = [value for points in lines for _, value in points]
-    return min(values), max(values)

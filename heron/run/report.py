@@ -117,24 +117,26 @@ def _side_by_side(before: Evaluation, after: Evaluation, show: int) -> list[Rend
         table.add_column(Text(name), ratio=ratio, overflow="fold")
     for earlier, later in pairs[:show]:
         table.add_row(_question(later), _answer(earlier), _answer(later))
-    return [Text(), table, Text(_choice(pairs, min(show, len(pairs))), style="italic dim")]
+    return [Text(), table, Text(choice(pairs, min(show, len(pairs))), style="italic dim")]
 
 
-def _choice(pairs: Sequence[Pair], show: int) -> str:
-    kinds = [_kind(pair) for pair in pairs]
+def choice(pairs: Sequence[Pair], show: int) -> str:
+    """How those that are shown were chosen, and what there is of each kind."""
+    kinds = [kind_of(pair) for pair in pairs]
     gained, lost, right, wrong = (kinds.count(kind) for kind in ("gained", "lost", "right", "wrong"))
     picked = "problems that turned from wrong to right are shown first" if gained else "none turned from wrong to right"
     changed = f"In all {gained} turned right, {lost} turned wrong, {right} stayed right, {wrong} stayed wrong."
     return f"{show} of {len(pairs)}, not at random: {picked}. {changed}"
 
 
-def _kind(pair: Pair) -> str:
+def kind_of(pair: Pair) -> str:
+    """`gained`, `lost`, `right` throughout or `wrong` throughout."""
     earlier, later = (row["verdict"] == "right" for row in pair)
     return {(False, True): "gained", (True, False): "lost", (True, True): "right", (False, False): "wrong"}[earlier, later]
 
 
 def _preference(pair: Pair) -> int:
-    return ("gained", "lost", "wrong", "right").index(_kind(pair))
+    return ("gained", "lost", "wrong", "right").index(kind_of(pair))
 
 
 def _question(row: Record) -> Text:
