@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from heron.errors import RunError
-from heron.run import History, Run, RunWriter, diagnose, examine, machine_report, reward_curve_svg, sparkline
+from heron.run import History, Run, RunWriter, diagnose, examine, reward_curve_svg, sparkline
+from heron.run.curve import right_answers_svg
+from heron.run.drawing import STYLE
 
 
 def run_of(path: Path, steps: list[dict[str, Any]], **accuracies: float) -> Run:
@@ -44,6 +47,24 @@ def test_the_svg_is_well_formed_self_contained_and_the_same_each_time(tmp_path: 
     points = [tuple(map(float, pair.split(","))) for pair in curve.get("points", "").split()]
     assert len(points) <= 300 and points[0][0] < points[-1][0] and points[0][1] > points[-1][1], "it must rise to the right"
     assert picture == reward_curve_svg(run)
+
+
+def test_a_chart_within_a_page_leaves_the_page_alone(tmp_path: Path) -> None:
+    """Prevents: a style sheet inside a page that colours every heading of it, and right answers drawn where none were measured."""
+    measured = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "problems": 64}
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+    for step in range(1, 30):
+        writer.log(step, {"reward": 1.0, "pass@1": step / 30})
+    writer.evaluation("before", [], {**measured, "step": 0})
+    writer.finish("finished", {})
+    pictures = [reward_curve_svg(Run(tmp_path / "run"), alone=False), right_answers_svg(Run(tmp_path / "run"), alone=False)]
+    for picture in pictures:
+        assert picture is not None and "<style" not in picture and 'class="heron-chart"' in picture
+        ElementTree.fromstring(picture)
+    assert str(pictures[1]).count("<circle") == 1
+    selectors = [part.strip() for rule in re.findall(r"([^{}]+){", STYLE) for part in rule.split(",")]
+    assert all(part.startswith((".heron-chart ", "@media")) for part in selectors)
+    assert right_answers_svg(run_of(tmp_path / "none", [{"reward": 1.0}])) is None
 
 
 def test_the_svg_of_a_run_of_one_step_and_of_none(tmp_path: Path) -> None:
@@ -124,14 +145,6 @@ def test_diagnose_reads_a_run_and_every_alert_helps(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [healthy(step, **{"completions/clipped_ratio": 0.97}) for step in range(1, 12)])
     (alert,) = diagnose(run)
     assert "97%" in alert.evidence and "max_completion_length" in alert.advice
-
-
-def test_the_machine_report_never_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report is made to be pasted into a public question."""
-    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
-    report = machine_report(tmp_path / "not" / "made" / "yet")
-    assert "hf_verysecret" not in str(report) and "HF_TOKEN" in report["set in the environment"]
-    assert report["rich"][0].isdigit() and "GiB free" in report["disk"]
 
 
 @pytest.mark.parametrize(
