@@ -113,6 +113,7 @@ def test_the_page_forbids_itself_everything_but_its_own_style(tmp_path: Path) ->
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', source)
     assert policy is not None and policy[1].replace("&#x27;", "'") == f"default-src 'none'; style-src 'sha256-{digest}'"
+    assert all(rule in style for rule in (".result {", ".heron-chart .card {", "prefers-color-scheme: dark", "@media print"))
     assert "url(" not in source and "@import" not in source and not re.search(r'(href|src|style)="', source)
 
 
@@ -184,7 +185,7 @@ class TestPng:
     def test_names_are_no_formulas(self, tmp_path: Path) -> None:
         """Prevents: a function called `$\\frac` that makes the picture fail, and a picture that changes from time to time."""
         matplotlib = pytest.importorskip("matplotlib.image")
-        run = a_run(tmp_path / "run", name="$\\frac{_", config='recipe = "$x"\n')
+        run = a_run(tmp_path / "run", name="$\\frac{$", config='recipe = "$y^$"\n')
         picture = reward_png(run)
         assert picture == reward_png(run)
         pixels = matplotlib.imread(io.BytesIO(picture))
