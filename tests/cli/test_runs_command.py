@@ -73,7 +73,8 @@ class TestShow:
     def test_what_was_trained_on_what(self, tmp_path: Path) -> None:
         shown = " ".join(heron("runs", "show", str(a_run(tmp_path / "run").path)).output.split())
         for words in ("4.00 billion weights, 2.00 million trained", "an adapter (LoRA)", "4 096 problems", "number right (weight 2)",
-                      "8 of 8 steps", "4 problems answered 8 times", "1:30", "! Many completions are cut off", "90.0 % [85.0, 95.0]", "heron chat"):
+                      "8 of 8 steps", "4 problems answered 8 times", "1:30", "! Many completions are cut off",
+                      "90.0 % [85.0, 95.0]", "heron chat"):
             assert words in shown, words
 
     def test_json(self, tmp_path: Path) -> None:
