@@ -16,6 +16,7 @@ from heron.run.about import about, end_figures, figures_in_words
 from heron.run.alerts import Alert
 from heron.run.compare import Difference, set_otherwise
 from heron.run.machine import Fact, as_lines
+from heron.run.snapshot import Snapshot
 from heron.run.text import clean, count, one_line, share
 
 LONGEST = 60
@@ -36,6 +37,7 @@ def print_runs(folder: Path, runs: Sequence[Run]) -> None:
 
 def print_run(run: Run) -> None:
     """What it is, what looked wrong, what it came to."""
+    run = Snapshot(run)
     console, table = Console(), Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     for label, words in about(run).items():

@@ -21,6 +21,7 @@ from heron.run import Run, RunWriter
 from heron.run.handout import handout, reward_png
 from heron.run.handout.html import VOID, element
 from heron.run.handout.words import certainty, of_hundred, verdict
+from heron.run.snapshot import Snapshot
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)></style></pre></title><svg onload=alert(3)> &lt;b&gt; \" ' ]]> --> "
@@ -137,6 +138,19 @@ def test_it_shows_what_was_learnt_and_what_was_not(tmp_path: Path) -> None:
 def test_a_run_that_did_not_finish_has_a_page(tmp_path: Path, end: str | None, words: str) -> None:
     """Prevents: a traceback about the run that is asked about most."""
     assert words in Page(handout(a_run(tmp_path / "run", text="RewardError", end=end))).text
+
+
+def test_it_is_about_one_moment(tmp_path: Path) -> None:
+    """Prevents: a page about a live run whose table and curve are of different steps, and a long record that is read ten times."""
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+    writer.log(1, {"reward": 1.0})
+    moment = Snapshot(Run(tmp_path / "run"))
+    assert (moment.status, len(moment.metrics()), len(moment.events())) == ("running", 1, 0)
+    writer.log(2, {"reward": 1.0})
+    writer.event("alert", id="x")
+    writer.close()
+    assert (moment.status, len(moment.metrics()), len(moment.events("alert"))) == ("running", 1, 0)
+    assert (Run(moment.path).status, len(Run(moment.path).metrics())) == ("interrupted", 2)
 
 
 def test_a_run_that_has_recorded_nothing_has_a_page(tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from heron.run.handout.html import Html, element
 from heron.run.handout.sections import alerts, curves, directory, facts, figures, result, settings
 from heron.run.handout.style import STYLE
 from heron.run.reader import Run
+from heron.run.snapshot import Snapshot
 from heron.version import VERSION
 
 HEADING = "What the model learnt"
 
 
 def handout(run: Run) -> str:
-    """The whole page."""
+    """The whole page, about one moment of the run."""
+    run = Snapshot(run)
     found = diagnose(run)
     body = element(
         "main",

@@ -1,0 +1,37 @@
+"""A run as it was at one moment, for what reads its record more than once: a page about a live run must not contradict itself, and a long
+record takes seconds to read. Rollouts and problems are left where they are; they are read once anyhow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heron.run.reader import Run
+from heron.run.records import Record
+
+
+class Snapshot(Run):
+    """The same run, whose status, steps and events no longer change."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.path)
+        self._kept: dict[str, Any] = {}
+
+    @property
+    def status(self) -> str:
+        """As it was when it was first asked for."""
+        return str(self._once("status", lambda: Run(self.path).status))
+
+    def metrics(self) -> list[Record]:
+        """Every step that was recorded when they were first asked for."""
+        return list(self._once("metrics", super().metrics))
+
+    def events(self, kind: str | None = None) -> list[Record]:
+        """The same of events."""
+        return [event for event in self._once("events", super().events) if kind in (None, event["kind"])]
+
+    def _once(self, name: str, read: Callable[[], Any]) -> Any:
+        if name not in self._kept:
+            self._kept[name] = read()
+        return self._kept[name]
