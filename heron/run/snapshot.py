@@ -1,5 +1,7 @@
-"""A run as it was at one moment, for what reads its record more than once: a page about a live run must not contradict itself, and a long
-record takes seconds to read. Rollouts and problems are left where they are; they are read once anyhow.
+"""A run as it was at one moment, for what reads its record more than once.
+
+The one hard idea: a page about a live run must not contradict itself, and a long record takes seconds to read; so what was read is kept.
+Rollouts and held-out problems are left where they are, since they are read once anyhow.
 """
 
 from __future__ import annotations
