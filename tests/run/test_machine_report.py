@@ -185,7 +185,7 @@ class TestStorage:
         (tmp_path / "heron" / "embedded" / "weights").write_bytes(bytes(3 * 2**20))
         (tmp_path / "huggingface" / "hub" / "models--a--b").mkdir(parents=True)
         _, cache, hub = storage.storage_facts(tmp_path)
-        assert cache.words.endswith("heron, 3 MiB") and "1 models" in hub.words
+        assert cache.words.endswith("heron, 3 MiB") and "models: 1," in hub.words
 
 
 def test_no_sandbox_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:

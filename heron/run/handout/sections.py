@@ -80,7 +80,8 @@ def alerts(run: Run, found: Sequence[Alert]) -> Html:
     passed = [event for event in run.events("alert") if event.get("id") not in known]
     parts = [_alert(asdict(alert), _since(first.get(alert.id))) for alert in found]
     parts += [_alert(event, f"at step {event.get('step')}, not any more") for event in passed]
-    return element("section", element("h2", "What looks wrong"), *(parts or [element("p", "Nothing.")]))
+    order = element("p", "Causes come before what follows from them: begin with the first.", class_="soft") if len(found) > 1 else None
+    return element("section", element("h2", "What looks wrong"), order, *(parts or [element("p", "Nothing.")]))
 
 
 def facts(run: Run) -> Html:

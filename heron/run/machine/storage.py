@@ -52,7 +52,7 @@ def _cache() -> Fact:
 def _hub() -> Fact:
     folder = hub_folder()
     kept = {kind: len(list(folder.glob(f"{kind}--*"))) for kind in ("models", "datasets")}
-    words = f"{folder}, " + (f"{kept['models']} models, {kept['datasets']} data sets" if folder.is_dir() else "not made yet")
+    words = f"{folder}, " + (f"models: {kept['models']}, data sets: {kept['datasets']}" if folder.is_dir() else "not made yet")
     return _fact("Hugging Face cache", words, {"path": str(folder), **kept})
 
 
