@@ -35,7 +35,7 @@ TAGS = {
 }
 ATTRIBUTES = {
     "class", "lang", "charset", "http-equiv", "content", "name", "viewbox", "role", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx",
-    "width", "height", "points", "text-anchor",
+    "width", "height", "points", "text-anchor", "scope",
 }
 
 

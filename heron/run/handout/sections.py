@@ -54,7 +54,7 @@ def figures(run: Run) -> Html | None:
         return None
     return element(
         "section", element("h2", "Before and after"),
-        element("table", element("tr", element("th", ""), *(element("th", name) for name in names)),
+        element("table", element("tr", element("td", ""), *(element("th", name, scope="col") for name in names)),
                 *(_row(label, cells) for label, cells in rows if {*cells} != {"-"})),
         element("p", "In brackets the range in which the true figure lies with a probability of 95 %.", class_="soft"),
     )
@@ -113,7 +113,7 @@ def _without_passwords(text: str) -> str:
 
 
 def _row(label: str, cells: Sequence[str]) -> Html:
-    return element("tr", element("th", label), *(element("td", cell) for cell in cells))
+    return element("tr", element("th", label, scope="row"), *(element("td", cell) for cell in cells))
 
 
 def _great(before: Totals, after: Totals) -> Html | None:

@@ -19,7 +19,7 @@ STYLE = """
   .great .was { color: var(--soft); font-weight: 400; } .lead { font-size: 18px; font-weight: 600; }
   table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
   th, td { text-align: right; padding: 8px 0 8px 16px; border-bottom: 1px solid var(--edge); font-weight: 400; vertical-align: top; }
-  th:first-child { text-align: left; padding-left: 0; } tr:first-child th { color: var(--soft); font-size: 14px; }
+  th:first-child, td:first-child { text-align: left; padding-left: 0; } tr:first-child th { color: var(--soft); font-size: 14px; }
   td { white-space: nowrap; } table + .soft { margin-top: 8px; }
   tr:nth-child(2) td { font-weight: 650; }
   figure { margin: 0 0 22px; } figcaption { margin-top: 6px; } svg { display: block; width: 100%; height: auto; }
