@@ -135,7 +135,7 @@ class TestMeasures:
             Measures.of(torch.tensor(1.0), {"ratio": torch.tensor([1.0, 0.5]), "kl": torch.tensor([1.0, 3.0])}),
             Measures.of(torch.tensor(2.0), {"ratio": torch.tensor([5.0]), "kl": torch.tensor([2.0])}),
         ]
-        assert Measures.merged(parts).metrics() == {"loss": 3.0, "kl": 2.0, "ratio/max": 5.0}
+        assert Measures.merged(parts).metrics() == {"loss": 3.0, "kl": 2.0, "ratio/max": 5.0, "ratio/min": 0.5}
 
     def test_no_tokens_is_no_division_by_zero(self) -> None:
         assert Measures().metrics() == {}
