@@ -141,6 +141,11 @@ class Rollout:
         return tuple(token for turn in self.turns for token in turn.completion.token_ids)
 
     @property
+    def length(self) -> int:
+        """Number of them."""
+        return sum(len(turn.completion.token_ids) for turn in self.turns)
+
+    @property
     def truncated(self) -> bool:
         """It ended for want of room, not of its own accord."""
         return self.cut or self.turns[-1].completion.truncated

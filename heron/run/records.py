@@ -20,6 +20,8 @@ from heron.errors import RunError
 Record = dict[str, Any]
 """One line of a record file."""
 
+_COMPACT = json.JSONEncoder(allow_nan=False)
+
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """Add one line with one write; it is with the operating system when this returns."""
@@ -68,10 +70,11 @@ def replace(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that every reader accepts: a number that is not finite becomes null, and text is escaped to ASCII."""
+    encode = _COMPACT.encode if indent is None else json.JSONEncoder(allow_nan=False, indent=indent).encode
     try:
-        return json.dumps(value, allow_nan=False, indent=indent)
+        return encode(value)
     except (ValueError, TypeError):  # a number that is not finite, or a mapping that is no dict
-        return json.dumps(_finite(value), allow_nan=False, indent=indent)
+        return encode(_finite(value))
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -155,7 +155,7 @@ def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> recor
         "extracted": rollout.extracted,
         "follows_format": rollout.follows_format,
         "finish_reason": str(rollout.turns[-1].completion.finish_reason),
-        "length": len(rollout.completion_ids),
+        "length": rollout.length,
         **({"conversation": rollout.said()} if len(rollout.turns) > 1 else {}),
         **({"extras": dict(rollout.extras)} if rollout.extras else {}),
         **({"error": rollout.error} if rollout.error is not None else {}),

@@ -56,7 +56,7 @@ class Evaluator:
         return {
             "id": greedy.prompt.id, "question": greedy.prompt.question, "answer": greedy.prompt.answer, "text": greedy.text,
             "verdict": self.verdicts.of(greedy), "follows_format": self.verdicts.follows_format(greedy), "reward": greedy.reward,
-            "length": len(greedy.completion_ids), "truncated": greedy.truncated,
+            "length": greedy.length, "truncated": greedy.truncated,
             "sample_verdicts": [self.verdicts.of(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
             **({"conversation": greedy.said()} if len(greedy.turns) > 1 else {}),
         }

@@ -75,7 +75,7 @@ def weighing_of(objective: ObjectiveConfig, *, scheme: str, max_completion_lengt
 
 def loss_tokens(rollout: Rollout, *, mask_truncated: bool) -> int:
     """Tokens of a rollout that count in the loss."""
-    return 0 if mask_truncated and rollout.truncated else len(rollout.completion_ids)
+    return 0 if mask_truncated and rollout.truncated else rollout.length
 
 
 def make_samples(groups: Sequence[Group], weighing: Weighing, *, batch_tokens: int | None = None) -> list[list[Sample]]:
@@ -154,7 +154,7 @@ def _above(everything: Sequence[float], rows: Sequence[Sequence[float]], quantil
 def entropies_of(rollout: Rollout) -> tuple[float, ...]:
     """Entropy at each sampled token of a rollout, as the engine reported it."""
     values = tuple(value for turn in rollout.turns for value in turn.completion.entropies)
-    if len(values) != len(rollout.completion_ids):
+    if len(values) != rollout.length:
         raise ConfigError("objective.top_entropy_quantile and use_adaptive_entropy need the entropy of every sampled token, which this "
                           "engine does not report. Leave them out, or sample with the native engine.")
     return values

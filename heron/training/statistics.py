@@ -40,10 +40,10 @@ def rollout_metrics(groups: Sequence[Group], weights: Mapping[str, float]) -> di
 
 def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """`completions/*_length`, in tokens: of all, of those that ended of their own accord, and of right and other answers."""
-    lengths = sorted(len(rollout.completion_ids) for rollout in rollouts)
-    ended = [len(rollout.completion_ids) for rollout in rollouts if not rollout.truncated]
+    lengths = sorted(rollout.length for rollout in rollouts)
+    ended = [rollout.length for rollout in rollouts if not rollout.truncated]
     right, wrong = (
-        [len(rollout.completion_ids) for rollout in rollouts if rollout.verdict in verdicts]
+        [rollout.length for rollout in rollouts if rollout.verdict in verdicts]
         for verdicts in (("right",), ("wrong", "unreadable"))
     )
     values = {

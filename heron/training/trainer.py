@@ -142,7 +142,7 @@ class Trainer:
             [self.prompts[row] for row in self.cursor.batch(number)], params, siblings=rollout.num_generations, seed=seed, clock=clock,
             report=self._report,
         )
-        return groups, sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+        return groups, sum(rollout.length for group in groups for rollout in group.rollouts)
 
     def _collect_portions(self, params: SamplingParams, seed: int, clock: StepClock) -> tuple[list[Group], int]:
         """A portion of every group in flight: those carried from the last step, and as many new ones as have room beside them."""
@@ -153,7 +153,7 @@ class Trainer:
             flights, [self.prompts[flight.row] for flight in flights], params, tokens=rollout.partial_tokens, clock=clock,
             report=self._report,
         )
-        complete = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+        complete = sum(rollout.length for group in groups for rollout in group.rollouts)
         sampled = complete + tokens_of(carried) - tokens_of(state.in_flight)
         state.prompts_begun, state.in_flight = state.prompts_begun + len(rows), carried  # a reward that raised has left them as they were
         return groups, sampled

@@ -16,7 +16,7 @@ WINDOW = 5
 """Steps that a "now" is averaged over."""
 LONG_ENOUGH = 20
 """Steps before which a trend is not judged."""
-HEAD, TAIL = 64, 256
+HEAD, TAIL = 32, 128
 """Steps that are looked at: the first ones, and the newest ones."""
 MASTERED = 0.9
 """Share of right answers beyond which equal siblings are the goal and not a fault."""
@@ -64,8 +64,9 @@ class History:
     def values(self, key: str) -> list[float]:
         """The numbers recorded under `key`, in order of steps."""
         if key not in self._found:
-            column = (record.get(key) for record in self.metrics)
-            self._found[key] = [value for value in column if value is not None and math.isfinite(value)]
+            self._found[key] = [
+                value for record in self.metrics if (value := record.get(key)) is not None and math.isfinite(value)
+            ]
         return self._found[key]
 
     def now(self, key: str) -> float | None:
