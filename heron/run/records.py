@@ -50,6 +50,15 @@ def read_lines(path: Path) -> list[Record]:
     return records
 
 
+def is_torn(path: Path) -> bool:
+    """Whether its last line is incomplete, as a kill in the middle of a write leaves it; `read_lines` ignores that line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
 def cut(path: Path, keep: Callable[[Record], bool]) -> None:
     """Rewrite the file with the complete lines that `keep` wants: this also removes a torn last line."""
     if path.exists():

@@ -1,0 +1,122 @@
+"""One run's index, as a page asks it.
+
+The one hard idea: what stands at the file's ends is read from there, and is always new; what would need the whole record is asked of
+tables. So a page is true to the last step even while the index is far behind.
+
+Left out: evaluations and events, which are small and which `Run` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from heron.folders import cache_folder
+from heron.run import records
+from heron.run.index import columns, groups, lines, rollouts
+from heron.run.index.groups import Page, Query
+from heron.run.index.lengths import Lengths, lengths
+from heron.run.index.reading import Progress, Reading
+from heron.run.index.store import Store
+from heron.run.index.thinning import Curve, curve_of
+from heron.run.reader import Run, rollout_file
+from heron.run.records import Record
+
+
+class Index:
+    """The index of a run, in `folder` or in the user's cache. Any thread may call anything; one of them refreshes at a time."""
+
+    def __init__(self, run: Run, folder: Path | None = None, *, has_search: bool | None = None) -> None:
+        self.run = run
+        self._path = run.path.resolve()
+        self._metrics = self._path / "metrics.jsonl"
+        self._store = Store((folder or cache_folder() / "index") / _file_name(self._path), has_search=has_search)
+        self._reading = Reading(run, self._store)
+        self._refreshing = threading.Lock()
+
+    @property
+    def generation(self) -> int:
+        """Grows when what was known became untrue."""
+        return int(self._store.state("generation"))
+
+    @property
+    def torn(self) -> int:
+        """Lines that a kill, or a spoilt disk, left incomplete. They are left out."""
+        spoilt = self._store.state("spoilt lines", 0) + self._store.state("spoilt rows", 0)
+        return int(spoilt) + sum(records.is_torn(self._path / name) for name in ("metrics.jsonl", "events.jsonl"))
+
+    def refresh(self, seconds: float | None = None) -> Progress:
+        """Read what is new: all of it, or for about so many seconds. Another process that is at it is not waited for."""
+        with self._refreshing:
+            return self._reading.refresh(seconds if seconds is not None else float("inf"))
+
+    def names(self) -> list[str]:
+        """Every figure that was logged, in the order of its first appearance."""
+        sketched = [name for record in self._reading.sketch for name in record if name != "step"]
+        return list(dict.fromkeys([*columns.names(self._store), *sketched]))
+
+    def last_step(self) -> int:
+        """The newest recorded step; 0 if there is none."""
+        newest = self.latest(1)
+        return int(newest[-1]["step"]) if newest else 0
+
+    def first(self, count: int) -> list[Record]:
+        """The oldest so many records, in order."""
+        return lines.first_records(self._metrics, count)
+
+    def latest(self, count: int) -> list[Record]:
+        """The newest so many records, in order."""
+        return lines.last_records(self._metrics, count)
+
+    def curves(self, names: Sequence[str], *, after: int = 0, points: int = 600) -> dict[str, Curve]:
+        """Each figure over the steps after that one, thinned so that no spike is lost; one that nobody logged has no points."""
+        return {name: self._curve(name, after, points) for name in names}
+
+    def groups(
+        self, *, step: int | None = None, filter: str = "all", search: str = "", prompt: str | None = None, order: str = "step",
+        limit: int = 20, offset: int = 0,
+    ) -> Page:  # fmt: skip
+        """A page of groups. `filter` is one of `FILTERS`, `order` one of `ORDERS`; `prompt` gives the same prompt over time."""
+        query = Query(step=step, filter=filter, search=search, prompt=prompt, order=order)
+        return groups.find(self._store, query, limit=limit, offset=offset)
+
+    def group(self, step: int, number: int) -> list[Record]:
+        """All that was recorded of a group's rollouts, with their texts; RunError if the step has none, nothing if it has no such group."""
+        place = self._store.rows("SELECT start, size FROM groups WHERE id = ?", rollouts.group_id(step, number))
+        rows = self._rows_at(step, *place[0]) if place else []
+        if rows and all(row.get("step") == step for row in rows):
+            return [row for row in rows if row["group"] == number]
+        return [row for row in self.run.rollouts(step) if row["group"] == number]
+
+    def lengths(self, step_from: int, step_to: int, bins: int = 30) -> Lengths:
+        """A histogram of the lengths of the answers in these steps, both ends included."""
+        return lengths(self._store, step_from, step_to, bins)
+
+    def close(self) -> None:
+        """Let go of the file. Waits for a refresh that is under way."""
+        with self._refreshing:
+            self._store.close()
+
+    def _curve(self, name: str, after: int, points: int) -> Curve:
+        steps, values = columns.column(self._store, name, after)
+        if sketch := self._reading.sketch:
+            more = columns.column_of(sketch, name, max(after, columns.last_step(self._store)))
+            steps, values = steps + more[0], values + more[1]
+        return curve_of(steps, values, points)
+
+    def _rows_at(self, step: int, start: int, size: int) -> list[Record]:
+        path = rollout_file(self._path, step)
+        if not path.exists():
+            return []
+        with open(path, "rb") as file:
+            file.seek(start)
+            return lines.parsed(file.read(size).splitlines(), "group")[0]
+
+
+def _file_name(path: Path) -> str:
+    """Of the index of the run at that path; a reader can tell whose it is."""
+    digest = hashlib.blake2b(str(path).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', path.name)[:80]}-{digest}.sqlite"

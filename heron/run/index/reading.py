@@ -1,0 +1,140 @@
+"""What a refresh does: look whether the run is still the one that was read, then read on, a little at a time.
+
+The one hard idea: the first look must not wait for the last byte. So the newest groups are read first; of metrics that are not indexed
+yet, a few hundred lines from all over the file stand in for them until they are; the rest follows in small transactions. If the run's
+files contradict what was read (a resume took steps back, another run lies at the same path), everything is read anew.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from heron.run.index import columns, lines, rollouts
+from heron.run.index.store import Store, Writing
+from heron.run.reader import Run
+from heron.run.records import Record
+
+AT_ONCE = 64
+"""Steps whose rollouts are read in one transaction."""
+MUCH = 1 << 22
+"""Bytes of unread metrics from which on a sketch stands in for them."""
+SKETCH = 300
+"""Lines of it."""
+NEWEST = 100
+"""The last lines, which it has without gaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the index has come."""
+
+    metrics_bytes_done: int
+    """Of `metrics.jsonl`."""
+    metrics_bytes_total: int
+    """Its size."""
+    rollouts_done: int
+    """Steps whose rollouts are indexed."""
+    rollouts_total: int
+    """Steps that have rollouts."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be read; a torn last line is left."""
+        return self.rollouts_done == self.rollouts_total and self.metrics_bytes_done == self.metrics_bytes_total
+
+
+class Reading:
+    """The reader of one run. Used by one thread at a time."""
+
+    def __init__(self, run: Run, store: Store) -> None:
+        self._run = run
+        self._store = store
+        self._path = run.path.resolve()
+        self._metrics = self._path / "metrics.jsonl"
+        self._folder = rollouts.Folder(self._path)
+        self._waiting: list[int] = []
+        self._generation = 0
+        self.sketch: list[Record] = []
+        """Records that stand in for metrics that are not indexed yet."""
+
+    def refresh(self, seconds: float) -> Progress:
+        """Read what is new for about so many seconds, but at least something."""
+        until = time.monotonic() + seconds
+        self._look()
+        while self._read_some(until) and time.monotonic() < until:
+            pass
+        return self._progress()
+
+    def _look(self) -> None:
+        """See whether what was read is still true, and what is new."""
+        with self._store.writing() as writing:
+            if writing is None:
+                return
+            if self._is_contradicted(writing):
+                writing.start_over()
+            writing.note("run", self._who())
+            self._list(writing)
+            offset = writing.state("metrics read", 0)
+            if self._size() - offset > MUCH and not self.sketch:
+                self.sketch = self._sketched(offset)
+
+    def _is_contradicted(self, writing: Writing) -> bool:
+        return (
+            writing.state("run", self._who()) != self._who()
+            or columns.is_contradicted(writing, self._metrics)
+            or rollouts.is_contradicted(writing, self._path, writing.state("settled", 0))
+        )
+
+    def _list(self, writing: Writing) -> None:
+        """Which steps wait; all of them if the index began anew, here or in another process."""
+        if writing.state("generation") != self._generation:
+            self._folder.forget()
+            self.sketch = []
+        if self._folder.has_news():
+            known = rollouts.steps_known(writing)
+            if known - self._folder.steps:
+                writing.start_over()
+                known = set()
+            self._waiting = sorted(self._folder.steps - known)
+        self._generation = writing.state("generation")
+
+    def _read_some(self, until: float) -> bool:
+        """One transaction: the newest groups if none are known, then metrics, then the other groups from the newest on."""
+        with self._store.writing() as writing:
+            if writing is None:
+                return False
+            if self._waiting and not writing.rows("SELECT 1 FROM files LIMIT 1"):
+                return self._read_rollouts(writing, until)
+            if self._metrics.exists() and columns.read_some(writing, self._metrics):
+                return True
+            self.sketch = []
+            writing.note("settled", columns.last_step(writing))
+            return self._read_rollouts(writing, until)
+
+    def _read_rollouts(self, writing: Writing, until: float) -> bool:
+        if self._waiting:
+            newest = self._waiting[-AT_ONCE:]
+            left = rollouts.read_some(writing, self._path, newest, until)
+            self._waiting[-AT_ONCE:] = left
+        return bool(self._waiting)
+
+    def _sketched(self, offset: int) -> list[Record]:
+        """Records from all over what is unread, and the newest ones."""
+        found, _ = lines.parsed([*lines.here_and_there(self._metrics, offset, SKETCH), *lines.last_lines(self._metrics, NEWEST)])
+        by_step = {record["step"]: record for record in found}
+        return [by_step[step] for step in sorted(by_step)]
+
+    def _progress(self) -> Progress:
+        return Progress(
+            metrics_bytes_done=self._store.state("metrics read", 0), metrics_bytes_total=self._size(),
+            rollouts_done=len(self._folder.steps) - len(self._waiting), rollouts_total=len(self._folder.steps),
+        )  # fmt: skip
+
+    def _size(self) -> int:
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def _who(self) -> str:
+        """What tells this run from another one at its path."""
+        manifest = self._run.manifest
+        return f"{manifest.get('id')} {manifest.get('created')}"

@@ -1,0 +1,133 @@
+"""The rollout files of a run: which there are, which of them are indexed, and whether those are still the same.
+
+The one hard idea: a group's number is made of its step and its place there, so that order by number is order in time, and a page of the
+newest groups is a walk along the table and never a sort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from heron.run.index.rows import GroupRows, groups_of, lengths_of, marks_of, mean_reward, siblings_of, words_of
+from heron.run.index.store import MARKS, Writing
+from heron.run.reader import rollout_file
+from heron.run.records import Record
+
+PLACES = 1 << 20
+"""Numbers that the groups of a step may have."""
+PATIENCE = 30
+"""A folder is listed again after so many times as long as listing it took."""
+SETTLED_NS = 100_000_000
+"""A change so soon after another one may leave the folder's time as it is."""
+
+
+class Folder:
+    """The steps that have a rollouts file: listed when the folder may have changed, and not more often than is cheap."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "rollouts"
+        self._seen: int | None = None
+        self._next = 0.0
+        self.steps: set[int] = set()
+
+    def has_news(self) -> bool:
+        """List the steps, if they may have changed; whether it did."""
+        began = time.monotonic()
+        modified = self._path.stat().st_mtime_ns if self._path.is_dir() else 0
+        if modified == self._seen or began < self._next:
+            return False
+        self.steps = {step for name in os.listdir(self._path) if (step := _step_of(name)) is not None} if modified else set()
+        self._seen = modified if time.time_ns() - modified > SETTLED_NS else None
+        self._next = time.monotonic() + PATIENCE * (time.monotonic() - began)
+        return True
+
+    def forget(self) -> None:
+        """List at the next look, in any case."""
+        self._seen, self._next = None, 0.0
+
+
+def read_some(writing: Writing, directory: Path, steps: Sequence[int], until: float) -> list[int]:
+    """Index these steps, in order, until that moment, but at least one; those that are left. A file that is gone is none of them."""
+    known = {step for (step,) in writing.rows("SELECT step FROM files WHERE step BETWEEN ? AND ?", min(steps), max(steps))}
+    left = sorted(set(steps) - known)
+    while left:
+        _add(writing, directory, left.pop(0))
+        if time.monotonic() > until:
+            break
+    return left
+
+
+def steps_known(writing: Writing) -> set[int]:
+    """That are indexed."""
+    return {step for (step,) in writing.rows("SELECT step FROM files")}
+
+
+def is_contradicted(writing: Writing, directory: Path, settled: int) -> bool:
+    """True if a file of a later step than `settled` is not the one that was read. Earlier ones change only together with the metrics."""
+    for step, size, modified in writing.rows("SELECT step, size, modified FROM files WHERE step > ?", settled):
+        try:
+            if _identity(rollout_file(directory, step)) != (size, modified):
+                return True
+        except FileNotFoundError:
+            return True
+    return False
+
+
+def group_id(step: int, number: int) -> int:
+    """Later steps have larger ones."""
+    return step * PLACES + number
+
+
+def _step_of(name: str) -> int | None:
+    digits = name[len("step-") : -len(".jsonl")]
+    return int(digits) if name.startswith("step-") and name.endswith(".jsonl") and digits.isdecimal() else None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _add(writing: Writing, directory: Path, step: int) -> None:
+    path = rollout_file(directory, step)
+    try:
+        identity, data = _identity(path), path.read_bytes()
+    except FileNotFoundError:  # taken back in the meantime
+        return
+    groups, spoilt = groups_of(data)
+    writing.rows("INSERT INTO files VALUES (?, ?, ?, ?)", step, *identity, lengths_of(groups).tobytes())
+    for group in sorted(groups, key=lambda group: group.number):
+        _add_group(writing, step, group)
+    if spoilt:
+        writing.note("spoilt rows", writing.state("spoilt rows", 0) + spoilt)
+
+
+def _add_group(writing: Writing, step: int, group: GroupRows) -> None:
+    number, marks, rows = group_id(step, group.number), marks_of(group.rows), group.rows
+    writing.rows(
+        "INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)",
+        number, _prompt(writing, rows[0]), marks, mean_reward(rows), group.start, group.end - group.start, siblings_of(rows),
+    )  # fmt: skip
+    if writing.has_search:
+        borne = " ".join(mark_word(mark) for bit, mark in enumerate(MARKS) if marks >> bit & 1)
+        writing.rows("INSERT INTO search (rowid, marks, body) VALUES (?, ?, ?)", number, borne, words_of(rows))
+
+
+def mark_word(mark: str) -> str:
+    """As the search knows it: one word."""
+    return mark.replace("-", "")
+
+
+def _prompt(writing: Writing, row: Record) -> int:
+    """The number of its prompt, which comes back in every epoch and is kept once."""
+    prompt = [str(row.get(key) or "") for key in ("prompt", "question", "answer")]
+    key = hashlib.blake2b("\0".join(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    known = writing.rows("SELECT id FROM prompts WHERE key = ?", key)
+    if not known:
+        known = writing.rows("INSERT INTO prompts (key, prompt, question, answer) VALUES (?, ?, ?, ?) RETURNING id", key, *prompt)
+    number: int = known[0][0]
+    return number
