@@ -78,10 +78,11 @@ def rollouts_of(step: int, steps: int, random_source: random.Random) -> Iterator
 def _answer(first: int, second: int, is_right: bool, random_source: random.Random) -> Record:
     said = first + second if is_right else first + second + random_source.choice((-10, -1, 1, 10))
     pattern = "" if is_right else " ".join(random_source.choices(("carry", "wait", "again", "so", "then"), k=random_source.randrange(1, 9)))
-    is_cut, has_failed = random_source.random() < 0.01, random_source.random() < 0.001
-    text = f"<start_working_out>{first % 10}+{second % 10}={first % 10 + second % 10}, {pattern}<end_working_out><SOLUTION>{said}</SOLUTION>"
+    units = f"{first % 10}+{second % 10}={first % 10 + second % 10}"
+    text = f"<start_working_out>{units}, {pattern}<end_working_out><SOLUTION>{said}</SOLUTION>"
+    failed = {"error": "The judge was silent."} if random_source.random() < 0.001 else {}
     return {
         "text": text, "rewards": {"right": 3.0 * is_right, "format": 1.0}, "reward": 3.0 * is_right + 1.0,
         "verdict": "right" if is_right else "wrong", "extracted": str(said), "follows_format": True,
-        "finish_reason": "length" if is_cut else "stop", "length": len(text) // 3, **({"error": "The judge was silent."} if has_failed else {}),
+        "finish_reason": "length" if random_source.random() < 0.01 else "stop", "length": len(text) // 3, **failed,
     }  # fmt: skip

@@ -112,6 +112,11 @@ class Run:
         """Everything that happened, or only the events of one kind."""
         return [event for event in records.read_lines(self.path / "events.jsonl") if kind in (None, event["kind"])]
 
+    def torn(self) -> tuple[str, ...]:
+        """Record files whose last line a kill left incomplete. That line is not read; the others are."""
+        files = (*(self.path / name for name in ("metrics.jsonl", "events.jsonl")), *sorted(self.path.glob("evaluation/*.jsonl")))
+        return tuple(str(path.relative_to(self.path)) for path in files if records.is_torn(path))
+
     def rollout_steps(self) -> tuple[int, ...]:
         """Steps whose rollouts were recorded."""
         return tuple(sorted(int(path.stem.removeprefix("step-")) for path in self.path.glob("rollouts/step-*.jsonl")))

@@ -9,8 +9,8 @@ It is made by whoever reads a run, lies in the user's cache folder, and can be t
 
 from heron.run.index.groups import FILTERS, ORDERS, GroupCard, Page, Sibling
 from heron.run.index.index import Index
-from heron.run.index.reading import Progress
 from heron.run.index.lengths import Lengths
+from heron.run.index.reading import Progress
 from heron.run.index.thinning import Curve
 
 __all__ = ["FILTERS", "ORDERS", "Curve", "GroupCard", "Index", "Lengths", "Page", "Progress", "Sibling"]

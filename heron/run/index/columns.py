@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,29 +63,42 @@ def last_step(store: Store | Writing) -> int:
     return rows[0][0] if rows else 0
 
 
-def column(store: Store, name: str, after: int) -> Column:
-    """Every step after that one at which the figure was logged."""
-    steps, values = array("q"), array("d")
-    for packed_steps, packed_values in store.rows(
-        "SELECT chunks.steps, columns.data FROM columns JOIN chunks ON chunks.id = columns.chunk "
-        "WHERE columns.name = (SELECT id FROM names WHERE name = ?) AND chunks.last > ? ORDER BY chunks.id", name, after,
-    ):  # fmt: skip
-        steps.frombytes(packed_steps)
-        values.frombytes(packed_values)
-    return _after(*without_missing(steps, values), after)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps of some chunks, read once for all figures."""
+
+    chunks: dict[int, int]
+    """How many steps each chunk has, in order."""
+    steps: array[int]
+    """All of them."""
+    skipped: int
+    """How many of them come too early."""
 
 
-def column_of(records: Sequence[Record], name: str, after: int) -> Column:
+def steps_after(store: Store, after: int) -> Steps:
+    """The chunks that hold later steps."""
+    rows = store.rows("SELECT id, steps FROM chunks WHERE last > ? ORDER BY id", after)
+    steps = array("q", b"".join(packed for _, packed in rows))
+    return Steps(
+        chunks={number: len(packed) // steps.itemsize for number, packed in rows}, steps=steps,
+        skipped=sum(step <= after for step in steps[:CHUNK]),
+    )  # fmt: skip
+
+
+def column(store: Store, name: str, within: Steps) -> Column:
+    """Every such step at which the figure was logged, and its value."""
+    first = next(iter(within.chunks), 0)
+    packed = dict(store.rows(
+        "SELECT chunk, data FROM columns WHERE name = (SELECT id FROM names WHERE name = ?) AND chunk >= ?", name, first
+    ))  # fmt: skip
+    missing = array("d", [MISSING]).tobytes()
+    values = array("d", b"".join(packed.get(number) or missing * count for number, count in within.chunks.items()))
+    return without_missing(within.steps[within.skipped :], values[within.skipped :])
+
+
+def column_of(records: Sequence[Record], name: str) -> Column:
     """The same of records that are not indexed yet."""
-    chosen = [record for record in records if record["step"] > after]
-    return without_missing(array("q", [record["step"] for record in chosen]), _packed([record.get(name, MISSING) for record in chosen]))
-
-
-def _after(steps: array[int], values: array[float], after: int) -> Column:
-    if not steps or steps[0] > after:
-        return steps, values
-    skipped = sum(step <= after for step in steps)
-    return steps[skipped:], values[skipped:]
+    return without_missing(array("q", [record["step"] for record in records]), _packed([record.get(name, MISSING) for record in records]))
 
 
 def _add(writing: Writing, records: Sequence[Record]) -> None:

@@ -15,16 +15,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from heron.errors import RunError, did_you_mean
-from heron.run.index.rollouts import PLACES, group_id, mark_word
+from heron.run.index.rollouts import PLACES, group_id, mark_word, prompt_word
 from heron.run.index.store import MARKS, Store
 
-FILTERS = ("all", *MARKS, "highest", "lowest")
-"""Of a mark: groups of which it is true, for at least one sibling. `highest` and `lowest` are all groups, in the order of their mean
-reward."""
+BY_REWARD = {"highest": "reward DESC, rowid DESC", "lowest": "reward, rowid"}
+"""All groups, in the order of their mean reward."""
+FILTERS = (*MARKS, *BY_REWARD)
+"""A mark's are the groups of which it is true, for at least one sibling."""
 ORDERS = ("step", "oldest")
 """The newest first, or the oldest. Within a step, by place."""
 PREFIX = 3
 """Letters that the beginning of a word needs, to be searched for."""
+MANY = 5000
+"""Found groups from which on it is quicker to walk all in order than to sort the found ones."""
+CARD = "SELECT siblings, prompts.prompt, question, answer FROM groups JOIN prompts ON prompts.id = groups.prompt WHERE groups.id = ?"
+IN_STEP = "rowid BETWEEN ? AND ?"
+NOTHING = "nothing"
+"""A mark that no group bears."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +102,18 @@ def find(store: Store, query: Query, *, limit: int, offset: int) -> Page:
     """The groups from number `offset` on, at most `limit`."""
     _check("filter", query.filter, FILTERS)
     _check("order", query.order, ORDERS)
-    where, values = _conditions(store, query)
-    ((total,),) = store.rows(f"SELECT count(*) FROM groups{where}", *values)
-    found = store.rows(f"SELECT id FROM groups{where} ORDER BY {_order(query)} LIMIT ? OFFSET ?", *values, limit, offset)
+    with store.snapshot():
+        return _found(store, query, limit, offset)
+
+
+def _found(store: Store, query: Query, limit: int, offset: int) -> Page:
+    is_searched = bool(query.search.strip()) and store.has_search
+    source, values = _searched(store, query) if is_searched else _filtered(query)
+    ((total,),) = store.rows(f"SELECT count(*) FROM {source}", *values)
+    if is_searched and query.filter in BY_REWARD:
+        walk = "INDEXED BY groups_by_reward " if total > MANY else ""
+        source = f"groups {walk}WHERE rowid IN (SELECT rowid FROM {source})"
+    found = store.rows(f"SELECT rowid FROM {source} ORDER BY {_order(query)} LIMIT ? OFFSET ?", *values, limit, offset)
     cards = tuple(_card(store, number) for (number,) in found)
     return Page(total=total, groups=cards, searched="answers" if store.has_search else "questions")
 
@@ -107,33 +123,34 @@ def _check(what: str, given: str, known: tuple[str, ...]) -> None:
         raise RunError(f"There is no {what} {given!r}; there are {', '.join(known)}.{did_you_mean(given, known)}")
 
 
-def _conditions(store: Store, query: Query) -> tuple[str, list[Any]]:
-    """What follows `FROM groups`, and its values."""
-    conditions: list[str] = []
+def _filtered(query: Query) -> tuple[str, list[Any]]:
+    """Table and conditions, with their values. The plus keeps SQLite from a mark's index where another one is narrower."""
+    is_narrow = query.step is not None or query.prompt is not None
+    conditions = [f"{'+' if is_narrow else ''}marks & {1 << MARKS.index(_mark(query))}"]
     values: list[Any] = []
     if query.step is not None:
-        conditions.append("id BETWEEN ? AND ?")
-        values += [group_id(query.step, 0), group_id(query.step + 1, 0) - 1]
-    if query.filter in MARKS:
-        conditions.append(f"marks & {1 << MARKS.index(query.filter)}")
+        conditions.append(IN_STEP)
+        values += _step(query.step)
     if query.prompt is not None:
         conditions.append("prompt IN (SELECT id FROM prompts WHERE prompt = ?)")
         values.append(query.prompt)
     if query.search.strip():
-        condition, searched = _search(store, query)
-        conditions.append(condition)
-        values += searched
-    return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
+        conditions.append("prompt IN (SELECT id FROM prompts WHERE question LIKE ? ESCAPE '!' OR answer LIKE ? ESCAPE '!')")
+        values += [_like(query.search.strip())] * 2
+    return f"groups WHERE {' AND '.join(conditions)}", values
 
 
-def _search(store: Store, query: Query) -> tuple[str, list[str]]:
-    if not store.has_search:
-        text = re.sub(r"([%_\\])", r"\\\1", query.search.strip())
-        like = "prompt IN (SELECT id FROM prompts WHERE question LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\')"
-        return like, [f"%{text}%"] * 2
+def _searched(store: Store, query: Query) -> tuple[str, list[Any]]:
+    """The same, where the search knows everything that is asked for as a word."""
     words = [_word(match) for match in re.finditer(r"([^\W_]+)(\*?)", query.search)]
-    mark = [f'marks : "{mark_word(query.filter)}"'] if query.filter in MARKS else []
-    return "id IN (SELECT rowid FROM search WHERE search MATCH ?)", [" AND ".join([*mark, *words]) or '""']
+    wanted = [f'marks : "{mark_word(_mark(query))}"']
+    if query.prompt is not None:
+        numbers = store.rows("SELECT id FROM prompts WHERE prompt = ?", query.prompt)
+        wanted.append(f"marks : ({' OR '.join(prompt_word(number) for (number,) in numbers) or NOTHING})")
+    match = " AND ".join([*wanted, *(words or [f"marks : {NOTHING}"])])
+    if query.step is None:
+        return "search WHERE search MATCH ?", [match]
+    return f"search WHERE search MATCH ? AND {IN_STEP}", [match, *_step(query.step)]
 
 
 def _word(match: re.Match[str]) -> str:
@@ -141,16 +158,27 @@ def _word(match: re.Match[str]) -> str:
     return f'body : "{match[1]}"{star}'
 
 
+def _like(text: str) -> str:
+    """Anything that holds the text."""
+    return "%" + re.sub(r"([%_!])", r"!\1", text) + "%"
+
+
+def _mark(query: Query) -> str:
+    return "all" if query.filter in BY_REWARD else query.filter
+
+
+def _step(step: int) -> list[int]:
+    return [group_id(step, 0), group_id(step + 1, 0) - 1]
+
+
 def _order(query: Query) -> str:
-    if query.filter in ("highest", "lowest"):
-        return "reward DESC, id DESC" if query.filter == "highest" else "reward, id"
-    return "id" if query.order == "oldest" else "id DESC"
+    if query.filter in BY_REWARD:
+        return BY_REWARD[query.filter]
+    return "rowid" if query.order == "oldest" else "rowid DESC"
 
 
 def _card(store: Store, number: int) -> GroupCard:
-    ((siblings, prompt, question, answer),) = store.rows(
-        "SELECT siblings, prompts.prompt, question, answer FROM groups JOIN prompts ON prompts.id = groups.prompt WHERE groups.id = ?", number
-    )
+    ((siblings, prompt, question, answer),) = store.rows(CARD, number)
     return GroupCard(
         step=number // PLACES, group=number % PLACES, prompt=prompt, question=question, answer=answer,
         siblings=tuple(_sibling(*figures) for figures in json.loads(siblings)),

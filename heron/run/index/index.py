@@ -73,7 +73,13 @@ class Index:
 
     def curves(self, names: Sequence[str], *, after: int = 0, points: int = 600) -> dict[str, Curve]:
         """Each figure over the steps after that one, thinned so that no spike is lost; one that nobody logged has no points."""
-        return {name: self._curve(name, after, points) for name in names}
+        sketch = self._reading.sketch
+        with self._store.snapshot():
+            within = columns.steps_after(self._store, after)
+            known = max(after, columns.last_step(self._store))
+            indexed = {name: columns.column(self._store, name, within) for name in names}
+        ahead = [record for record in sketch if record["step"] > known]
+        return {name: _curve(column, columns.column_of(ahead, name), points) for name, column in indexed.items()}
 
     def groups(
         self, *, step: int | None = None, filter: str = "all", search: str = "", prompt: str | None = None, order: str = "step",
@@ -100,13 +106,6 @@ class Index:
         with self._refreshing:
             self._store.close()
 
-    def _curve(self, name: str, after: int, points: int) -> Curve:
-        steps, values = columns.column(self._store, name, after)
-        if sketch := self._reading.sketch:
-            more = columns.column_of(sketch, name, max(after, columns.last_step(self._store)))
-            steps, values = steps + more[0], values + more[1]
-        return curve_of(steps, values, points)
-
     def _rows_at(self, step: int, start: int, size: int) -> list[Record]:
         path = rollout_file(self._path, step)
         if not path.exists():
@@ -114,6 +113,10 @@ class Index:
         with open(path, "rb") as file:
             file.seek(start)
             return lines.parsed(file.read(size).splitlines(), "group")[0]
+
+
+def _curve(indexed: columns.Column, ahead: columns.Column, points: int) -> Curve:
+    return curve_of(indexed[0] + ahead[0], indexed[1] + ahead[1], points)
 
 
 def _file_name(path: Path) -> str:

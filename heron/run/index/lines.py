@@ -93,7 +93,7 @@ def _line_after(file: BinaryIO, place: int, start: int) -> Iterator[tuple[int, b
 
 def _record(line: bytes) -> Record | None:
     try:
-        value = json.loads(line)
+        value = json.loads(line.decode())
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

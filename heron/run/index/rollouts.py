@@ -107,19 +107,24 @@ def _add(writing: Writing, directory: Path, step: int) -> None:
 
 
 def _add_group(writing: Writing, step: int, group: GroupRows) -> None:
-    number, marks, rows = group_id(step, group.number), marks_of(group.rows), group.rows
+    number, prompt, marks, rows = group_id(step, group.number), _prompt(writing, group.rows[0]), marks_of(group.rows), group.rows
     writing.rows(
         "INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)",
-        number, _prompt(writing, rows[0]), marks, mean_reward(rows), group.start, group.end - group.start, siblings_of(rows),
+        number, prompt, marks, mean_reward(rows), group.start, group.end - group.start, siblings_of(rows),
     )  # fmt: skip
     if writing.has_search:
-        borne = " ".join(mark_word(mark) for bit, mark in enumerate(MARKS) if marks >> bit & 1)
+        borne = " ".join([prompt_word(prompt), *(mark_word(mark) for bit, mark in enumerate(MARKS) if marks >> bit & 1)])
         writing.rows("INSERT INTO search (rowid, marks, body) VALUES (?, ?, ?)", number, borne, words_of(rows))
 
 
 def mark_word(mark: str) -> str:
-    """As the search knows it: one word."""
+    """A mark as the search knows it: one word."""
     return mark.replace("-", "")
+
+
+def prompt_word(prompt: int) -> str:
+    """A prompt as the search knows it."""
+    return f"prompt{prompt}"
 
 
 def _prompt(writing: Writing, row: Record) -> int:

@@ -58,6 +58,7 @@ def marks_of(rows: Sequence[Record]) -> int:
     has_signal = any(row.get("advantage") for row in rows)
     verdicts = {row.get("verdict") for row in rows}
     true = {
+        "all": True,
         "signal": has_signal,
         "no-signal": not has_signal,
         "truncated": any(row.get("finish_reason") == "length" for row in rows),

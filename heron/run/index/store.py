@@ -42,7 +42,7 @@ class Store:
     def __init__(self, path: Path, *, has_search: bool | None = None) -> None:
         self.path = path
         self.has_search = _has_fts5() if has_search is None else has_search
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer, self._reader = self._open()
@@ -53,6 +53,16 @@ class Store:
         """All rows that answer."""
         with self._reading:
             return self._reader.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Rows that are asked for inside are of one moment, whatever is written meanwhile."""
+        with self._reading:
+            self._reader.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._reader.execute("COMMIT")
 
     def state(self, key: str, default: Any = None) -> Any:
         """What was noted under the key; as it was committed."""
@@ -152,8 +162,8 @@ class Writing:
         self.note("generation", max(before + 1, int(time.time())))
 
 
-MARKS = ("signal", "no-signal", "truncated", "errors", "rewarded-but-wrong", "right", "wrong")
-"""What can be true of a group; a bit each, in this order."""
+MARKS = ("all", "signal", "no-signal", "truncated", "errors", "rewarded-but-wrong", "right", "wrong")
+"""What can be true of a group; a bit each, in this order. The first one always is."""
 
 
 def indexes() -> list[str]:

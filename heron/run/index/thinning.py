@@ -6,6 +6,7 @@ not finite. So a spike of a single step is still seen at any width, which a mean
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def curve_of(steps: Sequence[int], values: array[float], points: int) -> Curve:
 
 def without_missing(steps: array[int], values: array[float]) -> tuple[array[int], array[float]]:
     """The points that were logged."""
-    if MISSING not in values:
+    if math.isfinite(sum(values)) or MISSING not in values:
         return steps, values
     there = [at for at, value in enumerate(values) if value != MISSING]
     return array("q", [steps[at] for at in there]), array("d", [values[at] for at in there])
@@ -45,7 +46,7 @@ def _chosen(values: array[float], points: int) -> list[int]:
     buckets = max(1, points // (5 if is_spoilt else 4))
     edges = [len(values) * number // buckets for number in range(buckets + 1)]
     keep = _of_spoilt_bucket if is_spoilt else _of_bucket
-    return [at for start, end in zip(edges, edges[1:], strict=False) for at in keep(values, start, end)]
+    return [at for start, end in itertools.pairwise(edges) for at in keep(values, start, end)]
 
 
 def _of_bucket(values: array[float], start: int, end: int) -> list[int]:
