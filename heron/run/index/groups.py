@@ -107,7 +107,7 @@ def find(store: Store, query: Query, *, limit: int, offset: int) -> Page:
 
 
 def _found(store: Store, query: Query, limit: int, offset: int) -> Page:
-    is_searched = bool(query.search.strip()) and store.has_search
+    is_searched = bool(_text(query)) and store.has_search
     source, values = _searched(store, query) if is_searched else _filtered(query)
     ((total,),) = store.rows(f"SELECT count(*) FROM {source}", *values)
     if is_searched and query.filter in BY_REWARD:
@@ -134,9 +134,9 @@ def _filtered(query: Query) -> tuple[str, list[Any]]:
     if query.prompt is not None:
         conditions.append("prompt IN (SELECT id FROM prompts WHERE prompt = ?)")
         values.append(query.prompt)
-    if query.search.strip():
+    if _text(query):
         conditions.append("prompt IN (SELECT id FROM prompts WHERE question LIKE ? ESCAPE '!' OR answer LIKE ? ESCAPE '!')")
-        values += [_like(query.search.strip())] * 2
+        values += [_like(_text(query))] * 2
     return f"groups WHERE {' AND '.join(conditions)}", values
 
 
@@ -156,6 +156,11 @@ def _searched(store: Store, query: Query) -> tuple[str, list[Any]]:
 def _word(match: re.Match[str]) -> str:
     star = "*" if match[2] and len(match[1]) >= PREFIX else ""
     return f'body : "{match[1]}"{star}'
+
+
+def _text(query: Query) -> str:
+    """What is searched for; SQLite ends a text at a NUL."""
+    return query.search.replace("\0", " ").strip()
 
 
 def _like(text: str) -> str:

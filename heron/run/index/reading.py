@@ -17,6 +17,8 @@ from heron.run.records import Record
 
 AT_ONCE = 64
 """Steps whose rollouts are read in one transaction."""
+AT_FIRST = 16
+"""The same for the first ones, which are read in any case."""
 MUCH = 1 << 22
 """Bytes of unread metrics from which on a sketch stands in for them."""
 SKETCH = 300
@@ -105,19 +107,18 @@ class Reading:
             if writing is None:
                 return False
             if self._waiting and not writing.rows("SELECT 1 FROM files LIMIT 1"):
-                return self._read_rollouts(writing, until)
+                self._read_rollouts(writing, AT_FIRST, float("inf"))
+                return True
             if self._metrics.exists() and columns.read_some(writing, self._metrics):
                 return True
             self.sketch = []
             writing.note("settled", columns.last_step(writing))
-            return self._read_rollouts(writing, until)
+            self._read_rollouts(writing, AT_ONCE, until)
+            return bool(self._waiting)
 
-    def _read_rollouts(self, writing: Writing, until: float) -> bool:
+    def _read_rollouts(self, writing: Writing, count: int, until: float) -> None:
         if self._waiting:
-            newest = self._waiting[-AT_ONCE:]
-            left = rollouts.read_some(writing, self._path, newest, until)
-            self._waiting[-AT_ONCE:] = left
-        return bool(self._waiting)
+            self._waiting[-count:] = rollouts.read_some(writing, self._path, self._waiting[-count:], until)
 
     def _sketched(self, offset: int) -> list[Record]:
         """Records from all over what is unread, and the newest ones."""
