@@ -124,9 +124,9 @@ def _check(what: str, given: str, known: tuple[str, ...]) -> None:
 
 
 def _filtered(query: Query) -> tuple[str, list[Any]]:
-    """Table and conditions, with their values. The plus keeps SQLite from a mark's index where another one is narrower."""
-    is_narrow = query.step is not None or query.prompt is not None
-    conditions = [f"{'+' if is_narrow else ''}marks & {1 << MARKS.index(_mark(query))}"]
+    """Table and conditions, with their values. The plus keeps SQLite from a mark's index where another one serves better."""
+    has_better = query.step is not None or query.prompt is not None
+    conditions = ["TRUE" if query.filter in BY_REWARD else f"{'+' if has_better else ''}marks & {1 << MARKS.index(query.filter)}"]
     values: list[Any] = []
     if query.step is not None:
         conditions.append(IN_STEP)
