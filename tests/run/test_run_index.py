@@ -134,6 +134,19 @@ def test_rollouts_of_a_step_that_was_never_logged_are_read_again(tmp_path: Path)
     assert index.groups(search="killed").total == 0 and steps_of(index, search="longer") == [4]
 
 
+def test_a_resume_that_logs_the_same_figures_is_noticed(tmp_path: Path) -> None:
+    """Prevents: answers of the abandoned branch, where the figures of both are the same to the last digit."""
+    writer = make(tmp_path / "run")
+    record(writer, range(1, 5))
+    index = opened(tmp_path / "run", tmp_path / "cache")
+    writer.close()
+    again = RunWriter.reopen(tmp_path / "run", last_step=3)
+    again.rollouts(4, [group("a", [{"text": "another answer"}])])
+    again.log(4, {"reward": 4.0})
+    index.refresh()
+    assert steps_of(index, search="another") == [4]
+
+
 def test_another_run_at_the_same_path_is_another_run(tmp_path: Path) -> None:
     """Prevents: yesterday's curve under today's name."""
     for created, steps in (("yesterday", range(1, 9)), ("today", range(1, 4))):

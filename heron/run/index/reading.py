@@ -76,16 +76,19 @@ class Reading:
             if self._is_contradicted(writing):
                 writing.start_over()
             writing.note("run", self._who())
+            writing.note("metrics inode", self._inode())
             self._list(writing)
             offset = writing.state("metrics read", 0)
             if self._size() - offset > MUCH and not self.sketch:
                 self.sketch = self._sketched(offset)
 
     def _is_contradicted(self, writing: Writing) -> bool:
+        """A resume puts another file in the place of the metrics, which may read the same: then no rollouts count as settled."""
+        settled = writing.state("settled", 0) if writing.state("metrics inode") == self._inode() else 0
         return (
             writing.state("run", self._who()) != self._who()
             or columns.is_contradicted(writing, self._metrics)
-            or rollouts.is_contradicted(writing, self._path, writing.state("settled", 0))
+            or rollouts.is_contradicted(writing, self._path, settled)
         )
 
     def _list(self, writing: Writing) -> None:
@@ -134,6 +137,9 @@ class Reading:
 
     def _size(self) -> int:
         return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def _inode(self) -> int | None:
+        return self._metrics.stat().st_ino if self._metrics.exists() else None
 
     def _who(self) -> str:
         """What tells this run from another one at its path."""
