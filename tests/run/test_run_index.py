@@ -273,6 +273,40 @@ def test_index_lies_in_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest
     assert len(list((tmp_path / "home" / "heron" / "index").glob("run-*.sqlite"))) == 2
 
 
+def test_indexes_of_runs_that_are_gone_make_room(tmp_path: Path) -> None:
+    """Prevents: a cache that grows with every run that ever was, and one that loses an index that is needed."""
+    for name in ("gone", "kept", "new"):
+        record(make(tmp_path / name), range(1, 3))
+    opened(tmp_path / "gone", tmp_path / "cache").close()
+    opened(tmp_path / "kept", tmp_path / "cache").close()
+    (tmp_path / "cache" / "not-ours.sqlite").write_text("something else")
+    shutil.rmtree(tmp_path / "gone")
+    opened(tmp_path / "new", tmp_path / "cache").close()
+    left = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "cache").iterdir())
+    assert left == ["kept", "new", "not"]
+
+
+def test_text_that_is_no_unicode_does_not_stop_it(tmp_path: Path) -> None:
+    """Prevents: an index that ends at an answer that was cut in the middle of a character."""
+    writer = make(tmp_path / "run")
+    writer.rollouts(1, [group("half \ud83d", [{"text": "cut \ud83d"}]), group("nul", [{"text": "before\0after"}])])
+    writer.log(1, {"reward": 0.0})
+    index = opened(tmp_path / "run", tmp_path / "cache")
+    assert [card.prompt for card in index.groups(search="cut").groups] == ["half ?"]
+    assert index.groups(prompt="half \ud83d").total == 1 and index.groups(search="\ud83d").total == 0
+    assert index.group(1, 0)[0]["text"] == "cut \ud83d" and index.group(1, 1)[0]["text"] == "before\0after"
+
+
+def test_a_last_line_that_is_spoilt_hides_no_step(tmp_path: Path) -> None:
+    """Prevents: a run that seems to have no steps, since a power cut left zeros at the end of its record."""
+    writer = make(tmp_path / "run")
+    record(writer, range(1, 4))
+    with open(tmp_path / "run" / "metrics.jsonl", "ab") as file:
+        file.write(b"\x00" * 100 + b"\n")
+    index = Index(Run(tmp_path / "run"), tmp_path / "cache")
+    assert index.last_step() == 3 and [row["step"] for row in index.latest(2)] == [2, 3]
+
+
 def test_metrics_of_many_chunks_and_of_late_names(tmp_path: Path) -> None:
     """Prevents: a figure that began late, or pauses, drawn at the wrong steps."""
     late = {step: {"late": -step} for step in range(705, 1801, 5)}

@@ -16,7 +16,7 @@ from typing import Any
 
 from heron.errors import RunError, did_you_mean
 from heron.run.index.rollouts import PLACES, group_id, mark_word, prompt_word
-from heron.run.index.store import MARKS, Store
+from heron.run.index.store import MARKS, Store, storable
 
 BY_REWARD = {"highest": "reward DESC, rowid DESC", "lowest": "reward, rowid"}
 """All groups, in the order of their mean reward."""
@@ -133,7 +133,7 @@ def _filtered(query: Query) -> tuple[str, list[Any]]:
         values += _step(query.step)
     if query.prompt is not None:
         conditions.append("prompt IN (SELECT id FROM prompts WHERE prompt = ?)")
-        values.append(query.prompt)
+        values.append(storable(query.prompt))
     if _text(query):
         conditions.append("prompt IN (SELECT id FROM prompts WHERE question LIKE ? ESCAPE '!' OR answer LIKE ? ESCAPE '!')")
         values += [_like(_text(query))] * 2
@@ -142,10 +142,10 @@ def _filtered(query: Query) -> tuple[str, list[Any]]:
 
 def _searched(store: Store, query: Query) -> tuple[str, list[Any]]:
     """The same, where the search knows everything that is asked for as a word."""
-    words = [_word(match) for match in re.finditer(r"([^\W_]+)(\*?)", query.search)]
+    words = [_word(match) for match in re.finditer(r"([^\W_]+)(\*?)", _text(query))]
     wanted = [f'marks : "{mark_word(_mark(query))}"']
     if query.prompt is not None:
-        numbers = store.rows("SELECT id FROM prompts WHERE prompt = ?", query.prompt)
+        numbers = store.rows("SELECT id FROM prompts WHERE prompt = ?", storable(query.prompt))
         wanted.append(f"marks : ({' OR '.join(prompt_word(number) for (number,) in numbers) or NOTHING})")
     match = " AND ".join([*wanted, *(words or [f"marks : {NOTHING}"])])
     if query.step is None:
@@ -160,7 +160,7 @@ def _word(match: re.Match[str]) -> str:
 
 def _text(query: Query) -> str:
     """What is searched for; SQLite ends a text at a NUL."""
-    return query.search.replace("\0", " ").strip()
+    return storable(query.search).replace("\0", " ").strip()
 
 
 def _like(text: str) -> str:

@@ -8,8 +8,6 @@ Left out: evaluations and events, which are small and which `Run` reads.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from heron.run.index import columns, groups, lines, rollouts
 from heron.run.index.groups import Page, Query
 from heron.run.index.lengths import Lengths, lengths
 from heron.run.index.reading import Progress, Reading
-from heron.run.index.store import Store
+from heron.run.index.shelf import open_store
 from heron.run.index.thinning import Curve, curve_of
 from heron.run.reader import Run, rollout_file
 from heron.run.records import Record
@@ -33,7 +31,7 @@ class Index:
         self.run = run
         self._path = run.path.resolve()
         self._metrics = self._path / "metrics.jsonl"
-        self._store = Store((folder or cache_folder() / "index") / _file_name(self._path), has_search=has_search)
+        self._store = open_store(folder or cache_folder() / "index", self._path, has_search=has_search)
         self._reading = Reading(run, self._store)
         self._refreshing = threading.Lock()
 
@@ -117,9 +115,3 @@ class Index:
 
 def _curve(indexed: columns.Column, ahead: columns.Column, points: int) -> Curve:
     return curve_of(indexed[0] + ahead[0], indexed[1] + ahead[1], points)
-
-
-def _file_name(path: Path) -> str:
-    """Of the index of the run at that path; a reader can tell whose it is."""
-    digest = hashlib.blake2b(str(path).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', path.name)[:80]}-{digest}.sqlite"

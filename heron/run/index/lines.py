@@ -15,6 +15,8 @@ from typing import BinaryIO
 from heron.run.records import Record
 
 BLOCK = 1 << 16
+SPOILT = 2
+"""Lines at the end that a power cut may have spoilt."""
 PRINT = 4096
 """Bytes before a place that identify it."""
 
@@ -48,7 +50,7 @@ def first_records(path: Path, count: int) -> list[Record]:
 
 def last_records(path: Path, count: int) -> list[Record]:
     """The newest ones, in order; none if there is no file."""
-    return parsed(last_lines(path, count))[0] if path.exists() else []
+    return parsed(last_lines(path, count + SPOILT))[0][-count:] if path.exists() else []
 
 
 def last_lines(path: Path, count: int) -> list[bytes]:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from heron.run.index import columns, lines, rollouts
+from heron.run.index.shelf import note_path
 from heron.run.index.store import Store, Writing
 from heron.run.reader import Run
 from heron.run.records import Record
@@ -75,6 +76,7 @@ class Reading:
                 return
             if self._is_contradicted(writing):
                 writing.start_over()
+            note_path(writing, self._path)
             writing.note("run", self._who())
             writing.note("metrics inode", self._inode())
             self._list(writing)

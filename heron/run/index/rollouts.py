@@ -12,10 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from heron.run.index.rows import GroupRows, groups_of, lengths_of, marks_of, mean_reward, siblings_of, words_of
+from heron.run.index.rows import GroupRows, groups_of, lengths_of, marks_of, mean_reward, prompt_of, siblings_of, words_of
 from heron.run.index.store import MARKS, Writing
 from heron.run.reader import rollout_file
-from heron.run.records import Record
 
 PLACES = 1 << 20
 """Numbers that the groups of a step may have."""
@@ -107,7 +106,8 @@ def _add(writing: Writing, directory: Path, step: int) -> None:
 
 
 def _add_group(writing: Writing, step: int, group: GroupRows) -> None:
-    number, prompt, marks, rows = group_id(step, group.number), _prompt(writing, group.rows[0]), marks_of(group.rows), group.rows
+    rows = group.rows
+    number, prompt, marks = group_id(step, group.number), _prompt(writing, prompt_of(rows)), marks_of(rows)
     writing.rows(
         "INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)",
         number, prompt, marks, mean_reward(rows), group.start, group.end - group.start, siblings_of(rows),
@@ -127,10 +127,9 @@ def prompt_word(prompt: int) -> str:
     return f"prompt{prompt}"
 
 
-def _prompt(writing: Writing, row: Record) -> int:
-    """The number of its prompt, which comes back in every epoch and is kept once."""
-    prompt = [str(row.get(key) or "") for key in ("prompt", "question", "answer")]
-    key = hashlib.blake2b("\0".join(prompt).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _prompt(writing: Writing, prompt: tuple[str, str, str]) -> int:
+    """Its number. It comes back in every epoch, and is kept once."""
+    key = hashlib.blake2b("\0".join(prompt).encode(), digest_size=16).digest()
     known = writing.rows("SELECT id FROM prompts WHERE key = ?", key)
     if not known:
         known = writing.rows("INSERT INTO prompts (key, prompt, question, answer) VALUES (?, ?, ?, ?) RETURNING id", key, *prompt)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heron.run.index.lines import parsed
-from heron.run.index.store import MARKS
+from heron.run.index.store import MARKS, storable
 from heron.run.records import Record
 
 WORDS_OF = 1000
@@ -85,9 +85,14 @@ def siblings_of(rows: Sequence[Record]) -> str:
 
 def words_of(rows: Sequence[Record]) -> str:
     """What the search looks through: question, reference answer, and what the siblings wrote, each text once."""
-    first = rows[0]
-    texts = dict.fromkeys(_ends(str(row.get("text") or "")) for row in rows)
-    return "\n".join((str(first.get("question") or ""), str(first.get("answer") or ""), *texts))
+    texts = dict.fromkeys(_ends(_text(row, "text")) for row in rows)
+    return storable("\n".join((_text(rows[0], "question"), _text(rows[0], "answer"), *texts)))
+
+
+def prompt_of(rows: Sequence[Record]) -> tuple[str, str, str]:
+    """Id, question and reference answer."""
+    prompt, question, answer = (storable(_text(rows[0], key)) for key in ("prompt", "question", "answer"))
+    return prompt, question, answer
 
 
 def lengths_of(groups: Sequence[GroupRows]) -> array[int]:
@@ -102,6 +107,11 @@ def _verdict(row: Record) -> int:
 
 def _ends(text: str) -> str:
     return text if len(text) <= 2 * WORDS_OF else f"{text[:WORDS_OF]} {text[-WORDS_OF:]}"
+
+
+def _text(row: Record, key: str) -> str:
+    value = row.get(key)
+    return "" if value is None else str(value)
 
 
 def _number(row: Record, key: str) -> float:

@@ -105,17 +105,25 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -16000")
-        connection.execute("BEGIN IMMEDIATE")
-        made_for = VERSION * 2 + self.has_search
-        if connection.execute("PRAGMA user_version").fetchone()[0] != made_for:
-            Writing(connection, self.has_search).start_over()
-            connection.execute(f"PRAGMA user_version = {made_for}")
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._prepare(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Settings, and tables if it has none of this version."""
+        for setting in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16000"):
+            connection.execute(f"PRAGMA {setting}")
+        version = VERSION * 2 + self.has_search
+        if connection.execute("PRAGMA user_version").fetchone()[0] != version:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute("PRAGMA user_version").fetchone()[0] != version:  # nobody else has been quicker
+                Writing(connection, self.has_search).start_over()
+                connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA busy_timeout = 0")
 
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -164,6 +172,11 @@ class Writing:
 
 MARKS = ("all", "signal", "no-signal", "truncated", "errors", "rewarded-but-wrong", "right", "wrong")
 """What can be true of a group; a bit each, in this order. The first one always is."""
+
+
+def storable(text: str) -> str:
+    """What SQLite can keep: half of a surrogate pair, which a cut answer may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def indexes() -> list[str]:
