@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from heron.run.index.thinning import MISSING, curve_of, without_missing
+from heron.run.index.thinning import MISSING, curve_of, peaks_of, without_missing
 
 
 @pytest.mark.parametrize("place", [0, 1, 4999, 9998, 9999])
@@ -18,18 +18,21 @@ def test_a_spike_of_one_step_is_still_seen(place: int, spike: float) -> None:
     source = random.Random(0)
     values = array("d", [source.random() for _ in range(10000)])
     values[place] = spike
-    curve = curve_of(range(1, 10001), values, 200)
-    assert len(curve.steps) <= 200
-    assert curve.values[curve.steps.index(place + 1)] == (None if math.isnan(spike) else spike)
+    for peaks in (b"", peaks_of(values)):
+        curve = curve_of(range(1, 10001), values, 200, peaks)
+        assert len(curve.steps) <= 200
+        assert curve.values[curve.steps.index(place + 1)] == (None if math.isnan(spike) else spike)
 
 
 def test_what_is_kept_is_true_and_in_order() -> None:
     """Prevents: a point at a step that has another value; also a last step that is missing."""
-    values = array("d", [math.sin(at / 50) for at in range(5000)])
-    curve = curve_of(range(5000), values, 333)
-    assert curve.steps == sorted(set(curve.steps)) and curve.steps[0] == 0 and curve.steps[-1] == 4999
-    assert all(value == values[step] for step, value in zip(curve.steps, curve.values, strict=True))
-    assert max(v for v in curve.values if v is not None) == max(values)
+    values = array("d", [math.sin(at / 50) for at in range(5001)])
+    for points, peaks in ((333, b""), (300, peaks_of(values))):
+        curve = curve_of(range(5001), values, points, peaks)
+        assert curve.steps == sorted(set(curve.steps)) and curve.steps[0] == 0 and curve.steps[-1] == 5000
+        assert all(value == values[step] for step, value in zip(curve.steps, curve.values, strict=True))
+        assert max(v for v in curve.values if v is not None) == max(values)
+        assert points / 2 < len(curve.steps) <= points
 
 
 def test_few_points_are_left_alone() -> None:

@@ -15,18 +15,19 @@ from typing import Any
 
 from heron.run.index.lines import fingerprint, parsed, read_on
 from heron.run.index.store import Store, Writing
-from heron.run.index.thinning import MISSING, without_missing
+from heron.run.index.thinning import MISSING, peaks_of, without_missing
 from heron.run.records import Record
 
 CHUNK = 512
-"""Steps."""
+"""Steps; a whole number of blocks of peaks."""
 SLICE = 1 << 21
 """Bytes that are read in one transaction."""
 
 EARLIER = "SELECT columns.name, data FROM names JOIN columns ON columns.name = names.id AND chunk = ?"
+COLUMN = "SELECT chunk, data, peaks FROM columns WHERE name = (SELECT id FROM names WHERE name = ?) AND chunk >= ? ORDER BY chunk"
 
-Column = tuple["array[int]", "array[float]"]
-"""Steps, and the values at them."""
+Column = tuple["array[int]", "array[float]", bytes]
+"""Steps, the values at them, and the peaks of the values where those are known."""
 
 
 def read_some(writing: Writing, path: Path) -> int:
@@ -88,17 +89,19 @@ def steps_after(store: Store, after: int) -> Steps:
 def column(store: Store, name: str, within: Steps) -> Column:
     """Every such step at which the figure was logged, and its value."""
     first = next(iter(within.chunks), 0)
-    packed = dict(store.rows(
-        "SELECT chunk, data FROM columns WHERE name = (SELECT id FROM names WHERE name = ?) AND chunk >= ?", name, first
-    ))  # fmt: skip
+    found = store.rows(COLUMN, name, first)
+    packed = {number: data for number, data, _ in found}
     missing = array("d", [MISSING]).tobytes()
     values = array("d", b"".join(packed.get(number) or missing * count for number, count in within.chunks.items()))
-    return without_missing(within.steps[within.skipped :], values[within.skipped :])
+    steps, logged = without_missing(within.steps[within.skipped :], values[within.skipped :])
+    is_whole = len(logged) == len(values)
+    return steps, logged, b"".join(peaks for _, _, peaks in found) if is_whole else b""
 
 
 def column_of(records: Sequence[Record], name: str) -> Column:
     """The same of records that are not indexed yet."""
-    return without_missing(array("q", [record["step"] for record in records]), _packed([record.get(name, MISSING) for record in records]))
+    steps = array("q", [record["step"] for record in records])
+    return *without_missing(steps, _packed([record.get(name, MISSING) for record in records])), b""
 
 
 def _add(writing: Writing, records: Sequence[Record]) -> None:
@@ -129,8 +132,8 @@ def _extend(writing: Writing, number: int, records: Sequence[Record], names: dic
     rows = []
     for name in _logged(records, names, earlier):
         values = array("d", earlier.get(names[name], missing.tobytes())) + _packed([record.get(name, MISSING) for record in records])
-        rows.append((names[name], number, values.tobytes()))
-    writing.many("INSERT OR REPLACE INTO columns VALUES (?, ?, ?)", rows)
+        rows.append((names[name], number, values.tobytes(), peaks_of(values)))
+    writing.many("INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)", rows)
     writing.rows("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", number, steps[-1], steps.tobytes())
 
 

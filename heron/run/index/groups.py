@@ -113,8 +113,8 @@ def _found(store: Store, query: Query, limit: int, offset: int) -> Page:
     if is_searched and query.filter in BY_REWARD:
         walk = "INDEXED BY groups_by_reward " if total > MANY else ""
         source = f"groups {walk}WHERE rowid IN (SELECT rowid FROM {source})"
-    found = store.rows(f"SELECT rowid FROM {source} ORDER BY {_order(query)} LIMIT ? OFFSET ?", *values, limit, offset)
-    cards = tuple(_card(store, number) for (number,) in found)
+    found = _slice(store, f"SELECT rowid FROM {source}", values, _order(query), total=total, limit=limit, offset=offset)
+    cards = tuple(_card(store, number) for number in found)
     return Page(total=total, groups=cards, searched="answers" if store.has_search else "questions")
 
 
@@ -176,10 +176,20 @@ def _step(step: int) -> list[int]:
     return [group_id(step, 0), group_id(step + 1, 0) - 1]
 
 
-def _order(query: Query) -> str:
+def _order(query: Query) -> tuple[str, str]:
+    """What to order by, and its reverse."""
     if query.filter in BY_REWARD:
-        return BY_REWARD[query.filter]
-    return "rowid" if query.order == "oldest" else "rowid DESC"
+        return BY_REWARD[query.filter], next(other for name, other in BY_REWARD.items() if name != query.filter)
+    return ("rowid", "rowid DESC") if query.order == "oldest" else ("rowid DESC", "rowid")
+
+
+def _slice(store: Store, sql: str, values: list[Any], order: tuple[str, str], *, total: int, limit: int, offset: int) -> list[int]:
+    """Some of the rows. Those of the second half are counted from the end: SQLite walks through all that it skips."""
+    limit = max(0, min(limit, total - offset))
+    is_near_end = offset > total // 2
+    skipped = total - offset - limit if is_near_end else offset
+    rows = store.rows(f"{sql} ORDER BY {order[is_near_end]} LIMIT ? OFFSET ?", *values, limit, skipped)
+    return [number for (number,) in (reversed(rows) if is_near_end else rows)]
 
 
 def _card(store: Store, number: int) -> GroupCard:

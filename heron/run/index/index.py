@@ -114,4 +114,5 @@ class Index:
 
 
 def _curve(indexed: columns.Column, ahead: columns.Column, points: int) -> Curve:
-    return curve_of(indexed[0] + ahead[0], indexed[1] + ahead[1], points)
+    steps, values, peaks = indexed
+    return curve_of(steps + ahead[0], values + ahead[1], points, b"" if ahead[0] else peaks)

@@ -95,15 +95,19 @@ class Reading:
 
     def _list(self, writing: Writing) -> None:
         """Which steps wait; all of them if the index began anew, here or in another process."""
-        if writing.state("generation") != self._generation:
+        generation = writing.state("generation")
+        if generation != self._generation:
             self._folder.forget()
-            self.sketch = []
-        if self._folder.has_news():
+            self._folder.believe(*map(int, writing.state("folder", "-1 0").split()))
+            self._waiting, self.sketch = [], []
+        if (steps := self._folder.news()) is not None:
             known = rollouts.steps_known(writing)
-            if known - self._folder.steps:
+            if known - steps:
                 writing.start_over()
                 known = set()
-            self._waiting = sorted(self._folder.steps - known)
+            self._waiting = sorted(steps - known)
+        if not self._waiting and self._folder.seen is not None:
+            writing.note("folder", f"{self._folder.seen} {self._folder.count}")
         self._generation = writing.state("generation")
 
     def _read_some(self, until: float) -> bool:
@@ -134,7 +138,7 @@ class Reading:
     def _progress(self) -> Progress:
         return Progress(
             metrics_bytes_done=self._store.state("metrics read", 0), metrics_bytes_total=self._size(),
-            rollouts_done=len(self._folder.steps) - len(self._waiting), rollouts_total=len(self._folder.steps),
+            rollouts_done=self._folder.count - len(self._waiting), rollouts_total=self._folder.count,
         )  # fmt: skip
 
     def _size(self) -> int:

@@ -29,24 +29,31 @@ class Folder:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "rollouts"
-        self._seen: int | None = None
         self._next = 0.0
-        self.steps: set[int] = set()
+        self.seen: int | None = None
+        """When the folder was changed last, once that is certain."""
+        self.count = 0
+        """How many steps there are."""
 
-    def has_news(self) -> bool:
-        """List the steps, if they may have changed; whether it did."""
+    def news(self) -> set[int] | None:
+        """The steps, listed anew; None if they cannot have changed, or were listed just now."""
         began = time.monotonic()
         modified = self._path.stat().st_mtime_ns if self._path.is_dir() else 0
-        if modified == self._seen or began < self._next:
-            return False
-        self.steps = {step for name in os.listdir(self._path) if (step := _step_of(name)) is not None} if modified else set()
-        self._seen = modified if time.time_ns() - modified > SETTLED_NS else None
+        if modified == self.seen or began < self._next:
+            return None
+        steps = _steps_in(os.listdir(self._path)) if modified else set()
+        self.seen = modified if time.time_ns() - modified > SETTLED_NS else None
+        self.count = len(steps)
         self._next = time.monotonic() + PATIENCE * (time.monotonic() - began)
-        return True
+        return steps
+
+    def believe(self, seen: int, count: int) -> None:
+        """So it was when all was indexed; while it still is, there is nothing to list."""
+        self.seen, self.count = seen, count
 
     def forget(self) -> None:
         """List at the next look, in any case."""
-        self._seen, self._next = None, 0.0
+        self.seen, self._next = None, 0.0
 
 
 def read_some(writing: Writing, directory: Path, steps: Sequence[int], until: float) -> list[int]:
@@ -81,9 +88,9 @@ def group_id(step: int, number: int) -> int:
     return step * PLACES + number
 
 
-def _step_of(name: str) -> int | None:
-    digits = name[len("step-") : -len(".jsonl")]
-    return int(digits) if name.startswith("step-") and name.endswith(".jsonl") and digits.isdecimal() else None
+def _steps_in(names: Sequence[str]) -> set[int]:
+    digits = [name[5:-6] for name in names if name[:5] == "step-" and name[-6:] == ".jsonl"]
+    return {int(step) for step in digits if step.isdecimal()}
 
 
 def _identity(path: Path) -> tuple[int, int]:

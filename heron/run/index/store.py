@@ -25,7 +25,7 @@ TABLES = {
     "state": "CREATE TABLE state (key TEXT PRIMARY KEY, value)",
     "names": "CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT UNIQUE)",
     "chunks": "CREATE TABLE chunks (id INTEGER PRIMARY KEY, last INTEGER, steps BLOB)",
-    "columns": "CREATE TABLE columns (name INTEGER, chunk INTEGER, data BLOB, PRIMARY KEY (name, chunk))",
+    "columns": "CREATE TABLE columns (name INTEGER, chunk INTEGER, data BLOB, peaks BLOB, PRIMARY KEY (name, chunk))",
     "files": "CREATE TABLE files (step INTEGER PRIMARY KEY, size INTEGER, modified INTEGER, lengths BLOB)",
     "prompts": "CREATE TABLE prompts (id INTEGER PRIMARY KEY, key BLOB UNIQUE, prompt TEXT, question TEXT, answer TEXT)",
     "groups": "CREATE TABLE groups (id INTEGER PRIMARY KEY, prompt INTEGER, marks INTEGER, reward REAL, "
@@ -156,8 +156,9 @@ class Writing:
         return rows[0][0] if rows else default
 
     def note(self, key: str, value: Any) -> None:
-        """To be found under the key from now on."""
-        self.rows("INSERT OR REPLACE INTO state VALUES (?, ?)", key, value)
+        """To be found under the key from now on. What is noted already costs no write."""
+        if self.state(key) != value:
+            self.rows("INSERT OR REPLACE INTO state VALUES (?, ?)", key, value)
 
     def start_over(self) -> None:
         """Empty tables; the generation is one that was never there, even if the whole file was removed in between."""
