@@ -58,8 +58,9 @@ def test_pages_follow_one_another(index: Index) -> None:
     """Prevents: a group that is on two pages, or on none."""
     for query in ({}, {"search": "is"}, {"filter": "highest"}, {"filter": "lowest", "search": "what"}, {"order": "oldest"}):
         whole = [card.step for card in index.groups(**query).groups]
-        pages = [index.groups(**query, limit=1, offset=offset) for offset in range(4)]
-        assert [card.step for page in pages for card in page.groups] == whole and {page.total for page in pages} == {4}
+        for limit in (1, 2, 3):
+            pages = [index.groups(**query, limit=limit, offset=offset) for offset in range(0, 6, limit)]
+            assert [card.step for page in pages for card in page.groups] == whole and {page.total for page in pages} == {4}
 
 
 def test_search_finds_what_was_asked_and_answered(index: Index) -> None:
@@ -108,3 +109,10 @@ def test_group_is_read_whole_even_before_it_is_indexed(index: Index, tmp_path: P
     index.refresh()
     assert [row["text"] for row in index.group(5, 1)] == ["second", "third"]
     assert [(card.step, card.group) for card in index.groups(step=5).groups] == [(5, 1), (5, 0)]
+
+
+def test_group_is_read_from_a_file_that_was_written_anew(index: Index, tmp_path: Path) -> None:
+    """Prevents: half of a group, since the index still knows where it was before a resume."""
+    writer = RunWriter.reopen(tmp_path / "run", last_step=3)
+    writer.rollouts(4, [group("a", [{"text": "longer than before"}, {"text": "and one more"}])])
+    assert [row["text"] for row in index.group(4, 0)] == ["longer than before", "and one more"]

@@ -73,6 +73,7 @@ def test_it_says_what_the_record_says(tmp_path: Path) -> None:
     assert index.curves(["reward"], after=4)["reward"].steps == [5, 6]
     assert [row["step"] for row in index.latest(2)] == [5, 6] and [row["step"] for row in index.first(2)] == [1, 2]
     assert steps_of(index) == [5, 4, 3, 2, 1] and steps_of(index, order="oldest", limit=2, offset=1) == [2, 3]
+    assert steps_of(index, limit=2, offset=3) == [2, 1]
     (card,) = index.groups(step=3).groups
     assert (card.prompt, card.question, card.answer, card.group) == ("a", "What is a?", "42", 0)
     assert (card.siblings[0].reward, card.siblings[0].verdict, card.siblings[0].length) == (1.0, "right", 2)
@@ -118,6 +119,21 @@ def test_a_resume_that_takes_steps_back_is_noticed(tmp_path: Path, is_watched: b
     assert index.generation > generation
     assert index.curves(["reward"])["reward"].values == [1.0, 2.0, 3.0, 4.0, 5.5, 6.5, 7.5, 8.5, 9.5]
     assert steps_of(index) == list(range(9, 0, -1)) and not index.groups(search="abandoned").total
+
+
+@pytest.mark.parametrize("again", [3, 9, 12])
+def test_a_resume_is_noticed_without_rollouts(tmp_path: Path, again: int) -> None:
+    """Prevents: a curve of two branches, of a run that records figures only."""
+    writer = make(tmp_path / "run")
+    for step in range(1, 10):
+        writer.log(step, {"reward": float(step)})
+    index = opened(tmp_path / "run", tmp_path / "cache")
+    writer.close()
+    writer = RunWriter.reopen(tmp_path / "run", last_step=2)
+    for step in range(3, again + 1):
+        writer.log(step, {"reward": step + 0.5})
+    index.refresh()
+    assert index.curves(["reward"])["reward"].values == [1.0, 2.0, *(step + 0.5 for step in range(3, again + 1))]
 
 
 def test_rollouts_of_a_step_that_was_never_logged_are_read_again(tmp_path: Path) -> None:
@@ -218,6 +234,10 @@ def test_two_pages_share_an_index(tmp_path: Path) -> None:
     for index in (first, second):
         assert index.curves(["reward"])["reward"].steps == [1, 2, 3, 4, 5] and index.groups().total == 5
     assert second.refresh().is_done
+    with first._store.writing() as writing:
+        assert writing is not None
+        writing.start_over()
+    assert second.groups().total == 0 and second.refresh().is_done and second.groups().total == 5, "the other one may have died since"
 
 
 def test_threads_ask_while_one_reads(tmp_path: Path) -> None:

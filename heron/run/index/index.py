@@ -32,7 +32,7 @@ class Index:
         self._path = run.path.resolve()
         self._metrics = self._path / "metrics.jsonl"
         self._store = open_store(folder or cache_folder() / "index", self._path, has_search=has_search)
-        self._reading = Reading(run, self._store)
+        self._reading = Reading(self._path, self._store)
         self._refreshing = threading.Lock()
 
     @property
@@ -89,11 +89,8 @@ class Index:
 
     def group(self, step: int, number: int) -> list[Record]:
         """All that was recorded of a group's rollouts, with their texts; RunError if the step has none, nothing if it has no such group."""
-        place = self._store.rows("SELECT start, size FROM groups WHERE id = ?", rollouts.group_id(step, number))
-        rows = self._rows_at(step, *place[0]) if place else []
-        if rows and all(row.get("step") == step for row in rows):
-            return [row for row in rows if row["group"] == number]
-        return [row for row in self.run.rollouts(step) if row["group"] == number]
+        rows = self._rows_at(step, number) or self.run.rollouts(step)
+        return [row for row in rows if row["group"] == number]
 
     def lengths(self, step_from: int, step_to: int, bins: int = 30) -> Lengths:
         """A histogram of the lengths of the answers in these steps, both ends included."""
@@ -104,10 +101,13 @@ class Index:
         with self._refreshing:
             self._store.close()
 
-    def _rows_at(self, step: int, start: int, size: int) -> list[Record]:
+    def _rows_at(self, step: int, number: int) -> list[Record]:
+        """The rows at the place that is indexed, if their file is still the one that was; else none."""
         path = rollout_file(self._path, step)
-        if not path.exists():
+        found = self._store.rows(rollouts.PLACE, step, rollouts.group_id(step, number)) if path.exists() else []
+        if not found or found[0][2:] != rollouts.identity(path):
             return []
+        start, size = found[0][:2]
         with open(path, "rb") as file:
             file.seek(start)
             return lines.parsed(file.read(size).splitlines(), "group")[0]

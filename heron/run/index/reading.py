@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from heron.run.index import columns, lines, rollouts
 from heron.run.index.shelf import note_path
 from heron.run.index.store import Store, Writing
-from heron.run.reader import Run
 from heron.run.records import Record
 
 AT_ONCE = 64
@@ -50,12 +50,11 @@ class Progress:
 class Reading:
     """The reader of one run. Used by one thread at a time."""
 
-    def __init__(self, run: Run, store: Store) -> None:
-        self._run = run
+    def __init__(self, path: Path, store: Store) -> None:
+        self._path = path
         self._store = store
-        self._path = run.path.resolve()
-        self._metrics = self._path / "metrics.jsonl"
-        self._folder = rollouts.Folder(self._path)
+        self._metrics = path / "metrics.jsonl"
+        self._folder = rollouts.Folder(path)
         self._waiting: list[int] = []
         self._generation = 0
         self.sketch: list[Record] = []
@@ -77,7 +76,6 @@ class Reading:
             if self._is_contradicted(writing):
                 writing.start_over()
             note_path(writing, self._path)
-            writing.note("run", self._who())
             writing.note("metrics inode", self._inode())
             self._list(writing)
             offset = writing.state("metrics read", 0)
@@ -87,17 +85,12 @@ class Reading:
     def _is_contradicted(self, writing: Writing) -> bool:
         """A resume puts another file in the place of the metrics, which may read the same: then no rollouts count as settled."""
         settled = writing.state("settled", 0) if writing.state("metrics inode") == self._inode() else 0
-        return (
-            writing.state("run", self._who()) != self._who()
-            or columns.is_contradicted(writing, self._metrics)
-            or rollouts.is_contradicted(writing, self._path, settled)
-        )
+        return columns.is_contradicted(writing, self._metrics) or rollouts.is_contradicted(writing, self._path, settled)
 
     def _list(self, writing: Writing) -> None:
         """Which steps wait; all of them if the index began anew, here or in another process."""
         generation = writing.state("generation")
         if generation != self._generation:
-            self._folder.forget()
             self._folder.believe(*map(int, writing.state("folder", "-1 0").split()))
             self._waiting, self.sketch = [], []
         if (steps := self._folder.news()) is not None:
@@ -146,8 +139,3 @@ class Reading:
 
     def _inode(self) -> int | None:
         return self._metrics.stat().st_ino if self._metrics.exists() else None
-
-    def _who(self) -> str:
-        """What tells this run from another one at its path."""
-        manifest = self._run.manifest
-        return f"{manifest.get('id')} {manifest.get('created')}"

@@ -20,6 +20,7 @@ PLACES = 1 << 20
 """Numbers that the groups of a step may have."""
 PATIENCE = 30
 """A folder is listed again after so many times as long as listing it took."""
+PLACE = "SELECT start, groups.size, files.size, modified FROM groups JOIN files ON step = ? WHERE id = ?"
 SETTLED_NS = 100_000_000
 """A change so soon after another one may leave the folder's time as it is."""
 
@@ -48,12 +49,8 @@ class Folder:
         return steps
 
     def believe(self, seen: int, count: int) -> None:
-        """So it was when all was indexed; while it still is, there is nothing to list."""
-        self.seen, self.count = seen, count
-
-    def forget(self) -> None:
-        """List at the next look, in any case."""
-        self.seen, self._next = None, 0.0
+        """So it was when all was indexed: if it is not any more, the next look lists it."""
+        self.seen, self.count, self._next = seen, count, 0.0
 
 
 def read_some(writing: Writing, directory: Path, steps: Sequence[int], until: float) -> list[int]:
@@ -76,11 +73,17 @@ def is_contradicted(writing: Writing, directory: Path, settled: int) -> bool:
     """True if a file of a later step than `settled` is not the one that was read. Earlier ones change only together with the metrics."""
     for step, size, modified in writing.rows("SELECT step, size, modified FROM files WHERE step > ?", settled):
         try:
-            if _identity(rollout_file(directory, step)) != (size, modified):
+            if identity(rollout_file(directory, step)) != (size, modified):
                 return True
         except FileNotFoundError:
             return True
     return False
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What changes when the file is written anew."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def group_id(step: int, number: int) -> int:
@@ -93,19 +96,14 @@ def _steps_in(names: Sequence[str]) -> set[int]:
     return {int(step) for step in digits if step.isdecimal()}
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
 def _add(writing: Writing, directory: Path, step: int) -> None:
     path = rollout_file(directory, step)
     try:
-        identity, data = _identity(path), path.read_bytes()
+        status, data = identity(path), path.read_bytes()
     except FileNotFoundError:  # taken back in the meantime
         return
     groups, spoilt = groups_of(data)
-    writing.rows("INSERT INTO files VALUES (?, ?, ?, ?)", step, *identity, lengths_of(groups).tobytes())
+    writing.rows("INSERT INTO files VALUES (?, ?, ?, ?)", step, *status, lengths_of(groups).tobytes())
     for group in sorted(groups, key=lambda group: group.number):
         _add_group(writing, step, group)
     if spoilt:
