@@ -17,7 +17,7 @@ import pytest
 
 from heron.errors import RunError
 from heron.run import Run, RunWriter
-from heron.run.index import Index, reading
+from heron.run.index import Index, reading, rollouts
 from heron.types import Completion, FinishReason, Group, Prompt, Rollout, Turn
 
 
@@ -99,6 +99,17 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
     first.close()
     with mock.patch("heron.run.index.columns._add", side_effect=AssertionError("read again")):
         assert opened(tmp_path / "run", tmp_path / "cache").curves(["reward"])["reward"].steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_settled_is_not_looked_at_again(tmp_path: Path) -> None:
+    """Prevents: a hundred thousand files that are looked up each second, or listed whenever a finished run is opened."""
+    record(make(tmp_path / "run"), range(1, 6))
+    os.utime(tmp_path / "run" / "rollouts", (1e9, 1e9))
+    index = opened(tmp_path / "run", tmp_path / "cache")
+    index.refresh()
+    with mock.patch("os.listdir", side_effect=AssertionError("listed")), mock.patch.object(rollouts, "identity", side_effect=AssertionError):
+        index.refresh()
+        assert opened(tmp_path / "run", tmp_path / "cache").refresh().rollouts_total == 5
 
 
 @pytest.mark.parametrize("is_watched", [True, False])
