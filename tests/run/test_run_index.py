@@ -107,7 +107,8 @@ def test_what_is_settled_is_not_looked_at_again(tmp_path: Path) -> None:
     os.utime(tmp_path / "run" / "rollouts", (1e9, 1e9))
     index = opened(tmp_path / "run", tmp_path / "cache")
     index.refresh()
-    with mock.patch("os.listdir", side_effect=AssertionError("listed")), mock.patch.object(rollouts, "identity", side_effect=AssertionError):
+    no = AssertionError("looked at again")
+    with mock.patch("os.listdir", side_effect=no), mock.patch.object(rollouts, "identity", side_effect=no):
         index.refresh()
         assert opened(tmp_path / "run", tmp_path / "cache").refresh().rollouts_total == 5
 
