@@ -101,6 +101,17 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
         assert opened(tmp_path / "run", tmp_path / "cache").curves(["reward"])["reward"].steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_large_folder_is_not_listed_all_the_time_but_when_all_is_wanted(tmp_path: Path) -> None:
+    """Prevents: a page that does nothing but list files, and an index that leaves out the newest ones."""
+    writer = make(tmp_path / "run")
+    record(writer, range(1, 4))
+    with mock.patch.object(rollouts, "PATIENCE", 10**9):
+        index = opened(tmp_path / "run", tmp_path / "cache")
+        record(writer, range(4, 6))
+        assert index.refresh(60).rollouts_total == 3
+        assert index.refresh().rollouts_total == 5
+
+
 def test_what_is_settled_is_not_looked_at_again(tmp_path: Path) -> None:
     """Prevents: a hundred thousand files that are looked up each second, or listed whenever a finished run is opened."""
     record(make(tmp_path / "run"), range(1, 6))

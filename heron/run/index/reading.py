@@ -63,6 +63,8 @@ class Reading:
     def refresh(self, seconds: float) -> Progress:
         """Read what is new for about so many seconds, but at least something."""
         until = time.monotonic() + seconds
+        if seconds == float("inf"):
+            self._folder.hurry()
         self._look()
         while self._read_some(until) and time.monotonic() < until:
             pass

@@ -48,6 +48,10 @@ class Folder:
         self._next = time.monotonic() + PATIENCE * (time.monotonic() - began)
         return steps
 
+    def hurry(self) -> None:
+        """List at the next look, if there is reason to, however long it takes."""
+        self._next = 0.0
+
     def believe(self, seen: int, count: int) -> None:
         """So it was when all was indexed: if it is not any more, the next look lists it."""
         self.seen, self.count, self._next = seen, count, 0.0
