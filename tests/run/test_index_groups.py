@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from heron.errors import RunError
 from heron.run import Run, RunWriter
-from heron.run.index import FILTERS, Index
+from heron.run.index import FILTERS, Index, lengths
 from tests.run.test_run_index import group
 
 ROWS: dict[int, list[dict[str, Any]]] = {
@@ -87,6 +88,14 @@ def test_lengths_are_told_apart_by_verdict(index: Index) -> None:
     assert found.edges == [4, 11, 18, 25, 32]
     assert (found.right, found.not_right, found.unknown) == ([1, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0])
     assert index.lengths(4, 9).unknown == [1] and index.lengths(50, 60).edges == []
+
+
+def test_lengths_of_very_many_answers_are_those_of_some_steps(index: Index) -> None:
+    """Prevents: a screen that takes a second for what a few steps show as well; and figures of a part that pass for the whole."""
+    assert index.lengths(1, 4).every == 1
+    with mock.patch.object(lengths, "MOST", 3):
+        found = index.lengths(1, 4)
+    assert found.every == 2 and sum(found.right + found.not_right + found.unknown) == 2
 
 
 def test_what_is_not_known_is_named(index: Index) -> None:
