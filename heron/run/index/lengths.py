@@ -1,6 +1,6 @@
 """How long the answers of some steps are, the right ones beside the others.
 
-The one hard idea: beyond some hundred thousand answers a histogram looks the same if only each n-th step is counted, so no more are
+The one hard idea: beyond some hundred thousand answers a histogram looks the same if one step in n is counted, so no more are
 counted, and `Lengths.every` says so.
 """
 
@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from heron.run.index.rows import VERDICTS
 from heron.run.index.store import Store
 
-
 MOST = 400_000
 """Answers that are counted, about."""
+FEWEST = 20
+"""Steps that are counted, about, however many answers they have."""
+SHUFFLED = "(step * 2654435761 / 65536)"
+"""Steps without the rhythm in which they may have been recorded (Knuth's multiplicative hash)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +35,14 @@ class Lengths:
     unknown: list[int]
     """Those of which it is not known."""
     every: int
-    """1: each of the steps was counted; 3: each third one."""
+    """1: each of the steps was counted; 3: one in three."""
 
 
 def lengths(store: Store, first: int, last: int, bins: int) -> Lengths:
     """Of the steps from `first` to `last`, both included."""
-    ((size,),) = store.rows("SELECT total(length(lengths)) FROM files WHERE step BETWEEN ? AND ?", first, last)
-    every = max(1, math.ceil(size / array("q").itemsize / MOST))
-    packed = store.rows("SELECT lengths FROM files WHERE step BETWEEN ? AND ? AND step % ? = 0", first, last, every)
+    ((steps, size),) = store.rows("SELECT count(*), total(length(lengths)) FROM files WHERE step BETWEEN ? AND ?", first, last)
+    every = max(1, min(math.ceil(size / array("q").itemsize / MOST), steps // FEWEST))
+    packed = store.rows(f"SELECT lengths FROM files WHERE step BETWEEN ? AND ? AND {SHUFFLED} % ? = 0", first, last, every)
     return histogram(Counter(array("q", b"".join([data for (data,) in packed]))), bins, every)
 
 
