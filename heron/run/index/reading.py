@@ -101,8 +101,6 @@ class Reading:
                 writing.start_over()
                 known = set()
             self._waiting = sorted(steps - known)
-        if not self._waiting and self._folder.seen is not None:
-            writing.note("folder", f"{self._folder.seen} {self._folder.count}")
         self._generation = writing.state("generation")
 
     def _read_some(self, until: float) -> bool:
@@ -118,6 +116,8 @@ class Reading:
             self.sketch = []
             writing.note("settled", columns.last_step(writing))
             self._read_rollouts(writing, AT_ONCE, until)
+            if not self._waiting and self._folder.seen is not None:
+                writing.note("folder", f"{self._folder.seen} {self._folder.count}")
             return bool(self._waiting)
 
     def _read_rollouts(self, writing: Writing, count: int, until: float) -> None:
