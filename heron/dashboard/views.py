@@ -1,114 +1,171 @@
-"""What the page is told: run directories as plain values that become JSON.
+"""What the page is told of a run, as plain values that become JSON: its card in the list, and its state.
 
-The one hard idea: a page that polls must be cheap, so records are parsed again only when their file has changed, and a page that
-knows the first n steps is sent only the later ones. A run that was resumed may have taken steps back; `generation` tells.
+The one hard idea: the state is made anew whenever something was recorded, so it must cost the same after ten steps and after a hundred
+thousand. It is made of the newest records, the first ones, and the events; never of all records.
 
-Left out: who may ask (see `server`) and how it looks (see `app.js`).
+Left out: curves and groups, which are asked for one by one (see `routes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from heron.dashboard import glimpse
+from heron.dashboard.shelf import OpenRun
+from heron.dashboard.verdict import changes, judge
 from heron.errors import RunError
-from heron.run import History, Run, examine, list_runs
+from heron.run import Alert, History, Run, examine
+from heron.run.alerts.history import HEAD, TAIL
 from heron.run.records import Record
 
-CURVE_POINTS = 60
+CURVE_POINTS = 40
 """Points of the small curve in the list of runs."""
+RECENT = 20
+"""Steps whose mean says how long a step takes."""
+MESSAGES = 6
+"""Messages of the run that are shown."""
+EVENTS = ("events.jsonl", "run.json", "summary.json")
 
 View = dict[str, Any]
 
 
-class Shelf:
-    """The runs in a folder, with what was parsed of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._parsed: dict[tuple[Path, str], tuple[tuple[int, int], Any]] = {}
-
-    def runs(self) -> list[View]:
-        """Every run in a few figures, newest first. One that cannot be read is listed with the reason."""
-        return [self._card(run) for run in list_runs(self.folder)]
-
-    def run(self, name: str, *, after: int = 0) -> View:
-        """All of a run but its rollouts; of its metrics only those after step `after`."""
-        run = self._find(name)
-        metrics, evaluations = self._metrics(run), run.evaluations()
-        return {
-            "name": name,
-            "status": run.status,
-            "manifest": run.manifest,
-            "config": run.config_toml,
-            "start": _last(run.events("start")),
-            "generation": len(run.events("resume")),
-            "metrics": [record for record in metrics if record["step"] > after],
-            "evaluations": [{"name": key, **totals} for key, totals in evaluations.items()],
-            "rollout_steps": run.rollout_steps(),
-            "alerts": [
-                {"id": alert.id, "title": alert.title, "evidence": alert.evidence, "advice": alert.advice}
-                for alert in examine(History(metrics=metrics, evaluations=evaluations))
-            ],
-            "summary": run.summary,
-        }
-
-    def rollouts(self, name: str, step: int) -> View:
-        """The groups of a step, their siblings from the highest advantage to the lowest."""
-        groups: dict[int, View] = {}
-        for row in self._find(name).rollouts(step):
-            group = groups.setdefault(row["group"], {key: row[key] for key in ("prompt", "question", "answer")} | {"siblings": []})
-            group["siblings"].append(row)
-        for group in groups.values():
-            group["siblings"].sort(key=lambda row: (-row["advantage"], row["sibling"]))
-            group["has_signal"] = any(row["advantage"] for row in group["siblings"])
-        return {"step": step, "groups": [groups[index] for index in sorted(groups)]}
-
-    def _find(self, name: str) -> Run:
-        """The run of that name, by comparing with the names that exist: a name never becomes a path."""
-        for run in list_runs(self.folder):
-            if _name(run) == name:
-                return run
-        raise RunError(f"There is no run {name!r} in {self.folder}.")
-
-    def _card(self, run: Run) -> View:
-        try:
-            return self._summarised(run)
-        except RunError as error:
-            return {"name": _name(run), "status": "unreadable", "error": str(error), "curve": []}
-
-    def _summarised(self, run: Run) -> View:
-        manifest, metrics, evaluations = run.manifest, self._metrics(run), run.evaluations()
-        start = _last(run.events("start"))
-        rewards = [record.get("reward") for record in metrics]
-        return {
-            "name": _name(run),
-            "status": run.status,
-            "created": manifest.get("created"),
-            "model": manifest.get("model"),
-            "step": metrics[-1]["step"] if metrics else 0,
-            "max_steps": start.get("max_steps"),
-            "reward": rewards[-1] if rewards else None,
-            "curve": rewards[:: max(1, -(-len(rewards) // CURVE_POINTS))],
-            "before": evaluations.get("before", {}).get("accuracy"),
-            "after": evaluations.get("after", {}).get("accuracy"),
-        }
-
-    def _metrics(self, run: Run) -> list[Record]:
-        return list(self._unless_changed(run.path / "metrics.jsonl", run.metrics))
-
-    def _unless_changed(self, path: Path, parse: Callable[[], Any]) -> Any:
-        key = (path, parse.__name__)
-        state = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (0, 0)
-        if key not in self._parsed or self._parsed[key][0] != state:
-            self._parsed[key] = (state, parse())
-        return self._parsed[key][1]
+def card(name: str, run: Run) -> View:
+    """A run in a few figures, for the list. One that cannot be read is listed with the reason."""
+    try:
+        return _card(name, run)
+    except (RunError, OSError) as error:
+        return {"name": name, "status": "unreadable", "error": str(error), "curve": []}
 
 
-def _name(run: Run) -> str:
-    return run.path.resolve().name
+def _card(name: str, run: Run) -> View:
+    manifest, known = run.manifest, glimpse.spread(run.path / "metrics.jsonl", CURVE_POINTS)
+    start, accuracies = _last(run.events("start")), [totals.get("accuracy") for totals in run.evaluations().values()]
+    return {
+        "name": name,
+        "status": run.status,
+        "created": manifest.get("created"),
+        "model": manifest.get("model"),
+        "recipe": manifest.get("recipe"),
+        "step": known[-1]["step"] if known else 0,
+        "max_steps": start.get("max_steps"),
+        "reward": known[-1].get("reward") if known else None,
+        "accuracy": accuracies[-1] if accuracies else None,
+        "curve": [record.get("reward") for record in known],
+    }
 
 
-def _last(events: list[Record]) -> Record:
+def state(opened: OpenRun) -> View:
+    """Where a run is, whether it learns, what looks wrong, and what it is made of."""
+    run, index = opened.run, opened.index
+    events = opened.unless_changed("events", EVENTS, run.events)
+    evaluations = opened.unless_changed("evaluations", EVENTS, run.evaluations)
+    manifest, status, newest = run.manifest, run.status, index.latest(TAIL)
+    start, checkpoint = _last(_of(events, "start")), _last(_of(events, "checkpoint"))
+    history = History(metrics=_looked_at(opened, newest), evaluations=evaluations, checkpoint=checkpoint)
+    standing = examine(history)
+    return {
+        "name": opened.name,
+        "path": str(run.path),
+        "status": status,
+        "error": run.error,
+        "resume": run.resume_command if status in ("failed", "interrupted") else None,
+        "manifest": manifest,
+        "start": start,
+        "generation": index.generation,
+        "step": index.last_step(),
+        "names": index.names(),
+        "latest": newest[-1] if newest else {},
+        "verdict": dataclasses.asdict(judge(history, standing, status)),
+        "changes": [dataclasses.asdict(change) for change in changes(history)],
+        "alerts": _alerts(standing, _of(events, "alert"), status),
+        "evaluations": [{"name": name, **totals} for name, totals in evaluations.items()],
+        "functions": _functions(manifest, newest),
+        "time": _times(start, events, newest, status),
+        "memory": _memory(events, newest, start),
+        "checkpoint": checkpoint,
+        "messages": [{"time": event["time"], "text": event.get("text")} for event in _of(events, "message")[-MESSAGES:]],
+        "reading": _reading(opened),
+    }
+
+
+def _looked_at(opened: OpenRun, newest: Sequence[Record]) -> list[Record]:
+    """The first steps and the newest ones: all that the alerts look at."""
+    if len(newest) < TAIL:
+        return list(newest)
+    head = opened.unless_changed("head", (), lambda: opened.index.first(HEAD))
+    return [*(record for record in head if record["step"] < newest[0]["step"]), *newest]
+
+
+def _alerts(standing: Sequence[Alert], recorded: Sequence[Record], status: str) -> list[View]:
+    """What there is reason for now, the gravest first; then what there was reason for once."""
+    steps = {event["id"]: event.get("step") for event in recorded}
+    now = [{**dataclasses.asdict(alert), "step": steps.get(alert.id), "standing": True} for alert in standing]
+    ids = {alert.id for alert in standing}
+    past = [event for event in recorded if event["id"] not in ids]
+    return now + [{key: event.get(key) for key in ("id", "title", "evidence", "advice", "step")} | {"standing": False} for event in past]
+
+
+def _functions(manifest: Mapping[str, Any], newest: Sequence[Record]) -> list[View]:
+    """Reward functions with their weights, in the order of the run."""
+    weights = manifest.get("rewards") or {}
+    logged = History(metrics=newest[-1:]).reward_names()
+    return [{"name": name, "weight": weights.get(name)} for name in dict.fromkeys([*weights, *logged])]
+
+
+def _times(start: Mapping[str, Any], events: Sequence[Record], newest: Sequence[Record], status: str) -> View:
+    """Seconds: of a step by phase, since the start, and to go; tokens per second."""
+    recent = newest[-RECENT:]
+    means = {name: _mean(recent, name) for name in dict.fromkeys(name for record in recent for name in record)
+             if name.startswith(("time/", "throughput/"))}
+    per_step, end = means.get("time/step"), _last(_of(events, "end"))
+    to_go = (start.get("max_steps") or 0) - (newest[-1]["step"] if newest else 0)
+    return {
+        "steps": len(recent),
+        "per_step": per_step,
+        "phases": {name.removeprefix("time/"): value for name, value in means.items()
+                   if name.startswith("time/") and name != "time/step" and not name.endswith("_overlapped")},
+        "speeds": {name.removeprefix("throughput/").removesuffix("_tokens_per_second"): value for name, value in means.items()
+                   if name.startswith("throughput/")},
+        "left": per_step * to_go if per_step is not None and to_go > 0 and status == "running" else None,
+        "began": start.get("time"),
+        "ended": end.get("time"),
+        "seconds": (end.get("summary") or {}).get("seconds"),
+    }
+
+
+def _memory(events: Sequence[Record], newest: Sequence[Record], start: Mapping[str, Any]) -> View:
+    """Planned and measured GiB, and the plan by phase as the run announced it."""
+    last, compared = newest[-1] if newest else {}, _last(_of(events, "memory"))
+    found = re.findall(r"([\d.]+) (GiB|MiB) while (\w+)", str(start.get("estimate", "")))
+    return {
+        "peak": last.get("memory/peak_gib"),
+        "planned": compared.get("planned_gib", last.get("memory/planned_gib")),
+        "measured": compared.get("measured_gib"),
+        "place": compared.get("place"),
+        "parts": [{"phase": phase, "gib": float(size) / (1 if unit == "GiB" else 1024)} for size, unit, phase in found],
+    }
+
+
+def _reading(opened: OpenRun) -> View | None:
+    """How far the index has come, while it is not done."""
+    done = opened.progress
+    if done is None or (done.metrics_bytes_done >= done.metrics_bytes_total and done.rollouts_done >= done.rollouts_total):
+        return None
+    return {"metrics": [done.metrics_bytes_done, done.metrics_bytes_total], "rollouts": [done.rollouts_done, done.rollouts_total]}
+
+
+def _mean(records: Sequence[Record], name: str) -> float | None:
+    values = [value for record in records if (value := record.get(name)) is not None]
+    return fmean(values) if values else None
+
+
+def _of(events: Sequence[Record], kind: str) -> list[Record]:
+    return [event for event in events if event["kind"] == kind]
+
+
+def _last(events: Sequence[Record]) -> Record:
     return events[-1] if events else {}

@@ -1,0 +1,103 @@
+// Compare runs: first what they were told to do otherwise, then what became of them.
+
+import { Chart } from "../charts.js";
+import { element, replace } from "../dom.js";
+import { duration, exact, share } from "../format.js";
+import { ask, Curves } from "../source.js";
+
+const TONES = ["heron", "beak", "reed", "plum", "rust", "lake"];
+const SHOWN = [
+  { title: "Reward", name: "reward" }, { title: "Right answers", name: "pass@1", floor: 0, ceiling: 1, format: share }, { title: "Length of answers", name: "completions/mean_length", floor: 0 }, { title: "Entropy", name: "entropy", floor: 0 },
+];
+const FIGURES = [
+  ["step", (one) => exact(one.step)], ["held-out accuracy", (one) => (one.after === null ? share(one.before) : `${share(one.before)} → ${share(one.after)}`)], ["reward", (one) => exact(one.means.reward)], ["right answers", (one) => share(one.means["pass@1"])],
+  ["length", (one) => exact(one.means["completions/mean_length"])], ["cut off", (one) => share(one.means["completions/clipped_ratio"])], ["entropy", (one) => exact(one.means.entropy)], ["a step", (one) => duration(one.means["time/step"])],
+];
+
+export function build({ run, asked, runs, go, link }) {
+  let chosen = asked.getAll("with").filter((name) => name !== run);
+  const picker = element("fieldset", { class: "picker" }), settings = element("div", {}), figures = element("div", {}), grid = element("div", { class: "grid" });
+  const node = element("div", {}, picker, element("section", { class: "card spaced" }, element("h3", {}, "What is set otherwise"), settings), element("section", { class: "card spaced" }, element("h3", {}, "What became of it"), figures), grid);
+  const others = new Map();
+  let charts = [], seen = "", listed = "";
+
+  const compared = () => [run, ...chosen];
+
+  function list(all) {
+    const names = all.filter((one) => one.status !== "unreadable").map((one) => one.name);
+    if (!asked.has("with") && !chosen.length) chosen = names.filter((name) => name !== run).slice(0, 1);
+    const key = JSON.stringify([names, chosen]);
+    if (key === listed) return;
+    listed = key;
+    replace(picker, element("legend", {}, "Runs to compare"), names.map((name) => {
+      const place = compared().indexOf(name);
+      const box = element("input", { type: "checkbox", checked: place >= 0, disabled: name === run || (place < 0 && chosen.length >= TONES.length - 1), onchange: () => choose(name, box.checked) });
+      return element("label", { class: place >= 0 ? `on tone-${TONES[place]}` : "" }, box, place >= 0 && element("i", { class: "key" }), element("span", { class: "hostile" }, name));
+    }));
+  }
+
+  function choose(name, isOn) {
+    chosen = isOn ? [...chosen, name] : chosen.filter((one) => one !== name);
+    go({ with: chosen });
+    asked = new URLSearchParams(chosen.map((one) => ["with", one]).concat(chosen.length ? [] : [["with", ""]]));
+    list(runs());
+    return redraw(true);
+  }
+
+  async function redraw(isNew) {
+    const names = compared();
+    const key = JSON.stringify(names);
+    if (isNew || key !== seen) arrange(names);
+    seen = key;
+    const answer = await ask(`/api/compare?${new URLSearchParams(names.map((name) => ["run", name]))}`);
+    if (key !== seen) return;
+    drawSettings(settings, answer, names.length);
+    drawFigures(figures, answer);
+    const wanted = SHOWN.map(({ name }) => name);
+    const curves = await Promise.all(names.map((name) => source(name).need(wanted)));
+    if (key !== seen) return;
+    charts.forEach((chart) => chart.lines.forEach((line, index) => { line.of = curves[index]; }));
+    await Promise.all(charts.map((chart) => chart.draw({})));
+  }
+
+  function source(name) {
+    if (!others.has(name)) others.set(name, new Curves(name));
+    return others.get(name);
+  }
+
+  function arrange(names) {
+    charts.forEach((chart) => chart.close());
+    charts = SHOWN.map(({ title, name, floor, ceiling, format }) => new Chart({
+      title, floor, ceiling, format, height: 220, about: link(run, "explain", `?metric=${encodeURIComponent(name)}`), lines: names.map((label, index) => ({ name, label, tone: TONES[index], of: {} })),
+    }));
+    replace(grid, charts.map((chart) => chart.node));
+  }
+
+  return {
+    node,
+    hear: list,
+    names: () => [],
+    close: () => charts.forEach((chart) => chart.close()),
+    update: async () => {
+      list(runs());
+      others.delete(run);
+      for (const name of chosen) if (runs().find((one) => one.name === name)?.status === "running") others.delete(name);
+      await redraw(false);
+    },
+  };
+}
+
+function drawSettings(box, { runs, different, settings }, amount) {
+  if (amount < 2) return replace(box, element("p", { class: "none" }, "Choose a second run."));
+  if (!different.length) return replace(box, element("p", { class: "none" }, `All ${settings} settings are the same.`));
+  return replace(box, element("p", { class: "say" }, `${different.length} of ${settings} settings.`), table("setting", runs, different.map(({ key, values }) => [element("code", { class: "hostile" }, key), values.map((value) => (value === null ? element("span", { class: "faint" }, "not set") : element("code", { class: "hostile" }, value)))])));
+}
+
+function drawFigures(box, { runs, figures }) {
+  replace(box, element("p", { class: "say" }, "Means over each run's last 20 steps."), table("", runs, FIGURES.map(([label, format]) => [label, figures.map(format)])));
+}
+
+function table(corner, runs, rows) {
+  return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, corner), runs.map((name, index) => element("th", { scope: "col", class: `tone-${TONES[index]}` }, element("i", { class: "key" }), element("span", { class: "hostile" }, name))))),
+    element("tbody", {}, rows.map(([label, values]) => element("tr", {}, element("th", { scope: "row" }, label), values.map((value) => element("td", {}, value)))))));
+}

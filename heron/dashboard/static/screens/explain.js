@@ -1,0 +1,73 @@
+// Explain: every number that is logged, in plain words: what it says, how it is computed, what is good, what to do otherwise, and its value now.
+
+import { element, replace } from "../dom.js";
+import { exact } from "../format.js";
+import { spark } from "../small.js";
+import { address, ask } from "../source.js";
+
+export function build({ run, asked, go }) {
+  const search = element("input", { type: "search", placeholder: "find a number", "aria-label": "find a number", oninput: () => { go({}); filter(); } });
+  const list = element("div", { class: "sections" });
+  const node = element("div", {}, element("div", { class: "bar" }, element("p", { class: "say" }, "Every number this page shows, and every other one that is logged."), search), list);
+  const live = new Map(), entries = [];
+  let names = "", curves = {};
+  let wanted = asked.get("metric");
+
+  async function arrange(state) {
+    if (state.names.join() === names) return;
+    names = state.names.join();
+    const sections = await ask(address(run, "/explain"));
+    entries.length = 0;
+    live.clear();
+    replace(list, sections.map((section) => element("section", {}, element("h2", { class: "section" }, section.title), element("div", { class: "metrics" }, section.metrics.map(entry)))));
+    filter();
+    show();
+  }
+
+  function entry(metric) {
+    const values = metric.values.map(({ name }) => {
+      const value = element("b", { class: "number" }), curve = element("span", {});
+      live.set(name, { value, curve });
+      return element("div", { class: "live" }, element("code", { class: "hostile" }, name), curve, value);
+    });
+    const said = metric.sentence && [element("p", { class: "sentence" }, metric.sentence),
+      element("dl", {}, [["computed as", metric.formula], ["good looks like", metric.good], ["if not", metric.otherwise]].filter(([, words]) => words !== "-").map(([label, words]) => element("div", {}, element("dt", {}, label), element("dd", {}, words))))];
+    const node = element("article", { class: `metric card ${values.length ? "" : "absent"}`, tabindex: -1 }, element("h3", {}, element("code", { class: "hostile" }, metric.name)), values.length ? values : element("p", { class: "faint" }, "not logged by this run"), said);
+    entries.push({ node, words: JSON.stringify(metric).toLowerCase(), names: [metric.name, ...metric.values.map((value) => value.name)] });
+    return node;
+  }
+
+  function filter() {
+    const words = search.value.toLowerCase();
+    for (const { node, words: own } of entries) node.hidden = !own.includes(words);
+    for (const section of list.children) section.hidden = ![...section.querySelectorAll(".metric")].some((one) => !one.hidden);
+  }
+
+  function show() {
+    const found = entries.find(({ names: own }) => own.includes(wanted));
+    if (!found) return;
+    wanted = null;
+    found.node.scrollIntoView({ block: "center" });
+    found.node.focus({ preventScroll: true });
+    found.node.classList.add("wanted");
+  }
+
+  return {
+    node,
+    names: (state) => state.names,
+    ask: (question) => { wanted = question.get("metric"); show(); },
+    update: async (state, known) => {
+      curves = known;
+      await arrange(state);
+      for (const [name, { value, curve }] of live) {
+        replace(value, exact(state.latest[name]));
+        replace(curve, spark(thin(curves[name]?.values ?? []), { width: 110, height: 24 }));
+      }
+    },
+  };
+}
+
+function thin(values, most = 110) {
+  const every = Math.ceil(values.length / most);
+  return values.filter((_, index) => index % every === 0 || index === values.length - 1);
+}

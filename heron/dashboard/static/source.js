@@ -1,0 +1,92 @@
+// Where the page gets its data: questions to the server, a stream of news from it, and the curves that were fetched so far.
+
+export async function ask(path) {
+  const answer = await fetch(path, { credentials: "same-origin" });
+  if (answer.status === 403) throw new Error("The server was started anew: open the address that it printed.");
+  const value = await answer.json();
+  if (value.error) throw new Error(value.error);
+  return value;
+}
+
+export function address(run, rest = "", question = {}) {
+  const words = new URLSearchParams();
+  for (const [name, value] of Object.entries(question)) {
+    for (const one of [value].flat()) if (one !== null && one !== undefined && one !== "") words.append(name, one);
+  }
+  const asked = words.toString();
+  return `/api/runs/${encodeURIComponent(run)}${rest}${asked ? `?${asked}` : ""}`;
+}
+
+// The curves of one run. What was fetched is kept and grows with the news; a curve that has grown long is fetched anew, thinned.
+const MOST = 1600;
+const AGAIN_MS = 3000;
+
+export class Curves {
+  constructor(run) {
+    Object.assign(this, { run, generation: null, known: {} });
+  }
+
+  async need(names) {
+    const missing = [...new Set(names)].filter((name) => !this.known[name]);
+    if (missing.length) {
+      const generation = this.generation;
+      const answer = await ask(address(this.run, "/curves", { name: missing }));
+      if (generation !== null && answer.generation !== generation) this.known = {};
+      this.generation = answer.generation;
+      for (const name of missing) this.known[name] = answer.curves[name] ?? { steps: [], values: [] };
+    }
+    return this.known;
+  }
+
+  // news: name -> { steps, values } after what the page knew; null where it knows nothing that still holds
+  hear(generation, news) {
+    if (generation !== this.generation || news === null) {
+      if (this.generation !== null || news === null) this.known = {};
+      this.generation = generation;
+      return;
+    }
+    for (const [name, curve] of Object.entries(this.known)) {
+      const grown = extended(curve, news[name]);
+      if (grown.steps.length > MOST) delete this.known[name];
+      else this.known[name] = grown;
+    }
+  }
+}
+
+// A new curve, since whoever draws tells by identity whether there is anything to draw.
+function extended(curve, added) {
+  const last = curve.steps.at(-1) ?? -1, from = added ? added.steps.findIndex((step) => step > last) : -1;
+  if (from < 0) return curve;
+  return { steps: [...curve.steps, ...added.steps.slice(from)], values: [...curve.values, ...added.values.slice(from)] };
+}
+
+// Calls listeners.news, .runs, .gone, .lost and .back. A hidden page lets go of its stream: browsers allow few at once.
+export class Stream {
+  constructor(listeners) {
+    Object.assign(this, { listeners, run: null, source: null });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.stop() : this.begin()));
+  }
+
+  follow(run) {
+    this.run = run;
+    this.stop();
+    if (!document.hidden) this.begin();
+  }
+
+  begin() {
+    if (this.source) return;
+    const asked = this.run === null ? "" : `?run=${encodeURIComponent(this.run)}`;
+    this.source = new EventSource(`/api/stream${asked}`);
+    for (const kind of ["news", "runs", "gone"]) this.source.addEventListener(kind, (event) => this.listeners[kind](JSON.parse(event.data)));
+    this.source.onerror = () => {
+      this.listeners.lost();
+      if (this.source?.readyState === EventSource.CLOSED) setTimeout(() => this.follow(this.run), AGAIN_MS);
+    };
+    this.source.onopen = () => this.listeners.back();
+  }
+
+  stop() {
+    this.source?.close();
+    this.source = null;
+  }
+}

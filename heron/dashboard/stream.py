@@ -1,0 +1,133 @@
+"""News for an open page, pushed as server-sent events.
+
+The one hard idea: the id of an event says what the page knows once it has heard it (`generation.step`), so a page that was cut off says
+so when it comes back (`Last-Event-ID`, sent by the browser of its own accord), and is told exactly what it has missed. Two kinds:
+`news` is the chosen run's state with the points that are new; `runs` is the list of runs. Both come only if something changed.
+
+Left out: a push from the trainer. It knows no viewer, so the files are looked at every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from heron.dashboard import views
+from heron.dashboard.shelf import Shelf, stamp
+from heron.errors import RunError
+from heron.run.records import to_json
+
+EVERY_S = 1.0
+"""Seconds between two looks at a run."""
+LIST_EVERY_S = 3.0
+"""Seconds between two looks at the list of runs."""
+SIGN_EVERY_S = 15.0
+"""Seconds after which a silent stream gives a sign, so that either end notices when the other is gone."""
+MOST_POINTS = 400
+"""New points of a curve in one event."""
+CARD_FILES = ("metrics.jsonl", "events.jsonl", "run.json")
+
+
+async def follow(shelf: Shelf, name: str | None, since: str, closing: threading.Event) -> AsyncIterator[str]:
+    """Events for as long as the page is there."""
+    looks: list[Any] = [_Run(shelf, name, since)] if name else []
+    looks.append(_List(shelf))
+    yield "retry: 1500\n\n"
+    told = time.monotonic()
+    while not closing.is_set():
+        for look in looks:
+            if event := await run_in_threadpool(look.news):
+                yield event
+                told = time.monotonic()
+        if time.monotonic() - told > SIGN_EVERY_S:
+            yield ": still here\n\n"
+            told = time.monotonic()
+        await asyncio.sleep(EVERY_S)
+
+
+class _Run:
+    """What a page knows of its run."""
+
+    def __init__(self, shelf: Shelf, name: str, since: str) -> None:
+        self._shelf, self._name = shelf, name
+        known = re.fullmatch(r"(\d{1,18})\.(\d{1,9})", since, re.ASCII)
+        self._generation, self._step = map(int, known.groups()) if known else (None, None)
+        self._seen: Any = None
+
+    def news(self) -> str | None:
+        """An event, if there is something new."""
+        try:
+            return self._look()
+        except RunError as error:
+            return self._unless_seen("gone", {"error": str(error)}, str(error))
+
+    def _look(self) -> str | None:
+        opened = self._shelf.open(self._name)
+        state = views.state(opened)
+        generation, step = state["generation"], state["step"]
+        event = {"state": state, "curves": self._missed(opened.index, generation, step)}
+        self._generation, self._step = generation, step
+        return self._unless_seen("news", event, to_json(state), f"{generation}.{step}")
+
+    def _missed(self, index: Any, generation: int, step: int) -> Any:
+        """The points after what the page knows; None where it knows nothing, or something else."""
+        if generation != self._generation or self._step is None or step < self._step:
+            return None
+        if step == self._step:
+            return {}
+        found = index.curves(index.names(), after=self._step, points=MOST_POINTS)
+        return {name: dataclasses.asdict(curve) for name, curve in found.items()}
+
+    def _unless_seen(self, kind: str, value: Any, seen: Any, identity: str | None = None) -> str | None:
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        return _event(kind, value, identity)
+
+
+class _List:
+    """What a page knows of the list of runs."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._next = 0.0
+        self._cards: dict[str, tuple[Any, views.View]] = {}
+        self._seen: Any = None
+
+    def news(self) -> str | None:
+        """An event, if a run is new, gone or further on."""
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + LIST_EVERY_S
+        cards = [self._card(name, run) for name, run in self._shelf.runs()]
+        self._cards = {card["name"]: self._cards[card["name"]] for card in cards}
+        if cards == self._seen:
+            return None
+        self._seen = cards
+        return _event("runs", {"folder": str(self._shelf.folder), "runs": cards})
+
+    def _card(self, name: str, run: Any) -> views.View:
+        """Made again only when the run's files have changed, or its writer is gone."""
+        state = (*(stamp(run.path / file) for file in CARD_FILES), _status(run))
+        if name not in self._cards or self._cards[name][0] != state:
+            self._cards[name] = (state, views.card(name, run))
+        return self._cards[name][1]
+
+
+def _status(run: Any) -> str:
+    try:
+        return str(run.status)
+    except RunError:
+        return "unreadable"
+
+
+def _event(kind: str, value: Any, identity: str | None = None) -> str:
+    head = f"id: {identity}\n" if identity else ""
+    return f"{head}event: {kind}\ndata: {to_json(value)}\n\n"

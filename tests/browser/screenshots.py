@@ -1,0 +1,36 @@
+"""Pictures of every screen, light and dark: `python tests/browser/screenshots.py RUNS OUT [RUN]`.
+
+RUNS is a folder of runs, RUN the one that is shown (the newest, if none is named), OUT the folder of the pictures.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from browsing import LAPTOP, PHONE, SCREENS, chromium, go, open_page, settled
+
+from heron.dashboard import open_dashboard
+
+
+def main(runs: Path, out: Path, run: str | None = None) -> None:
+    """Take them all."""
+    dashboard = open_dashboard(runs)
+    dashboard.start()
+    out.mkdir(parents=True, exist_ok=True)
+    name = run or dashboard.shelf.runs()[0][0]
+    with chromium() as browser:
+        for place, size in (("laptop", LAPTOP), ("phone", PHONE)):
+            for scheme in ("light", "dark"):
+                page, complaints = open_page(browser, dashboard.url, dark=scheme == "dark", size=size)
+                settled(page, "now")
+                for screen in SCREENS if place == "laptop" else ("now", "groups"):
+                    go(page, name, screen)
+                    page.screenshot(path=out / f"{screen}-{place}-{scheme}.png", full_page=screen != "explain")
+                assert complaints.none(), complaints
+                page.context.close()
+    dashboard.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])
