@@ -14,6 +14,10 @@ from heron.run.alerts import Alert
 from heron.run.alerts.history import LONG_ENOUGH, falls, rises
 
 
+RUINOUS = ("not-finite", "reward-collapse", "entropy-explosion")
+"""Alerts after which nothing is learnt any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the run's record says of its success."""
@@ -49,10 +53,7 @@ def judge(history: History, alerts: Sequence[Alert], status: str) -> Verdict:
         words = "It ended before its first step." if is_over else "The first step is on its way."
         return _say("wait", "Nothing recorded yet.", words)
     found = _trend(history, is_over)
-    if alerts and found.mood in ("good", "wait"):
-        noticed = f"{found.sentence} But: {alerts[0].title[0].lower()}{alerts[0].title[1:]}."
-        return _say("warn", found.headline if found.mood == "good" else "Something looks wrong.", noticed)
-    return found
+    return _with_alert(found, alerts[0], is_over) if alerts else found
 
 
 def changes(history: History) -> list[Change]:
@@ -62,6 +63,15 @@ def changes(history: History) -> list[Change]:
     accuracy = Change(name="accuracy", label="held-out accuracy", start=known[0], now=known[-1] if known[1:] else None) if known else None
     found = [accuracy, _change(history, "pass@1", "right answers"), _change(history, "reward", "reward")]
     return [change for change in found if change is not None]
+
+
+def _with_alert(found: Verdict, alert: Alert, is_over: bool) -> Verdict:
+    """The gravest alert weighs more than no trend, and beside a good one it is a remark."""
+    if alert.id in RUINOUS:
+        return _say("bad", "It fell apart." if is_over else "It is falling apart.", f"{alert.title}.")
+    if found.mood == "good":
+        return _say("warn", found.headline, f"{found.sentence} But: {alert.title[0].lower()}{alert.title[1:]}.")
+    return _say("warn", "Something looks wrong.", f"{alert.title}.") if found.mood == "wait" else found
 
 
 def _trend(history: History, is_over: bool) -> Verdict:

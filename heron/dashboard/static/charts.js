@@ -17,8 +17,8 @@ function load() {
 // lines: [{ name, label, tone, std, low, high, of, mark, faint }]: `name`, `std`, `low`, `high` are names of the run's numbers, `of` another
 // source of curves; marks: [{ label, tone, points: [{ step, value, low, high }] }].
 export class Chart {
-  constructor({ title, say, about, lines, format = exact, floor, ceiling, height = 190, stacked = false, wide = false, log = false }) {
-    Object.assign(this, { title, lines, format, floor, ceiling, height, stacked, log, marks: [], cursor: null, drawn: Promise.resolve() });
+  constructor({ title, say, about, lines, format = exact, floor, ceiling, height = 190, stacked = false, wide = false, ticks }) {
+    Object.assign(this, { title, lines, format, floor, ceiling, height, stacked, ticks, marks: [], cursor: null, drawn: Promise.resolve() });
     this.plot = element("div", { class: "plot", tabindex: 0, role: "img", onkeydown: (event) => this.press(event), onblur: () => this.point(null) });
     this.values = element("div", { class: "values" });
     const help = about && element("a", { class: "help", href: about, "aria-label": `what ${title} means`, title: "what this means" }, "?");
@@ -89,7 +89,7 @@ export class Chart {
       height: this.height, margin: { l: 46, r: 10, t: 6, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
       hovermode: "x", hoverdistance: -1, spikedistance: -1, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", uirevision: "kept", separators: ". ",
       xaxis: { ...axis, range: this.span(), showgrid: false, tickformat: "d", nticks: 7, showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("faint"), spikesnap: "data" },
-      yaxis: { ...axis, fixedrange: true, gridcolor: colour("grid"), nticks: this.height > 240 ? 7 : 5, type: this.log ? "log" : "linear", tickformat: this.ceiling === 1 && this.floor === 0 ? ".0%" : "~g",
+      yaxis: { ...axis, fixedrange: true, gridcolor: colour("grid"), nticks: this.height > 240 ? 7 : 5, tickformat: this.ticks ?? (this.ceiling === 1 && this.floor === 0 ? ".0%" : "~g"),
         autorangeoptions: { include: bounds.filter((bound) => bound !== null) }, rangemode: this.floor === 0 ? "tozero" : "normal" },
     };
   }
@@ -99,7 +99,7 @@ export class Chart {
     const ends = [...this.data.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]), ...this.marks.flatMap((mark) => mark.points.map((point) => point.step))];
     if (!ends.length) return undefined;
     const low = Math.min(...ends), high = Math.max(...ends), room = (high - low || 2) * 0.012;
-    return [low - room, high + room];
+    return [low - Math.min(room, 0.5), high + room];
   }
 
   // Shows the values at a step (null: the newest ones).

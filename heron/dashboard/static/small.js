@@ -29,8 +29,8 @@ export function partsBar(parts, { whole, label } = {}) {
 }
 
 // One bar per bin and series, side by side from the same ground. series: [{ label, tone, counts }]
-export function histogram(edges, series, { height = 190, label } = {}) {
-  const width = 600, ground = height - 22, most = Math.max(1, ...series.flatMap((one) => one.counts));
+export function histogram(edges, series, { width = 600, height = 200, label } = {}) {
+  const ground = height - 22, most = Math.max(1, ...series.flatMap((one) => one.counts));
   const root = svg("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": plain(label) });
   const bins = edges.length - 1, room = width / bins;
   series.forEach((one, number) => one.counts.forEach((amount, bin) => {

@@ -28,11 +28,12 @@ export function build({ run, asked, go }) {
     const values = metric.values.map(({ name }) => {
       const value = element("b", { class: "number" }), curve = element("span", {});
       live.set(name, { value, curve });
-      return element("div", { class: "live" }, element("code", { class: "hostile" }, name), curve, value);
+      return element("div", { class: "live" }, name === metric.name ? null : element("code", { class: "hostile" }, name), curve, value);
     });
+    const isOne = metric.values.length === 1 && metric.values[0].name === metric.name;
     const said = metric.sentence && [element("p", { class: "sentence" }, metric.sentence),
       element("dl", {}, [["computed as", metric.formula], ["good looks like", metric.good], ["if not", metric.otherwise]].filter(([, words]) => words !== "-").map(([label, words]) => element("div", {}, element("dt", {}, label), element("dd", {}, words))))];
-    const node = element("article", { class: `metric card ${values.length ? "" : "absent"}`, tabindex: -1 }, element("h3", {}, element("code", { class: "hostile" }, metric.name)), values.length ? values : element("p", { class: "faint" }, "not logged by this run"), said);
+    const node = element("article", { class: `metric card ${values.length ? "" : "absent"}`, tabindex: -1 }, element("div", { class: "heading" }, element("h3", {}, element("code", { class: "hostile" }, metric.name)), isOne && values), isOne ? null : values.length ? values : element("p", { class: "faint" }, "not logged by this run"), said);
     entries.push({ node, words: JSON.stringify(metric).toLowerCase(), names: [metric.name, ...metric.values.map((value) => value.name)] });
     return node;
   }

@@ -40,7 +40,7 @@ export function build({ run, link, asked, go }) {
     if (key !== shown) return;
     const { edges, series, total } = spread(found);
     replace(words, `${count(total)} answers of steps ${chosen.from} to ${chosen.to}.`, series.map((one) => element("span", { class: `legend-item tone-${one.tone}` }, element("i", { class: "key" }), ` ${one.label} `, element("b", {}, count(one.total)))));
-    replace(picture, total ? histogram(edges, series, { label: `lengths of ${total} answers` }) : element("p", { class: "none" }, "no answers were recorded of these steps"));
+    replace(picture, total ? histogram(edges, series, { width: Math.max(280, picture.clientWidth), label: `lengths of ${total} answers` }) : element("p", { class: "none" }, "no answers were recorded of these steps"));
   }
 
   return {

@@ -55,20 +55,24 @@ function drawVerdict(parts, state) {
   replace(parts.changes, state.changes.map((change) => {
     const format = change.name === "reward" ? exact : (value) => share(value, 0);
     const figures = change.now === null ? [element("strong", {}, format(change.start))] : [element("span", { class: "from" }, format(change.start)), element("span", { class: "arrow", "aria-label": "to" }, "→"), element("strong", {}, format(change.now))];
-    return element("div", { class: `change ${change.name === "accuracy" ? "main" : ""}` }, element("div", { class: "figures" }, figures), element("small", {}, change.label));
+    const way = change.now === null || change.now === change.start ? "" : change.now > change.start ? "better" : "worse";
+    return element("div", { class: `change ${change.name === "accuracy" ? way : ""}` }, element("div", { class: "figures" }, figures), element("small", {}, change.label));
   }));
 }
 
 function drawAlerts(box, alerts) {
   const standing = alerts.filter((alert) => alert.standing), past = alerts.filter((alert) => !alert.standing);
   if (!alerts.length) return replace(box, element("p", { class: "notice good calm" }, "Nothing looks wrong."));
-  const earlier = past.length > 0 && element("details", { class: "past" }, element("summary", {}, `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`), past.map(notice));
-  return replace(box, standing.map(notice), earlier);
+  const earlier = past.length > 0 && element("details", { class: "past" }, element("summary", {}, `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`), past.map((alert) => notice(alert)));
+  const kept = new Set([...box.querySelectorAll("details[open]")].map((one) => one.dataset.id));
+  return replace(box, standing.map((alert, index) => notice(alert, index === 0 || kept.has(alert.id))), earlier);
 }
 
-function notice(alert) {
-  return element("article", { class: `notice ${alert.standing ? "warn" : ""} alert` },
-    element("h3", {}, alert.title, alert.step ? element("small", {}, ` since step ${alert.step}`) : null), element("p", { class: "hostile" }, alert.evidence, "."), element("p", { class: "soft hostile" }, alert.advice));
+function notice(alert, isOpen = false) {
+  const node = element("details", { class: `notice ${alert.standing ? "warn" : ""} alert`, open: isOpen },
+    element("summary", {}, element("b", {}, alert.title), alert.step ? element("small", {}, `since step ${alert.step}`) : null), element("p", { class: "hostile" }, alert.evidence, "."), element("p", { class: "soft hostile" }, alert.advice));
+  node.dataset.id = alert.id;
+  return node;
 }
 
 function drawLuck(box, latest) {
