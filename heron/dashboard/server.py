@@ -15,7 +15,7 @@ import uvicorn
 
 from heron.dashboard.guard import Guard
 from heron.dashboard.routes import make_app
-from heron.dashboard.shelf import OpenIndex, Shelf, open_index
+from heron.dashboard.shelf import Shelf
 from heron.errors import ConfigError
 
 PATIENCE_S = 5
@@ -25,8 +25,8 @@ PATIENCE_S = 5
 class Dashboard:
     """The page over the runs in `folder`. `serve_forever` blocks; `start` serves from a thread; `close` ends it."""
 
-    def __init__(self, folder: str | Path, *, port: int = 0, token: str | None = None, index: OpenIndex = open_index) -> None:
-        self.shelf = Shelf(Path(folder), index)
+    def __init__(self, folder: str | Path, *, port: int = 0, token: str | None = None) -> None:
+        self.shelf = Shelf(Path(folder))
         self.token = token or secrets.token_urlsafe(24)
         self._socket = _take(port)
         self._closing = threading.Event()
@@ -71,6 +71,7 @@ def _take(port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(("127.0.0.1", port))
+        taken.listen()
     except (OSError, OverflowError) as error:
         taken.close()
         reason = getattr(error, "strerror", None) or error

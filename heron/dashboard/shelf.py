@@ -14,11 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heron.dashboard.seam import Index, Progress
 from heron.errors import RunError
 from heron.run import Run, list_runs
-
-OpenIndex = Callable[[Run], Index]
+from heron.run.index import Index, Progress
 
 AT_ONCE_S = 0.5
 """Seconds that an index may read before whoever asked is answered."""
@@ -73,10 +71,9 @@ class OpenRun:
 class Shelf:
     """The runs in a folder."""
 
-    def __init__(self, folder: Path, index: OpenIndex) -> None:
+    def __init__(self, folder: Path) -> None:
         list_runs(folder)
         self.folder = folder
-        self._index = index
         self._open: dict[str, OpenRun] = {}
         self._lock = threading.Lock()
 
@@ -105,21 +102,13 @@ class Shelf:
         self._open.pop(name, None)
         for found, run in self.runs():
             if found == name:
-                return OpenRun(name, run, self._index(run))
+                return OpenRun(name, run, Index(run))
         raise RunError(f"There is no run {name!r} in {self.folder}.")
 
     def _close_unused(self) -> None:
         old = [name for name, opened in self._open.items() if time.monotonic() - opened.used > KEPT_S]
         for name in old:
             self._open.pop(name).index.close()
-
-
-def open_index(run: Run) -> Index:
-    """The index that belongs to the record."""
-    from heron.run.index import Index as RunIndex
-
-    made: Index = RunIndex(run)
-    return made
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

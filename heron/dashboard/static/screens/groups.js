@@ -43,7 +43,7 @@ export function build({ run, asked, go, say }) {
     if (follow) wish.step = newest;
     draw();
     const mine = (ticket += 1), isWide = wish.all || wish.prompt !== null;
-    const question = { step: isWide ? null : step(), filter: wish.filter, search: wish.search, prompt: wish.prompt, order: wish.prompt === null ? "step" : "oldest", limit: wish.shown };
+    const question = { step: isWide ? null : step(), filter: wish.filter, search: wish.search, prompt: wish.prompt, order: isWide && wish.prompt === null ? "step" : "oldest", limit: wish.shown };
     try {
       const page = await ask(address(run, "/groups", question));
       if (mine !== ticket) return;
