@@ -1,0 +1,180 @@
+"""What the page is told of runs: the list, a run's state, its curves, groups and lengths, the comparison, the definitions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from recorded import begin, evaluate, record, write_step
+
+from heron.dashboard import explain, glimpse, views
+from heron.run import RunWriter
+from heron.run.metrics import registered
+
+RUN = f"/api/runs/{quote('first run')}"
+
+
+def test_runs_are_listed_with_their_figures(page) -> None:
+    """The list is how one finds the run that is on its way."""
+    live = begin(page.folder / "second", steps=9)
+    write_step(live, 1)
+    cards = {card["name"]: card for card in page.get("/api/runs")["runs"]}
+    first, second = cards["first run"], cards["second"]
+    assert (first["status"], first["step"], first["max_steps"]) == ("finished", 30, 30) and first["accuracy"] > 0.7
+    assert len(first["curve"]) == 30 and first["curve"][-1] == first["reward"]
+    assert (second["status"], second["step"], second["accuracy"]) == ("running", 1, 0.15)
+    live.close()
+    assert {card["name"]: card["status"] for card in page.get("/api/runs")["runs"]}["second"] == "interrupted"
+
+
+def test_a_copied_run_in_a_folder_of_its_own_is_shown(page, tmp_path: Path) -> None:
+    """A run is copied from the machine that trained it, and then read elsewhere, without a writer and under another name."""
+    shutil.copytree(page.folder / "first run", page.folder / "copy")
+    assert page.get("/api/runs/copy")["step"] == 30 and page.get("/api/runs/copy/groups?step=3")["total"] == 4
+
+
+@pytest.mark.parametrize("spoil", [lambda run: (run / "run.json").write_text("{"), lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n\xfe{")])
+def test_a_spoilt_run_does_not_hide_the_others(page, spoil) -> None:
+    """One broken folder must not empty the whole page."""
+    record(page.folder / "broken", steps=3)
+    spoil(page.folder / "broken")
+    cards = {card["name"]: card for card in page.get("/api/runs")["runs"]}
+    assert cards["first run"]["step"] == 30 and cards["broken"]["step" if cards["broken"]["status"] == "finished" else "error"] is not None
+
+
+def test_the_state_says_whether_it_learns_and_what_it_is_made_of(page) -> None:
+    """The first screen is made of this alone."""
+    state = page.get(RUN)
+    assert state["verdict"]["mood"] == "good" and state["verdict"]["headline"] == "It learnt."
+    assert [change["name"] for change in state["changes"]] == ["accuracy", "pass@1", "reward"]
+    assert state["changes"][0]["start"] == 0.15 and state["changes"][0]["now"] > 0.7
+    assert [one["name"] for one in state["functions"]] == ["number_found", "number_right", "follows_format"]
+    assert state["functions"][2]["weight"] == 0.5 and state["alerts"] == []
+    assert set(state["time"]["phases"]) == {"sample", "score", "train", "record", "unaccounted"} and state["time"]["speeds"]["train"] == 907
+    assert state["memory"]["parts"] == [{"phase": "sampling", "gib": 65 / 1024}, {"phase": "training", "gib": 578 / 1024}]
+    assert [one["name"] for one in state["evaluations"]] == ["before", "after"] and state["checkpoint"]["step"] == 30
+    assert state["time"]["left"] is None and state["resume"] is None and state["reading"] is None
+
+
+def test_a_live_run_says_how_long_it_will_take_and_a_dead_one_how_to_go_on(page) -> None:
+    """Steps to go times the newest steps' mean; a killed run has no time left, but a command."""
+    live = begin(page.folder / "live", steps=20)
+    for step in (1, 2, 3):
+        write_step(live, step)
+    state = page.get("/api/runs/live")
+    assert state["time"]["left"] == pytest.approx(17 * state["time"]["per_step"]) and state["verdict"]["headline"] == "Too early to say."
+    live.close()
+    state = page.get("/api/runs/live")
+    assert state["status"] == "interrupted" and state["time"]["left"] is None and state["resume"].startswith("heron resume")
+
+
+def test_alerts_are_shown_while_they_stand_and_remembered_after(page) -> None:
+    """An alert that fired and passed would otherwise be gone, or look as if it still stood."""
+    with_alerts = record(page.folder / "odd", steps=30, finish=False)
+    with_alerts.event("alert", id="truncation", step=4, title="Many completions are cut off", evidence="at first", advice="more room")
+    for step in range(31, 37):
+        with_alerts.log(step, {"reward": -9.0, "pass@1": 0.0})
+    alerts = page.get("/api/runs/odd")["alerts"]
+    assert [(alert["id"], alert["standing"]) for alert in alerts][:1] == [("reward-collapse", True)] and alerts[0]["step"] is not None
+    assert next(alert for alert in alerts if alert["id"] == "truncation")["standing"] is False
+    with_alerts.close()
+
+
+def test_curves_are_those_asked_for_and_grow(page) -> None:
+    """A page that asks for all numbers of all steps each second is slow; one that misses a step shows a gap."""
+    found = page.get(f"{RUN}/curves?name=reward&name=nobody&points=2000")
+    assert list(found["curves"]) == ["reward"] and found["curves"]["reward"]["steps"] == list(range(1, 31)) and found["step"] == 30
+    assert page.get(f"{RUN}/curves?name=reward&after=28")["curves"]["reward"]["steps"] == [29, 30]
+
+
+def test_numbers_that_are_not_finite_reach_the_page_as_gaps(page) -> None:
+    """NaN is no JSON: the browser would refuse the whole answer."""
+    writer = RunWriter.create(page.folder / "broke", config_toml="", manifest={})
+    writer.log(1, {"reward": 1.0})
+    writer.log(2, {"reward": float("nan")})
+    assert page.get("/api/runs/broke/curves?name=reward")["curves"]["reward"]["values"] == [1.0, None]
+    assert page.get("/api/runs/broke")["alerts"][0]["id"] == "not-finite"
+    writer.close()
+
+
+def test_a_resumed_run_is_another_generation(page) -> None:
+    """A page that keeps steps which were taken back shows a curve that never was."""
+    record(page.folder / "again", steps=5, finish=False).close()
+    before = page.get("/api/runs/again")
+    writer = RunWriter.reopen(page.folder / "again", last_step=2)
+    writer.log(3, {"reward": 99.0})
+    page.dashboard.shelf.open("again")._read = 0.0
+    after = page.get("/api/runs/again")
+    assert (before["step"], after["step"]) == (5, 3) and after["generation"] > before["generation"]
+    assert page.get("/api/runs/again/curves?name=reward")["curves"]["reward"]["values"][-1] == 99.0
+    writer.close()
+
+
+def test_siblings_are_sorted_by_advantage(page) -> None:
+    """What one wants to see is what the best answers have that the worst have not."""
+    groups = page.get(f"{RUN}/groups?step=2")
+    assert groups["total"] == 4 and [group["group"] for group in page.get(f"{RUN}/groups?step=2&order=oldest")["groups"]] == [0, 1, 2, 3]
+    siblings = page.get(f"{RUN}/groups/2/1")["siblings"]
+    advantages = [row["advantage"] for row in siblings]
+    assert advantages == sorted(advantages, reverse=True) and set(siblings[0]["rewards"]) == {"number_found", "number_right", "follows_format"}
+
+
+def test_groups_are_filtered_searched_and_followed(page) -> None:
+    """Filters that the page offers and the index does not know would be errors on click."""
+    for name in ("all", "signal", "no-signal", "right", "wrong", "rewarded-but-wrong", "truncated", "errors", "highest", "lowest"):
+        assert page.get(f"{RUN}/groups?filter={name}&limit=3")["total"] >= 0
+    prompt = page.get(f"{RUN}/groups?step=3&limit=1")["groups"][0]["prompt"]
+    over_time = page.get(f"{RUN}/groups?prompt={quote(prompt)}&order=oldest")
+    assert over_time["total"] >= 1 and {group["prompt"] for group in over_time["groups"]} == {prompt}
+    assert page.get(f"{RUN}/groups?search=nothingofthatkind")["total"] == 0 and page.get(f"{RUN}/groups?search=carry&limit=1")["total"] == 120
+
+
+def test_lengths_are_counted_by_verdict(page) -> None:
+    """Right and wrong mixed into one histogram show nothing."""
+    found = page.get(f"{RUN}/lengths?from=1&to=10&bins=5")
+    assert sum(found["right"]) + sum(found["not_right"]) == 10 * 24 and len(found["edges"]) == len(found["right"]) + 1
+
+
+def test_a_comparison_begins_with_what_is_set_otherwise(page) -> None:
+    """Two curves side by side say nothing while one does not know what differs."""
+    record(page.folder / "slow", steps=10, rate=2e-5)
+    found = page.get(f"/api/compare?run={quote('first run')}&run=slow")
+    assert {row["key"]: row["values"] for row in found["different"]} == {"train.learning_rate": ["0.0002", "2e-05"], "train.max_steps": ["30", "10"]}
+    assert [one["step"] for one in found["figures"]] == [30, 10] and found["figures"][0]["after"] > found["figures"][1]["after"]
+    assert page.raw("/api/compare?run=nobody")[0] == 404
+
+
+def test_every_registered_number_is_explained_with_its_value(page) -> None:
+    """A section whose first definition was renamed would swallow the rest, and a logged name without a definition would be hidden."""
+    sections = page.get(f"{RUN}/explain")
+    assert [section["title"] for section in sections] == [title for title, _ in explain.SECTIONS]
+    shown = {metric["name"]: metric for section in sections for metric in section["metrics"]}
+    assert set(shown) == {metric.name for metric in registered()}
+    assert shown["rewards/<name>/mean"]["values"][1]["name"] == "rewards/number_right/mean" and shown["reward"]["values"][0]["value"] is not None
+    own = explain.explain(["my_loss/mark"], {"my_loss/mark": 2.0})[-1]
+    assert own["title"] == explain.UNREGISTERED and own["metrics"][0]["values"] == [{"name": "my_loss/mark", "value": 2.0}]
+
+
+def test_a_glimpse_shows_the_whole_of_a_long_record_with_few_reads(tmp_path: Path) -> None:
+    """The list of runs would read gigabytes, or show the end of a run alone."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step, "reward": step, "pad": "x" * (step % 300)}) + "\n" for step in range(1, 5001)) + '{"step": 50')
+    steps = [one["step"] for one in glimpse.spread(path, 40)]
+    assert 35 <= len(steps) <= 41 and (steps[0], steps[-1]) == (1, 5000) and max(b - a for a, b in zip(steps, steps[1:], strict=False)) < 400
+    assert glimpse.spread(tmp_path / "none", 40) == [] and glimpse.last(tmp_path / "none") is None
+
+
+def test_the_state_of_a_long_run_reads_its_ends_only(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that parses a hundred thousand records each second stands still."""
+    writer = RunWriter.create(page.folder / "long", config_toml="", manifest={})
+    lines = "".join(json.dumps({"step": step, "reward": 1.0, "reward_std": 1.0}) + "\n" for step in range(1, 20001))
+    (page.folder / "long" / "metrics.jsonl").write_text(lines)
+    evaluate(writer, "before", 0)
+    opened = page.dashboard.shelf.open("long")
+    monkeypatch.setattr(type(opened.run), "metrics", lambda self: pytest.fail("all of them were read"))
+    state = views.state(opened)
+    assert state["step"] == 20000 and len(views._looked_at(opened, opened.index.latest(256))) == 256 + 64
+    writer.close()
