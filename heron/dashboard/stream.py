@@ -22,6 +22,8 @@ from starlette.concurrency import run_in_threadpool
 from heron.dashboard import views
 from heron.dashboard.shelf import Shelf, stamp
 from heron.errors import RunError
+from heron.run import Run
+from heron.run.index import Index
 from heron.run.records import to_json
 
 EVERY_S = 1.0
@@ -58,7 +60,7 @@ class _Run:
     def __init__(self, shelf: Shelf, name: str, since: str) -> None:
         self._shelf, self._name = shelf, name
         known = re.fullmatch(r"(\d{1,18})\.(\d{1,9})", since, re.ASCII)
-        self._generation, self._step = map(int, known.groups()) if known else (None, None)
+        self._known = (int(known[1]), int(known[2])) if known else (None, 0)
         self._seen: Any = None
 
     def news(self) -> str | None:
@@ -73,16 +75,17 @@ class _Run:
         state = views.state(opened)
         generation, step = state["generation"], state["step"]
         event = {"state": state, "curves": self._missed(opened.index, generation, step)}
-        self._generation, self._step = generation, step
+        self._known = (generation, step)
         return self._unless_seen("news", event, to_json(state), f"{generation}.{step}")
 
-    def _missed(self, index: Any, generation: int, step: int) -> Any:
+    def _missed(self, index: Index, generation: int, step: int) -> Any:
         """The points after what the page knows; None where it knows nothing, or something else."""
-        if generation != self._generation or self._step is None or step < self._step:
+        known, last = self._known
+        if generation != known or step < last:
             return None
-        if step == self._step:
+        if step == last:
             return {}
-        found = index.curves(index.names(), after=self._step, points=MOST_POINTS)
+        found = index.curves(index.names(), after=last, points=MOST_POINTS)
         return {name: dataclasses.asdict(curve) for name, curve in found.items()}
 
     def _unless_seen(self, kind: str, value: Any, seen: Any, identity: str | None = None) -> str | None:
@@ -113,7 +116,7 @@ class _List:
         self._seen = cards
         return _event("runs", {"folder": str(self._shelf.folder), "runs": cards})
 
-    def _card(self, name: str, run: Any) -> views.View:
+    def _card(self, name: str, run: Run) -> views.View:
         """Made again only when the run's files have changed, or its writer is gone."""
         state = (*(stamp(run.path / file) for file in CARD_FILES), _status(run))
         if name not in self._cards or self._cards[name][0] != state:
@@ -121,7 +124,7 @@ class _List:
         return self._cards[name][1]
 
 
-def _status(run: Any) -> str:
+def _status(run: Run) -> str:
     try:
         return str(run.status)
     except RunError:

@@ -13,6 +13,10 @@ from browsing import LAPTOP, PHONE, SCREENS, chromium, go, open_page, settled
 from heron.dashboard import open_dashboard
 
 
+PLACES = (("laptop", LAPTOP, SCREENS), ("phone", PHONE, ("now", "groups")))
+"""Where, how large, and what."""
+
+
 def main(runs: Path, out: Path, run: str | None = None) -> None:
     """Take them all."""
     dashboard = open_dashboard(runs)
@@ -20,11 +24,11 @@ def main(runs: Path, out: Path, run: str | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     name = run or dashboard.shelf.runs()[0][0]
     with chromium() as browser:
-        for place, size in (("laptop", LAPTOP), ("phone", PHONE)):
+        for place, size, screens in PLACES:
             for scheme in ("light", "dark"):
                 page, complaints = open_page(browser, dashboard.url, dark=scheme == "dark", size=size)
                 settled(page, "now")
-                for screen in SCREENS if place == "laptop" else ("now", "groups"):
+                for screen in screens:
                     go(page, name, screen)
                     page.screenshot(path=out / f"{screen}-{place}-{scheme}.png", full_page=screen != "explain")
                 assert complaints.none(), complaints

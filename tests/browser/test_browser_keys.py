@@ -1,0 +1,79 @@
+"""The page without a mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Visit = Callable[..., Any]
+FOCUS = "() => document.activeElement.textContent.trim() || document.activeElement.ariaLabel || document.activeElement.tagName"
+
+
+def test_tab_goes_from_the_skip_link_through_runs_and_screens_with_a_ring(visit: Visit) -> None:
+    """Who cannot see where he is cannot use it."""
+    page = visit("good", "now")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUS) == "Skip to the run"
+    order = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate(FOCUS))
+        ring = page.evaluate("() => { const style = getComputedStyle(document.activeElement); return style.outlineStyle + parseFloat(style.outlineWidth) }")
+        assert ring.startswith("solid") and float(ring.removeprefix("solid")) >= 2, order[-1]
+    assert "Now" in order and order.index("Now") + 1 == order.index("Rewards")
+
+
+def test_arrows_move_between_screens_and_enter_opens_one(visit: Visit) -> None:
+    """Tabs that only Tab can reach take seven presses."""
+    page = visit("good", "now")
+    page.focus("#tab-now")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#screen.groups .entry")
+    assert page.get_attribute("#tab-groups", "aria-current") == "page"
+
+
+def test_arrows_walk_through_steps_and_groups(visit: Visit) -> None:
+    """Reading a run means walking through its steps."""
+    page = visit("good", "groups", "?step=5")
+    page.focus(".entry")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => document.querySelector('.steps output').textContent.startsWith('step 4 ')")
+    page.wait_for_function("() => document.querySelector('.found').textContent.includes('in step 4')")
+    page.focus(".entry")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("li:nth-child(2) > .entry[aria-current=true]")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.steps output').textContent.startsWith('step 5 ')")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.keyboard.type("a/b")
+    page.keyboard.press("ArrowLeft")
+    assert page.input_value(".groups input[type=search]") == "a/b" and "step 5 " in page.inner_text(".steps output")
+
+
+def test_arrows_walk_along_a_chart_and_its_values_follow(visit: Visit) -> None:
+    """Values that only a pointer can read."""
+    page = visit("good", "now")
+    page.focus(".plot")
+    page.keyboard.press("Home")
+    assert page.inner_text(".values .when") == "step 1"
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".values .when") == "step 2"
+    page.keyboard.press("End")
+    assert page.inner_text(".values .when") == "step 40"
+    label = page.get_attribute(".plot", "aria-label")
+    assert label.startswith("Reward: reward from") and "between steps 1 and 40" in label
+
+
+def test_going_back_leads_to_the_screen_before(visit: Visit) -> None:
+    """A page that swallows the way back is a trap."""
+    page = visit("good", "now")
+    page.click("#tab-rewards")
+    page.wait_for_selector("#screen.rewards .plot")
+    page.go_back()
+    page.wait_for_selector("#screen.now .verdict")
+    page.reload()
+    page.wait_for_selector("#screen.now .verdict h2")
