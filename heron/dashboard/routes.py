@@ -56,7 +56,7 @@ def make_app(shelf: Shelf, closing: threading.Event) -> Starlette:
             *(Route(path, data(answer), methods=["GET"]) for path, answer in _ANSWERS.items()),
             Mount("/static", _Files(directory=STATIC)),
         ],
-        exception_handlers={HeronError: _not_found, 404: _not_found},
+        exception_handlers={HeronError: _not_found, 404: _not_found, Exception: _failed},
     )
 
 
@@ -165,3 +165,7 @@ def _json(value: Any, status: int = 200) -> Response:
 def _not_found(request: Request, error: Exception) -> Response:
     words = str(error) if isinstance(error, HeronError) else f"There is nothing at {request.url.path}."
     return _json({"error": words}, 404)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return _json({"error": f"This cannot be answered: {error!r}"}, 500)

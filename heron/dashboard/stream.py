@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from heron.dashboard import views
 from heron.dashboard.shelf import Shelf, stamp
-from heron.errors import RunError
+from heron.errors import HeronError, RunError
 from heron.run import Run
 from heron.run.index import Index
 from heron.run.records import to_json
@@ -67,8 +67,9 @@ class _Run:
         """An event, if there is something new."""
         try:
             return self._look()
-        except RunError as error:
-            return self._unless_seen("gone", {"error": str(error)}, str(error))
+        except Exception as error:  # boundary: what is wrong with one run is told to the page, which goes on listening
+            words = str(error) if isinstance(error, HeronError) else f"This run cannot be read: {error!r}"
+            return self._unless_seen("gone", {"error": words}, words)
 
     def _look(self) -> str | None:
         opened = self._shelf.open(self._name)

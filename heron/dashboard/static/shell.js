@@ -18,7 +18,7 @@ function runLink(run, isChosen) {
   const screen = location.hash.slice(2).split("?")[0].split("/")[1] ?? "now";
   const link = element("a", { href: `#/${encodeURIComponent(run.name)}/${screen}`, "aria-current": isChosen && "true", title: `${run.name}: ${WORDS[run.status] ?? run.status}` },
     element("i", { class: `light ${run.status}`, role: "img", "aria-label": WORDS[run.status] ?? run.status }), element("span", { class: "name hostile" }, run.name), spark(run.curve), element("small", {}, facts));
-  link.dataset.run = run.name;
+  link.dataset.run = encodeURIComponent(run.name);
   return link;
 }
 
