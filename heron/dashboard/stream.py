@@ -34,6 +34,8 @@ SIGN_EVERY_S = 15.0
 """Seconds after which a silent stream gives a sign, so that either end notices when the other is gone."""
 MOST_POINTS = 400
 """New points of a curve in one event."""
+TAIL = 50
+"""Steps at the end among which the newest indexed one is looked for."""
 CARD_FILES = ("metrics.jsonl", "events.jsonl", "run.json")
 
 
@@ -74,26 +76,25 @@ class _Run:
     def _look(self) -> str | None:
         opened = self._shelf.open(self._name)
         state = views.state(opened)
-        generation, step = state["generation"], state["step"]
-        event = {"state": state, "curves": self._missed(opened.index, generation, step)}
-        self._known = (generation, step)
-        return self._unless_seen("news", event, to_json(state), f"{generation}.{step}")
-
-    def _missed(self, index: Index, generation: int, step: int) -> Any:
-        """The points after what the page knows; None where it knows nothing, or something else."""
-        known, last = self._known
-        if generation != known or step < last:
-            return None
-        if step == last:
-            return {}
-        found = index.curves(index.names(), after=last, points=MOST_POINTS)
-        return {name: dataclasses.asdict(curve) for name, curve in found.items()}
+        generation, (known, last) = state["generation"], self._known
+        holds = generation == known and last <= state["step"]
+        curves = _curves(opened.index, last if holds else max(0, state["step"] - TAIL))
+        reached = max((steps[-1] for curve in curves.values() if (steps := curve["steps"])), default=last if holds else 0)
+        self._known = (generation, reached)
+        event = {"state": state, "curves": curves if holds else None}
+        return self._unless_seen("news", event, (to_json(state), reached), f"{generation}.{reached}")
 
     def _unless_seen(self, kind: str, value: Any, seen: Any, identity: str | None = None) -> str | None:
         if seen == self._seen:
             return None
         self._seen = seen
         return _event(kind, value, identity)
+
+
+def _curves(index: Index, after: int) -> dict[str, Any]:
+    """The points after that step, of numbers that have some. The record may be a step ahead of them; that one comes with the next look."""
+    found = index.curves(index.names(), after=after, points=MOST_POINTS)
+    return {name: dataclasses.asdict(curve) for name, curve in found.items() if curve.steps}
 
 
 class _List:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from browsing import PHONE
+from browsing import PHONE, open_page
 from conftest import HOSTILE
 from recorded import begin, write_step
 
@@ -52,9 +52,9 @@ def test_names_of_a_run_are_as_harmless_as_its_texts(visit: Visit, runs: Any) ->
         assert "error" in page.inner_text("#head")
 
 
-def test_the_policy_stops_what_would_slip_through(visit: Visit) -> None:
+def test_the_policy_stops_what_would_slip_through(browser: Any, dashboard: Any) -> None:
     """The second wall: should some later change make markup of text, the browser must still refuse to run it."""
-    page = visit("good", "now")
+    page, _ = open_page(browser, dashboard.url)
     refused = page.evaluate(
         """() => new Promise((done) => {
             const seen = [];
@@ -68,4 +68,4 @@ def test_the_policy_stops_what_would_slip_through(visit: Visit) -> None:
         })"""
     )
     assert refused[1] is None and {"eval", "img-src", "style-src-attr", "connect-src"} <= set(refused[0])
-    page.context.clear_cookies()
+    page.context.close()

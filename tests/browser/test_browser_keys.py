@@ -16,7 +16,7 @@ def test_tab_goes_from_the_skip_link_through_runs_and_screens_with_a_ring(visit:
     page.keyboard.press("Tab")
     assert page.evaluate(FOCUS) == "Skip to the run"
     order = []
-    for _ in range(16):
+    for _ in range(13):
         page.keyboard.press("Tab")
         order.append(page.evaluate(FOCUS))
         ring = page.evaluate("() => { const style = getComputedStyle(document.activeElement); return style.outlineStyle + parseFloat(style.outlineWidth) }")

@@ -16,23 +16,25 @@ from heron.dashboard.server import Dashboard
 from heron.run import RunWriter
 
 Visit = Callable[..., Any]
+Writing = tuple[str, subprocess.Popen[str]]
 STEP = "() => Number(document.querySelector('#head .progress b')?.textContent.replace('step ', ''))"
 
 
 @pytest.fixture
-def writing(runs: Path) -> Iterator[subprocess.Popen[str]]:
+def writing(runs: Path, request: pytest.FixtureRequest) -> Iterator[Writing]:
     """Another process that records ten steps a second."""
     program, environment = Path(__file__).parents[1] / "recorded.py", {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, program, runs / "live", "0.1"], stdout=subprocess.PIPE, text=True, env=environment)
+    name = f"live-{request.node.name[5:20]}"
+    process = subprocess.Popen([sys.executable, program, runs / name, "0.1"], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None and process.stdout.readline() == "1\n"
-    yield process
+    yield name, process
     process.kill()
     process.wait()
 
 
-def test_a_run_grows_before_one_s_eyes_and_its_death_is_seen(visit: Visit, writing: subprocess.Popen[str]) -> None:
+def test_a_run_grows_before_one_s_eyes_and_its_death_is_seen(visit: Visit, writing: Writing) -> None:
     """A page that must be reloaded is not live; one that still says `training` of a killed run is wrong."""
-    page = visit("live", "now")
+    page = visit(writing[0], "now")
     assert page.inner_text("#head .pill") == "training"
     seen = page.evaluate(STEP)
     page.wait_for_function(f"step => ({STEP})() >= step + 15", arg=seen, timeout=15000)
@@ -40,14 +42,14 @@ def test_a_run_grows_before_one_s_eyes_and_its_death_is_seen(visit: Visit, writi
     page.wait_for_function(f"step => ({drawn})() >= step + 10", arg=seen)
     steps = page.evaluate("() => document.querySelector('.plot').data.find((trace) => trace.line?.width > 2).x")
     assert steps == list(range(1, len(steps) + 1)), "no step is missing from the curve, none is drawn twice"
-    writing.kill()
+    writing[1].kill()
     page.wait_for_selector("#head .pill.interrupted")
     assert "heron resume" in page.inner_text("#head")
 
 
-def test_the_newest_groups_are_followed_until_one_reads_an_older_step(visit: Visit, writing: subprocess.Popen[str]) -> None:
+def test_the_newest_groups_are_followed_until_one_reads_an_older_step(visit: Visit, writing: Writing) -> None:
     """A list that jumps away while one reads is as bad as one that stands still."""
-    page = visit("live", "groups")
+    page = visit(writing[0], "groups")
     before = int(page.input_value("[aria-label=step]"))
     page.wait_for_function("step => Number(document.querySelector('[aria-label=step]').value) > step", arg=before)
     page.get_by_label("previous step").click()

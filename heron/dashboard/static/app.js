@@ -138,6 +138,7 @@ const fold = () => { at("shelf").open = !phone.matches; };
 phone.addEventListener("change", fold);
 at("runs").addEventListener("click", () => phone.matches && fold());
 at("shelf").firstElementChild.addEventListener("click", (event) => { if (!phone.matches) event.preventDefault(); });
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); at("main").focus(); });
 addEventListener("hashchange", open);
 fold();
 open();

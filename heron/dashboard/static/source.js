@@ -23,28 +23,39 @@ const AGAIN_MS = 3000;
 
 export class Curves {
   constructor(run) {
-    Object.assign(this, { run, generation: null, known: {} });
+    Object.assign(this, { run, generation: null, known: {}, asking: 0, late: [] });
   }
 
   async need(names) {
     const missing = [...new Set(names)].filter((name) => !this.known[name]);
     if (missing.length) {
-      const generation = this.generation;
-      const answer = await ask(address(this.run, "/curves", { name: missing }));
-      if (generation !== null && answer.generation !== generation) this.known = {};
-      this.generation = answer.generation;
-      for (const name of missing) this.known[name] = answer.curves[name] ?? { steps: [], values: [] };
+      this.asking += 1;
+      try {
+        this.take(missing, await ask(address(this.run, "/curves", { name: missing })));
+      } finally {
+        this.asking -= 1;
+        if (!this.asking) this.late = [];
+      }
     }
     return this.known;
   }
 
+  // What came while the answer was on its way may be newer than the answer.
+  take(names, answer) {
+    if (this.generation !== null && answer.generation !== this.generation) this.known = {};
+    this.generation = answer.generation;
+    for (const name of names) {
+      const late = this.late.filter((one) => one.generation === answer.generation && one.news[name]);
+      this.known[name] = late.reduce((curve, one) => extended(curve, one.news[name]), answer.curves[name] ?? { steps: [], values: [] });
+    }
+  }
+
   // news: name -> { steps, values } after what the page knew; null where it knows nothing that still holds
   hear(generation, news) {
-    if (generation !== this.generation || news === null) {
-      if (this.generation !== null || news === null) this.known = {};
-      this.generation = generation;
-      return;
-    }
+    if (news === null || (this.generation !== null && generation !== this.generation)) this.known = {};
+    this.generation = generation;
+    if (news === null) return;
+    if (this.asking) this.late.push({ generation, news });
     for (const [name, curve] of Object.entries(this.known)) {
       const grown = extended(curve, news[name]);
       if (grown.steps.length > MOST) delete this.known[name];

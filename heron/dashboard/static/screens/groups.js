@@ -21,7 +21,7 @@ export function build({ run, asked, go, say }) {
   const filters = element("div", { class: "filters", role: "group", "aria-label": "which groups" }, FILTERS.map(([name, label]) => element("button", { type: "button", id: `filter-${name}`, onclick: () => change({ filter: name }) }, label)));
   const search = element("input", { type: "search", placeholder: "words in questions and answers", "aria-label": "search", value: wish.search, oninput: () => { clearTimeout(search.timer); search.timer = setTimeout(() => change({ search: search.value }), 250); } });
   const about = element("p", { class: "found", "aria-live": "polite" }), list = element("ol", { class: "list" }), pane = element("section", { class: "pane", "aria-label": "the group's answers" });
-  const node = element("div", { class: "groups", onkeydown: press },
+  const node = element("div", { class: "groups" },
     element("div", { class: "bar" }, element("div", { class: "steps" }, back, slider, on, where), element("label", {}, following, "follow the newest"), element("label", {}, everywhere, "all steps"), search),
     filters, element("div", { class: "panes" }, element("div", { class: "left" }, about, list), pane));
 
@@ -72,10 +72,12 @@ export function build({ run, asked, go, say }) {
     const what = page.total === 1 ? "1 group" : `${count(page.total)} groups`;
     replace(about, what, isWide ? " in all steps" : ` in step ${step()}`, wish.prompt !== null && [": one prompt over time ", element("button", { type: "button", class: "small", onclick: () => change({ prompt: null }) }, "show all prompts")]);
     const more = page.total > groups.length && element("li", {}, element("button", { type: "button", class: "more", onclick: () => change({ shown: wish.shown + AT_ONCE }) }, `${count(page.total - groups.length)} more`));
+    const hadFocus = list.contains(document.activeElement);
     replace(list, groups.map((group, index) => element("li", {}, entry(group, index, isWide))), more, !groups.length && element("li", { class: "none" }, "no group is so"));
     const wanted = groups.findIndex((group) => `${group.step}.${group.group}` === wish.group);
     if (groups.length) open(Math.max(0, wanted), wanted >= 0);
     else replace(pane);
+    if (hadFocus) list.querySelector(".entry")?.focus();
     listed = step();
   }
 
@@ -102,7 +104,8 @@ export function build({ run, asked, go, say }) {
   }
 
   function press(event) {
-    if (event.target.matches("input, select, textarea, pre") || event.altKey || event.ctrlKey || event.metaKey) return;
+    const isHere = event.target === document.body || node.contains(event.target), writes = event.target.matches("input, select, textarea, pre");
+    if (!isHere || writes || event.altKey || event.ctrlKey || event.metaKey) return;
     const steps = { ArrowLeft: -1, ArrowRight: 1 }[event.key], rows = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (steps) toStep(step() + steps);
     else if (rows && groups.length) {
@@ -114,8 +117,10 @@ export function build({ run, asked, go, say }) {
     event.preventDefault();
   }
 
+  document.addEventListener("keydown", press);
   return {
     node,
+    close: () => document.removeEventListener("keydown", press),
     update: async (state) => {
       const isFirst = newest === 0;
       newest = state.step;
