@@ -13,7 +13,6 @@ from heron.run import History
 from heron.run.alerts import Alert
 from heron.run.alerts.history import LONG_ENOUGH, falls, rises
 
-
 RUINOUS = ("not-finite", "reward-collapse", "entropy-explosion")
 """Alerts after which nothing is learnt any more."""
 

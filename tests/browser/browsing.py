@@ -41,7 +41,7 @@ def open_page(browser: Browser, url: str, *, dark: bool = False, size: Any = LAP
     context: BrowserContext = browser.new_context(viewport=size, color_scheme="dark" if dark else "light", reduced_motion="reduce")
     complaints = Complaints()
     page = context.new_page()
-    page.set_default_timeout(10000)
+    page.set_default_timeout(20000)
     page.on("console", lambda message: complaints.console.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.console.append(str(error)))
 

@@ -54,7 +54,7 @@ def test_arrows_walk_through_steps_and_groups(visit: Visit) -> None:
     assert page.input_value(".groups input[type=search]") == "a/b" and "step 5 " in page.inner_text(".steps output")
 
 
-def test_arrows_walk_along_a_chart_and_its_values_follow(visit: Visit) -> None:
+def test_arrows_and_pointer_walk_along_a_chart_and_its_values_follow(visit: Visit) -> None:
     """Values that only a pointer can read."""
     page = visit("good", "now")
     page.focus(".plot")
@@ -64,6 +64,8 @@ def test_arrows_walk_along_a_chart_and_its_values_follow(visit: Visit) -> None:
     assert page.inner_text(".values .when") == "step 2"
     page.keyboard.press("End")
     assert page.inner_text(".values .when") == "step 40"
+    page.hover(".plot", position={"x": 300, "y": 150})
+    page.wait_for_function("() => /^step (1|2)[0-9]$/.test(document.querySelector('.values .when')?.textContent)")
     label = page.get_attribute(".plot", "aria-label")
     assert label.startswith("Reward: reward from") and "between steps 1 and 40" in label
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import LAPTOP, PHONE, SCREENS
+from browsing import LAPTOP, PHONE, SCREENS, go
 
 Visit = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_token_leaves_the_address_and_scripts_cannot_read_it(visit: Visit, dashboard: Any) -> None:
@@ -106,33 +110,30 @@ def test_every_number_is_explained_and_charts_lead_there(visit: Visit) -> None:
     assert page.locator(".metric:visible").count() < 15
 
 
-@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-def test_a_screen_fits_its_window_and_names_what_can_be_used(visit: Visit, screen: str, size: Any) -> None:
+def test_every_screen_fits_its_window_and_names_what_can_be_used(visit: Visit, size: Any) -> None:
     """A page that scrolls sideways is unreadable on a phone; a control without a name is none to a screen reader."""
-    page = visit("good", screen, size=size, dark=size is PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll('a, button, input, select, summary, [role=img], [tabindex="0"]')].filter((one) => one.checkVisibility()
-            && !(one.ariaLabel || one.textContent.trim() || one.labels?.length || one.title)).map((one) => one.outerHTML.slice(0, 200))"""
-    )
-    assert nameless == []
+    page = visit("good", "now", size=size)
+    for screen in SCREENS:
+        go(page, "good", screen)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{screen} scrolls sideways"
+        assert page.evaluate(NAMELESS) == [], screen
 
 
-def test_light_and_dark_follow_the_system(visit: Visit) -> None:
-    """A white page at night; letters of the page's colour."""
-    grounds = [visit("good", "now", dark=dark).evaluate("getComputedStyle(document.body).backgroundColor") for dark in (False, True)]
-    lightness = [sum(map(int, re.findall(r"\d+", ground)[:3])) for ground in grounds]
-    assert lightness[0] > 600 > 150 > lightness[1]
-
-
-def test_letters_can_be_told_from_their_ground(visit: Visit) -> None:
-    """Grey on grey: below 4.5 to 1 many cannot read it."""
+def test_light_and_dark_follow_the_system_and_letters_stand_out(visit: Visit) -> None:
+    """A white page at night; or grey on grey, which many cannot read (below 4.5 to 1)."""
     for dark in (False, True):
-        page = visit("good", "rewards", dark=dark)
+        page = visit("good", "now", dark=dark)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        lightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
+        assert lightness < 150 if dark else lightness > 600
         for name, least in (("ink", 10), ("soft", 4.5), ("heron", 4.5), ("reed", 4.5), ("beak", 3.5), ("rust", 4.5)):
             assert page.evaluate(CONTRAST, name) >= least, (dark, name)
 
+
+NAMELESS = """() => [...document.querySelectorAll('a, button, input, select, summary, [role=img], [tabindex="0"]')]
+  .filter((one) => one.checkVisibility() && !(one.ariaLabel || one.textContent.trim() || one.labels?.length || one.title))
+  .map((one) => one.outerHTML.slice(0, 200))"""
 
 CONTRAST = """(name) => {
   const style = getComputedStyle(document.documentElement);
@@ -143,11 +144,9 @@ CONTRAST = """(name) => {
 }"""
 
 
-def test_pictures_are_taken_by_a_command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_taken_by_a_command(runs: Path, tmp_path: Path) -> None:
     """The pictures in the documents must be made from the page as it is."""
-    import screenshots
-
-    monkeypatch.setattr(screenshots, "PLACES", (("laptop", LAPTOP, ("now",)),))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    screenshots.main(runs, tmp_path / "out", "good")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["now-laptop-dark.png", "now-laptop-light.png"]
+    program, environment = Path(__file__).with_name("screenshots.py"), {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, program, runs, tmp_path / "out", "good", "now"], env=environment, check=True, timeout=60)
+    names = {f"now-{place}-{scheme}.png" for place in ("laptop", "phone") for scheme in ("light", "dark")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names

@@ -83,7 +83,7 @@ export class Chart {
 
   layout(colour, style) {
     const tick = { color: colour("soft"), size: 11.5, family: getComputedStyle(document.body).fontFamily };
-    const axis = { zeroline: false, tickfont: tick, showline: false, ticks: "", automargin: false };
+    const axis = { zeroline: false, tickfont: tick, showline: false, ticks: "", automargin: false, exponentformat: "e", minexponent: 2 };
     const bounds = [this.floor ?? null, this.ceiling ?? null];
     return {
       height: this.height, margin: { l: 46, r: 10, t: 6, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
