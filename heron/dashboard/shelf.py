@@ -20,7 +20,7 @@ from heron.run.index import Index, Progress
 
 AT_ONCE_S = 0.5
 """Seconds that an index may read before whoever asked is answered."""
-FIRST_S = 1.2
+FIRST_S = 0.4
 """The same for a run that has just been opened: the first screen wants numbers."""
 NOT_AGAIN_S = 0.7
 """Seconds for which an index counts as fresh."""

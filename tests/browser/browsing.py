@@ -67,7 +67,8 @@ def settled(page: Page, screen: str) -> None:
     """Until the screen stands, its charts are drawn and nothing is asked for."""
     page.wait_for_selector(f"#screen.{screen} > *")
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.plot:not(.empty)')].every((plot) => plot.querySelector('.main-svg')) && document.querySelector('#head h1')",
+        """() => document.querySelector('#head h1')
+            && [...document.querySelectorAll('.plot:not(.empty)')].every((plot) => plot.querySelector('.main-svg'))""",
     )
     if screen == "groups":
         page.wait_for_selector(".pane .sibling, .list .none")

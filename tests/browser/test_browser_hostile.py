@@ -62,7 +62,7 @@ def test_the_policy_stops_what_would_slip_through(browser: Any, dashboard: Any) 
             const box = document.createElement('div');
             document.body.append(box);
             box['inner' + 'HTML'] = '<img src="http://127.0.0.1:1/x" onerror="window.owned = 1"><b style="color: red">x</b>';
-            setTimeout(() => { try { new Function('window.owned = 2')(); } catch { seen.push('eval'); } });  // not at once: the debugger may
+            setTimeout(() => { try { new Function('window.owned = 2')(); } catch { seen.push('eval'); } });  // at once, the debugger may
             fetch('http://127.0.0.1:1/').catch(() => {});
             setTimeout(() => done([seen, window.owned ?? null]), 500);
         })"""

@@ -9,6 +9,12 @@ Visit = Callable[..., Any]
 FOCUS = "() => document.activeElement.textContent.trim() || document.activeElement.ariaLabel || document.activeElement.tagName"
 
 
+RING = """() => {
+  const style = getComputedStyle(document.activeElement);
+  return style.outlineStyle + parseFloat(style.outlineWidth);
+}"""
+
+
 def test_tab_goes_from_the_skip_link_through_runs_and_screens_with_a_ring(visit: Visit) -> None:
     """Who cannot see where he is cannot use it."""
     page = visit("good", "now")
@@ -19,7 +25,7 @@ def test_tab_goes_from_the_skip_link_through_runs_and_screens_with_a_ring(visit:
     for _ in range(13):
         page.keyboard.press("Tab")
         order.append(page.evaluate(FOCUS))
-        ring = page.evaluate("() => { const style = getComputedStyle(document.activeElement); return style.outlineStyle + parseFloat(style.outlineWidth) }")
+        ring = page.evaluate(RING)
         assert ring.startswith("solid") and float(ring.removeprefix("solid")) >= 2, order[-1]
     assert "Now" in order and order.index("Now") + 1 == order.index("Rewards")
 

@@ -53,7 +53,8 @@ def test_a_group_shows_its_answers_from_best_to_worst_with_all_that_was_made_of_
     pushes = [float(text.replace("−", "-")) for text in page.locator(".sibling .push b").all_inner_texts()]
     assert pushes == sorted(pushes, reverse=True) and len(pushes) >= 1
     first = page.locator(".sibling").first.inner_text()
-    assert all(word in first for word in ("found", "reward", "number_right", "tokens", "<answer>")) and "reference" in page.inner_text(".wanted")
+    assert all(word in first for word in ("found", "reward", "number_right", "tokens", "<answer>"))
+    assert "reference" in page.inner_text(".wanted")
     page.click("#filter-wrong")
     page.wait_for_selector("#filter-wrong[aria-pressed=true]")
     page.get_by_role("button", name="this prompt over time").click()
@@ -138,7 +139,8 @@ NAMELESS = """() => [...document.querySelectorAll('a, button, input, select, sum
 CONTRAST = """(name) => {
   const style = getComputedStyle(document.documentElement);
   const light = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
-    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)).reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
   const [one, other] = [name, "card"].map((each) => light(style.getPropertyValue(`--${each}`).trim())).sort((a, b) => b - a);
   return (one + 0.05) / (other + 0.05);
 }"""
@@ -146,7 +148,8 @@ CONTRAST = """(name) => {
 
 def test_pictures_are_taken_by_a_command(runs: Path, tmp_path: Path) -> None:
     """The pictures in the documents must be made from the page as it is."""
-    program, environment = Path(__file__).with_name("screenshots.py"), {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    program = Path(__file__).with_name("screenshots.py")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, program, runs, tmp_path / "out", "good", "now"], env=environment, check=True, timeout=60)
     names = {f"now-{place}-{scheme}.png" for place in ("laptop", "phone") for scheme in ("light", "dark")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names

@@ -115,7 +115,8 @@ def test_plotly_is_told_not_to_add_style_sheets(page) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/api/runs/..", "/api/runs/%2e%2e%2f%2e%2e%2fetc", f"{RUN}/groups/..%2f..%2frun/0", f"{RUN}/groups/99/0", f"{RUN}/groups/-1/0",
-     f"{RUN}/curves?after=x", f"{RUN}/groups?filter=nonsense", "/static/../server.py", "/static/%2e%2e/server.py", "/server.py", "/api/compare"],
+     f"{RUN}/curves?after=x", f"{RUN}/groups?filter=nonsense", "/static/../server.py", "/static/%2e%2e/server.py", "/server.py",
+     "/api/compare"],
 )  # fmt: skip
 def test_a_path_never_leaves_the_runs(page, path: str) -> None:
     """A name that becomes a file path reads any file of the machine; a bad question must be an answer, not a dead thread."""
@@ -157,7 +158,7 @@ def test_an_absent_package_is_named_with_its_extra(package: str, tmp_path: Path,
         heron.dashboard.open_dashboard(tmp_path)
 
 
-def test_the_address_is_printed_before_anything_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_is_printed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever starts `heron ui` in a pipe sees nothing, if it is printed at the end."""
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(Dashboard, "serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -1,5 +1,6 @@
 // The page: which run and which screen are looked at stands in the address (#/run/screen?...), all else follows from the news.
-// A screen is built once when it is opened, and then told again and again what is known: `build(context)` gives { node, names, update, close }.
+// A screen is built once when it is opened, and then told again and again what is known: `build(context)` gives
+// { node, names, update, close }.
 
 import { element, plain, replace } from "./dom.js";
 import { drawHead, drawRuns } from "./shell.js";
@@ -12,8 +13,15 @@ import * as lengths from "./screens/lengths.js";
 import * as now from "./screens/now.js";
 import * as rewards from "./screens/rewards.js";
 
-const SCREENS = [["now", "Now", now], ["rewards", "Rewards", rewards], ["groups", "Groups", groups], ["lengths", "Lengths", lengths],
-  ["health", "Policy health", health], ["compare", "Compare runs", compare], ["explain", "Explain", explain]];
+const SCREENS = [
+  ["now", "Now", now],
+  ["rewards", "Rewards", rewards],
+  ["groups", "Groups", groups],
+  ["lengths", "Lengths", lengths],
+  ["health", "Policy health", health],
+  ["compare", "Compare runs", compare],
+  ["explain", "Explain", explain],
+];
 const at = (id) => document.getElementById(id);
 const page = { runs: [], run: null, state: null, curves: null, screen: null, name: null, busy: false, again: false };
 
@@ -51,7 +59,11 @@ function place() {
 }
 
 function open() {
-  const { run, screen: [name, title, module], asked } = place();
+  const {
+    run,
+    screen: [name, title, module],
+    asked,
+  } = place();
   if (run !== page.run) {
     Object.assign(page, { run, state: null, curves: run === null ? null : new Curves(run) });
     drawRuns(at("runs"), page.runs, run);
@@ -76,7 +88,14 @@ function open() {
 
 // Puts what a screen was asked for into the address, so that it can be sent to somebody and gone back to.
 function go(run, screen, question) {
-  const words = new URLSearchParams(Object.entries(question).flatMap(([name, value]) => [value].flat().filter((one) => one !== null && one !== "" && one !== undefined).map((one) => [name, one]))).toString();
+  const words = new URLSearchParams(
+    Object.entries(question).flatMap(([name, value]) =>
+      [value]
+        .flat()
+        .filter((one) => one !== null && one !== "" && one !== undefined)
+        .map((one) => [name, one]),
+    ),
+  ).toString();
   const target = link(run, screen, words && `?${words}`);
   if (target !== location.hash) history.replaceState(null, "", target);
 }
@@ -88,7 +107,10 @@ function shut() {
 
 // One drawing at a time; news that come meanwhile are drawn once after it.
 async function draw() {
-  if (page.busy) { page.again = true; return; }
+  if (page.busy) {
+    page.again = true;
+    return;
+  }
   if (!page.state || !page.screen) return;
   page.busy = true;
   try {
@@ -102,12 +124,17 @@ async function draw() {
     if (error instanceof TypeError) console.warn(error);
   } finally {
     page.busy = false;
-    if (page.again) { page.again = false; draw(); }
+    if (page.again) {
+      page.again = false;
+      draw();
+    }
   }
 }
 
 function drawTabs(chosen) {
-  const tabs = SCREENS.map(([name, title]) => element("a", { href: link(page.run ?? "", name), id: `tab-${name}`, "aria-current": name === chosen && "page" }, title));
+  const tabs = SCREENS.map(([name, title]) =>
+    element("a", { href: link(page.run ?? "", name), id: `tab-${name}`, "aria-current": name === chosen && "page" }, title),
+  );
   replace(at("tabs"), page.run === null ? [] : tabs);
   const current = at(`tab-${chosen}`);
   if (current) at("tabs").scrollLeft = current.offsetLeft - 60;
@@ -127,18 +154,27 @@ function say(words) {
 
 // The arrow keys move between tabs, as between the tabs of a window.
 at("tabs").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], tabs = [...at("tabs").children], now = tabs.indexOf(document.activeElement);
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key],
+    tabs = [...at("tabs").children],
+    now = tabs.indexOf(document.activeElement);
   if (step === undefined || now < 0) return;
   event.preventDefault();
   tabs[(now + step + tabs.length) % tabs.length].focus();
 });
 
 const phone = matchMedia("(max-width: 900px)");
-const fold = () => { at("shelf").open = !phone.matches; };
+const fold = () => {
+  at("shelf").open = !phone.matches;
+};
 phone.addEventListener("change", fold);
 at("runs").addEventListener("click", () => phone.matches && fold());
-at("shelf").firstElementChild.addEventListener("click", (event) => { if (!phone.matches) event.preventDefault(); });
-document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); at("main").focus(); });
+at("shelf").firstElementChild.addEventListener("click", (event) => {
+  if (!phone.matches) event.preventDefault();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  at("main").focus();
+});
 addEventListener("hashchange", open);
 fold();
 open();

@@ -14,16 +14,40 @@ function load() {
   return library;
 }
 
-// lines: [{ name, label, tone, std, low, high, of, mark, faint }]: `name`, `std`, `low`, `high` are names of the run's numbers, `of` another
-// source of curves; marks: [{ label, tone, points: [{ step, value, low, high }] }].
+// lines: [{ name, label, tone, std, low, high, of, bold, faint, dash }]: `name`, `std`, `low`, `high` are names of the run's numbers,
+// `of` another source of curves. marks: [{ label, tone, points: [{ step, value, low, high }] }].
 export class Chart {
   constructor({ title, say, about, lines, format = exact, floor, ceiling, height = 190, stacked = false, wide = false, ticks }) {
-    Object.assign(this, { title, lines, format, floor, ceiling, height, stacked, ticks, marks: [], cursor: null, drawn: Promise.resolve() });
-    this.plot = element("div", { class: "plot", tabindex: 0, role: "img", onkeydown: (event) => this.press(event), onblur: () => this.point(null) });
+    Object.assign(this, {
+      title,
+      lines,
+      format,
+      floor,
+      ceiling,
+      height,
+      stacked,
+      ticks,
+      marks: [],
+      cursor: null,
+      drawn: Promise.resolve(),
+    });
+    this.plot = element("div", {
+      class: "plot",
+      tabindex: 0,
+      role: "img",
+      onkeydown: (event) => this.press(event),
+      onblur: () => this.point(null),
+    });
     this.values = element("div", { class: "values" });
     const help = about && element("a", { class: "help", href: about, "aria-label": `what ${title} means`, title: "what this means" }, "?");
-    this.node = element("section", { class: wide ? "card chart wide" : "card chart" },
-      element("div", { class: "heading" }, element("h3", {}, title), help), say && element("p", { class: "say" }, say), this.values, this.plot);
+    this.node = element(
+      "section",
+      { class: wide ? "card chart wide" : "card chart" },
+      element("div", { class: "heading" }, element("h3", {}, title), help),
+      say && element("p", { class: "say" }, say),
+      this.values,
+      this.plot,
+    );
     this.plot.style.height = `${height}px`;
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.redraw = () => this.data && this.draw(this.curves, this.marks);
@@ -31,13 +55,18 @@ export class Chart {
   }
 
   get names() {
-    return this.lines.filter((line) => !line.of).flatMap((line) => [line.name, line.std, line.low, line.high]).filter(Boolean);
+    return this.lines
+      .filter((line) => !line.of)
+      .flatMap((line) => [line.name, line.std, line.low, line.high])
+      .filter(Boolean);
   }
 
   // curves: name -> { steps, values }
   draw(curves, marks = []) {
     Object.assign(this, { curves, marks });
-    this.data = this.lines.map((line) => ({ line, curve: (line.of ?? curves)[line.name] })).filter(({ curve }) => curve?.values.some((value) => value !== null));
+    this.data = this.lines
+      .map((line) => ({ line, curve: (line.of ?? curves)[line.name] }))
+      .filter(({ curve }) => curve?.values.some((value) => value !== null));
     this.plot.classList.toggle("empty", !this.data.length && !marks.length);
     this.readout();
     this.plot.setAttribute("aria-label", this.summary());
@@ -51,7 +80,11 @@ export class Chart {
     if (!this.plot.isConnected || !this.plot.clientWidth) return;
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    await plotly.react(this.plot, this.traces(colour), this.layout(colour, style), { displayModeBar: false, responsive: true, doubleClick: "reset" });
+    await plotly.react(this.plot, this.traces(colour), this.layout(colour, style), {
+      displayModeBar: false,
+      responsive: true,
+      doubleClick: "reset",
+    });
     if (this.listens) return;
     this.listens = true;
     this.plot.on("plotly_hover", ({ points }) => this.point(points[0].x));
@@ -59,13 +92,36 @@ export class Chart {
   }
 
   traces(colour) {
-    const bands = [], lines = [];
+    const bands = [],
+      lines = [];
     this.data.forEach(({ line, curve }) => {
-      const tone = colour(line.tone), mode = curve.steps.length === 1 ? "markers" : "lines";
-      if (this.stacked) return lines.push({ ...basis(curve), stackgroup: "one", mode: "lines", line: { width: 0.6, color: colour("card") }, fillcolor: faint(tone, 0.62) });
-      for (const edge of this.edges(line, curve)) bands.push({ ...basis(edge), mode: "lines", line: { width: 0 }, fill: bands.length % 2 ? "tonexty" : "none", fillcolor: faint(tone, 0.13) });
+      const tone = colour(line.tone),
+        mode = curve.steps.length === 1 ? "markers" : "lines";
+      if (this.stacked)
+        return lines.push({
+          ...basis(curve),
+          stackgroup: "one",
+          mode: "lines",
+          line: { width: 0.6, color: colour("card") },
+          fillcolor: faint(tone, 0.62),
+        });
+      for (const edge of this.edges(line, curve))
+        bands.push({
+          ...basis(edge),
+          mode: "lines",
+          line: { width: 0 },
+          fill: bands.length % 2 ? "tonexty" : "none",
+          fillcolor: faint(tone, 0.13),
+        });
       const width = line.faint ? 1.2 : line.bold ? 2.4 : 1.7;
-      return lines.push({ ...basis(curve), mode, line: { color: tone, width, dash: line.dash }, marker: { color: tone, size: 6 }, opacity: line.faint ? 0.45 : 1, connectgaps: false });
+      return lines.push({
+        ...basis(curve),
+        mode,
+        line: { color: tone, width, dash: line.dash },
+        marker: { color: tone, size: 6 },
+        opacity: line.faint ? 0.45 : 1,
+        connectgaps: false,
+      });
     });
     const points = this.marks.filter((mark) => mark.points.length).map((mark) => measured(mark, colour(mark.tone), colour("card")));
     return [...bands, ...lines, ...points];
@@ -77,7 +133,10 @@ export class Chart {
     if (line.low && source[line.low] && source[line.high]) return [source[line.low], source[line.high]];
     const std = line.std && source[line.std];
     if (!std) return [];
-    const edge = (sign) => ({ steps: curve.steps, values: curve.values.map((value, at) => (value === null ? null : value + sign * (valueAt(std, curve.steps[at]) ?? 0))) });
+    const edge = (sign) => ({
+      steps: curve.steps,
+      values: curve.values.map((value, at) => (value === null ? null : value + sign * (valueAt(std, curve.steps[at]) ?? 0))),
+    });
     return [edge(-1), edge(1)];
   }
 
@@ -86,19 +145,52 @@ export class Chart {
     const axis = { zeroline: false, tickfont: tick, showline: false, ticks: "", automargin: false, exponentformat: "e", minexponent: 2 };
     const bounds = [this.floor ?? null, this.ceiling ?? null];
     return {
-      height: this.height, margin: { l: 46, r: 10, t: 6, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
-      hovermode: "x", hoverdistance: -1, spikedistance: -1, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", uirevision: "kept", separators: ". ",
-      xaxis: { ...axis, range: this.span(), showgrid: false, tickformat: "d", nticks: 7, showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("faint"), spikesnap: "data" },
-      yaxis: { ...axis, fixedrange: true, gridcolor: colour("grid"), nticks: this.height > 240 ? 7 : 5, tickformat: this.ticks ?? (this.ceiling === 1 && this.floor === 0 ? ".0%" : "~g"),
-        autorangeoptions: { include: bounds.filter((bound) => bound !== null) }, rangemode: this.floor === 0 ? "tozero" : "normal" },
+      height: this.height,
+      margin: { l: 46, r: 10, t: 6, b: 24 },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      showlegend: false,
+      hovermode: "x",
+      hoverdistance: -1,
+      spikedistance: -1,
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      uirevision: "kept",
+      separators: ". ",
+      xaxis: {
+        ...axis,
+        range: this.span(),
+        showgrid: false,
+        tickformat: "d",
+        nticks: 7,
+        showspikes: true,
+        spikemode: "across",
+        spikethickness: 1,
+        spikedash: "solid",
+        spikecolor: colour("faint"),
+        spikesnap: "data",
+      },
+      yaxis: {
+        ...axis,
+        fixedrange: true,
+        gridcolor: colour("grid"),
+        nticks: this.height > 240 ? 7 : 5,
+        tickformat: this.ticks ?? (this.ceiling === 1 && this.floor === 0 ? ".0%" : "~g"),
+        autorangeoptions: { include: bounds.filter((bound) => bound !== null) },
+        rangemode: this.floor === 0 ? "tozero" : "normal",
+      },
     };
   }
 
   // From the first to the last step of anything that is drawn.
   span() {
-    const ends = [...this.data.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]), ...this.marks.flatMap((mark) => mark.points.map((point) => point.step))];
+    const ends = [
+      ...this.data.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]),
+      ...this.marks.flatMap((mark) => mark.points.map((point) => point.step)),
+    ];
     if (!ends.length) return undefined;
-    const low = Math.min(...ends), high = Math.max(...ends), room = (high - low || 2) * 0.012;
+    const low = Math.min(...ends),
+      high = Math.max(...ends),
+      room = (high - low || 2) * 0.012;
     return [low - Math.min(room, 0.5), high + room];
   }
 
@@ -122,11 +214,15 @@ export class Chart {
 
   readout() {
     const at = this.cursor;
-    const rows = (this.data ?? []).map(({ line, curve }) => row(line.label, line.tone, this.format(at === null ? curve.values.at(-1) : valueAt(curve, at))));
-    const marks = this.marks.filter((mark) => mark.points.length).map((mark) => {
-      const point = at === null ? mark.points.at(-1) : mark.points.filter((one) => one.step <= at).at(-1);
-      return row(mark.label, mark.tone, point ? `${this.format(point.value)}${spread(point, this.format)}` : "–");
-    });
+    const rows = (this.data ?? []).map(({ line, curve }) =>
+      row(line.label, line.tone, this.format(at === null ? curve.values.at(-1) : valueAt(curve, at))),
+    );
+    const marks = this.marks
+      .filter((mark) => mark.points.length)
+      .map((mark) => {
+        const point = at === null ? mark.points.at(-1) : mark.points.filter((one) => one.step <= at).at(-1);
+        return row(mark.label, mark.tone, point ? `${this.format(point.value)}${spread(point, this.format)}` : "–");
+      });
     const when = at === null ? "" : element("span", { class: "when" }, `step ${Math.round(at)}`);
     replace(this.values, rows, marks, when);
     if (!rows.length && !marks.length) replace(this.values, element("span", { class: "faint" }, "not recorded"));
@@ -135,7 +231,8 @@ export class Chart {
   summary() {
     const parts = (this.data ?? []).map(({ line, curve }) => {
       const known = curve.values.filter((value) => value !== null);
-      return `${line.label} from ${this.format(known[0])} to ${this.format(known.at(-1))} between steps ${curve.steps[0]} and ${curve.steps.at(-1)}`;
+      const values = `from ${this.format(known[0])} to ${this.format(known.at(-1))}`;
+      return `${line.label} ${values} between steps ${curve.steps[0]} and ${curve.steps.at(-1)}`;
     });
     return plain(`${this.title}: ${parts.join("; ") || "nothing recorded"}. Arrow keys move along the steps.`);
   }
@@ -148,7 +245,8 @@ export class Chart {
 
 // The newest value at or before a step.
 export function valueAt(curve, step) {
-  let low = 0, high = curve.steps.length - 1;
+  let low = 0,
+    high = curve.steps.length - 1;
   if (high < 0 || curve.steps[0] > step) return null;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
@@ -165,11 +263,24 @@ function basis(curve) {
 function measured(mark, tone, ground) {
   const points = mark.points.filter((point) => point.value !== null && point.value !== undefined);
   const bars = points.every((point) => point.low !== undefined && point.high !== undefined) && {
-    type: "data", symmetric: false, array: points.map((point) => point.high - point.value), arrayminus: points.map((point) => point.value - point.low), color: tone, thickness: 1.4, width: 3,
+    type: "data",
+    symmetric: false,
+    array: points.map((point) => point.high - point.value),
+    arrayminus: points.map((point) => point.value - point.low),
+    color: tone,
+    thickness: 1.4,
+    width: 3,
   };
   return {
-    x: points.map((point) => point.step), y: points.map((point) => point.value), type: "scatter", mode: "lines+markers", hoverinfo: "none", cliponaxis: false,
-    line: { color: faint(tone, 0.45), width: 1.2, dash: "dot" }, marker: { color: tone, size: 10, symbol: "diamond", line: { color: ground, width: 1.5 } }, error_y: bars || undefined,
+    x: points.map((point) => point.step),
+    y: points.map((point) => point.value),
+    type: "scatter",
+    mode: "lines+markers",
+    hoverinfo: "none",
+    cliponaxis: false,
+    line: { color: faint(tone, 0.45), width: 1.2, dash: "dot" },
+    marker: { color: tone, size: 10, symbol: "diamond", line: { color: ground, width: 1.5 } },
+    error_y: bars || undefined,
   };
 }
 
@@ -178,7 +289,13 @@ function spread(point, format) {
 }
 
 function row(label, tone, value) {
-  return element("span", { class: `value tone-${tone}` }, element("i", { class: "key" }), element("span", { class: "label hostile" }, label), element("b", {}, value));
+  return element(
+    "span",
+    { class: `value tone-${tone}` },
+    element("i", { class: "key" }),
+    element("span", { class: "label hostile" }, label),
+    element("b", {}, value),
+  );
 }
 
 function faint(colour, opacity) {

@@ -14,7 +14,9 @@ export function svg(tag, attributes = {}, ...children) {
 
 // The text as nodes: its unseen characters as elements, so that a written "\u202e" and a real one differ.
 export function texts(value) {
-  const parts = String(value ?? "").replace(/\r\n/g, "\n").split(UNSEEN);
+  const parts = String(value ?? "")
+    .replace(/\r\n/g, "\n")
+    .split(UNSEEN);
   return parts.map((part, index) => {
     if (index % 2 === 0 || part === "\n" || part === "\t") return document.createTextNode(part);
     const mark = document.createElement("span");
@@ -26,7 +28,10 @@ export function texts(value) {
 
 // The same as a string, for titles and labels.
 export function plain(value) {
-  return String(value ?? "").split(UNSEEN).map((part, index) => (index % 2 === 0 ? part : escape(part))).join("");
+  return String(value ?? "")
+    .split(UNSEEN)
+    .map((part, index) => (index % 2 === 0 ? part : escape(part)))
+    .join("");
 }
 
 export function replace(node, ...children) {

@@ -6,12 +6,22 @@ export function spark(values, { width = 74, height = 22, tone = "heron" } = {}) 
   const known = values.filter((value) => value !== null && value !== undefined);
   const root = svg("svg", { class: `spark tone-${tone}`, width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
   if (known.length < 2) return root;
-  const low = Math.min(...known), span = Math.max(...known) - low;
-  const place = (value, index) => [(index / (values.length - 1)) * (width - 5) + 1, span ? height - 3 - ((value - low) / span) * (height - 6) : height / 2];
-  let path = "", pen = "M";
+  const low = Math.min(...known),
+    span = Math.max(...known) - low;
+  const place = (value, index) => [
+    (index / (values.length - 1)) * (width - 5) + 1,
+    span ? height - 3 - ((value - low) / span) * (height - 6) : height / 2,
+  ];
+  let path = "",
+    pen = "M";
   values.forEach((value, index) => {
-    if (value === null || value === undefined) { pen = "M"; return; }
-    path += `${pen}${place(value, index).map((number) => number.toFixed(1)).join(" ")}`;
+    if (value === null || value === undefined) {
+      pen = "M";
+      return;
+    }
+    path += `${pen}${place(value, index)
+      .map((number) => number.toFixed(1))
+      .join(" ")}`;
     pen = "L";
   });
   const [x, y] = place(known.at(-1), values.lastIndexOf(known.at(-1)));
@@ -21,29 +31,62 @@ export function spark(values, { width = 74, height = 22, tone = "heron" } = {}) 
 
 // parts: [{ label, value, tone, text }], drawn by their share of the sum (or of `whole`)
 export function partsBar(parts, { whole, label } = {}) {
-  const shown = parts.filter((part) => part.value > 0), sum = whole ?? shown.reduce((total, part) => total + part.value, 0);
-  const bar = element("div", { class: "parts", role: "img", "aria-label": `${label}: ${shown.map((part) => `${part.label} ${part.text}`).join(", ")}` },
-    shown.map((part) => styled(element("i", { class: `tone-${part.tone}`, title: `${part.label} ${part.text}` }), { width: `${(100 * part.value) / (sum || 1)}%` })));
-  const legend = element("ul", { class: "legend" }, parts.map((part) => element("li", { class: `tone-${part.tone}` }, element("i", { class: "key" }), `${part.label} `, element("b", {}, part.text))));
+  const shown = parts.filter((part) => part.value > 0),
+    sum = whole ?? shown.reduce((total, part) => total + part.value, 0);
+  const bar = element(
+    "div",
+    { class: "parts", role: "img", "aria-label": `${label}: ${shown.map((part) => `${part.label} ${part.text}`).join(", ")}` },
+    shown.map((part) =>
+      styled(element("i", { class: `tone-${part.tone}`, title: `${part.label} ${part.text}` }), {
+        width: `${(100 * part.value) / (sum || 1)}%`,
+      }),
+    ),
+  );
+  const legend = element(
+    "ul",
+    { class: "legend" },
+    parts.map((part) =>
+      element("li", { class: `tone-${part.tone}` }, element("i", { class: "key" }), `${part.label} `, element("b", {}, part.text)),
+    ),
+  );
   return [bar, legend];
 }
 
 // One bar per bin and series, side by side from the same ground. series: [{ label, tone, counts }]
 export function histogram(edges, series, { width = 600, height = 200, label } = {}) {
-  const ground = height - 22, most = Math.max(1, ...series.flatMap((one) => one.counts));
+  const ground = height - 22,
+    most = Math.max(1, ...series.flatMap((one) => one.counts));
   const root = svg("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": plain(label) });
-  const bins = edges.length - 1, room = width / bins;
-  series.forEach((one, number) => one.counts.forEach((amount, bin) => {
-    const tall = (amount / most) * (ground - 8), wide = (room - 2) / series.length;
-    if (!amount) return;
-    const box = svg("rect", { class: `tone-${one.tone}`, x: (bin * room + 1 + number * wide).toFixed(1), y: (ground - Math.max(tall, 1)).toFixed(1), width: Math.max(1, wide).toFixed(1), height: Math.max(tall, 1).toFixed(1), rx: 1.5 });
-    box.append(svg("title", {}, `${Math.round(edges[bin])} to ${Math.round(edges[bin + 1])} tokens: ${amount} ${one.label}`));
-    root.append(box);
-  }));
+  const bins = edges.length - 1,
+    room = width / bins;
+  series.forEach((one, number) =>
+    one.counts.forEach((amount, bin) => {
+      const tall = (amount / most) * (ground - 8),
+        wide = (room - 2) / series.length;
+      if (!amount) return;
+      const box = svg("rect", {
+        class: `tone-${one.tone}`,
+        x: (bin * room + 1 + number * wide).toFixed(1),
+        y: (ground - Math.max(tall, 1)).toFixed(1),
+        width: Math.max(1, wide).toFixed(1),
+        height: Math.max(tall, 1).toFixed(1),
+        rx: 1.5,
+      });
+      box.append(svg("title", {}, `${Math.round(edges[bin])} to ${Math.round(edges[bin + 1])} tokens: ${amount} ${one.label}`));
+      root.append(box);
+    }),
+  );
   root.append(svg("line", { class: "ground", x1: 0, x2: width, y1: ground, y2: ground }));
   const every = Math.max(1, Math.round(bins / 8));
   edges.forEach((edge, at) => {
-    if (at % every === 0) root.append(svg("text", { x: Math.min(width - 2, at * room), y: height - 5, "text-anchor": at === 0 ? "start" : at === bins ? "end" : "middle" }, String(Math.round(edge))));
+    if (at % every === 0)
+      root.append(
+        svg(
+          "text",
+          { x: Math.min(width - 2, at * room), y: height - 5, "text-anchor": at === 0 ? "start" : at === bins ? "end" : "middle" },
+          String(Math.round(edge)),
+        ),
+      );
   });
   return root;
 }

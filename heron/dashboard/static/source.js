@@ -66,7 +66,8 @@ export class Curves {
 
 // A new curve, since whoever draws tells by identity whether there is anything to draw.
 function extended(curve, added) {
-  const last = curve.steps.at(-1) ?? -1, from = added ? added.steps.findIndex((step) => step > last) : -1;
+  const last = curve.steps.at(-1) ?? -1,
+    from = added ? added.steps.findIndex((step) => step > last) : -1;
   if (from < 0) return curve;
   return { steps: [...curve.steps, ...added.steps.slice(from)], values: [...curve.values, ...added.values.slice(from)] };
 }
@@ -88,7 +89,8 @@ export class Stream {
     if (this.source) return;
     const asked = this.run === null ? "" : `?run=${encodeURIComponent(this.run)}`;
     this.source = new EventSource(`/api/stream${asked}`);
-    for (const kind of ["news", "runs", "gone"]) this.source.addEventListener(kind, (event) => this.listeners[kind](JSON.parse(event.data)));
+    for (const kind of ["news", "runs", "gone"])
+      this.source.addEventListener(kind, (event) => this.listeners[kind](JSON.parse(event.data)));
     this.source.onerror = () => {
       this.listeners.lost();
       if (this.source?.readyState === EventSource.CLOSED) setTimeout(() => this.follow(this.run), AGAIN_MS);

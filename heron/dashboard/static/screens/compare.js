@@ -7,19 +7,40 @@ import { ask, Curves } from "../source.js";
 
 const TONES = ["heron", "beak", "reed", "plum", "rust", "lake"];
 const SHOWN = [
-  { title: "Reward", name: "reward" }, { title: "Right answers", name: "pass@1", floor: 0, ceiling: 1, format: share }, { title: "Length of answers", name: "completions/mean_length", floor: 0 }, { title: "Entropy", name: "entropy", floor: 0 },
+  { title: "Reward", name: "reward" },
+  { title: "Right answers", name: "pass@1", floor: 0, ceiling: 1, format: share },
+  { title: "Length of answers", name: "completions/mean_length", floor: 0 },
+  { title: "Entropy", name: "entropy", floor: 0 },
 ];
 const FIGURES = [
-  ["step", (one) => exact(one.step)], ["held-out accuracy", (one) => (one.after === null ? share(one.before) : `${share(one.before)} → ${share(one.after)}`)], ["reward", (one) => exact(one.means.reward)], ["right answers", (one) => share(one.means["pass@1"])],
-  ["length", (one) => exact(one.means["completions/mean_length"])], ["cut off", (one) => share(one.means["completions/clipped_ratio"])], ["entropy", (one) => exact(one.means.entropy)], ["a step", (one) => duration(one.means["time/step"])],
+  ["step", (one) => exact(one.step)],
+  ["held-out accuracy", (one) => (one.after === null ? share(one.before) : `${share(one.before)} → ${share(one.after)}`)],
+  ["reward", (one) => exact(one.means.reward)],
+  ["right answers", (one) => share(one.means["pass@1"])],
+  ["length", (one) => exact(one.means["completions/mean_length"])],
+  ["cut off", (one) => share(one.means["completions/clipped_ratio"])],
+  ["entropy", (one) => exact(one.means.entropy)],
+  ["a step", (one) => duration(one.means["time/step"])],
 ];
 
 export function build({ run, asked, runs, go, link }) {
   let chosen = asked.getAll("with").filter((name) => name !== run);
-  const picker = element("fieldset", { class: "picker" }), settings = element("div", {}), figures = element("div", {}), grid = element("div", { class: "grid" });
-  const node = element("div", {}, picker, element("section", { class: "card spaced" }, element("h3", {}, "What is set otherwise"), settings), element("section", { class: "card spaced" }, element("h3", {}, "What became of it"), figures), grid);
+  const picker = element("fieldset", { class: "picker" }),
+    settings = element("div", {}),
+    figures = element("div", {}),
+    grid = element("div", { class: "grid" });
+  const node = element(
+    "div",
+    {},
+    picker,
+    element("section", { class: "card spaced" }, element("h3", {}, "What is set otherwise"), settings),
+    element("section", { class: "card spaced" }, element("h3", {}, "What became of it"), figures),
+    grid,
+  );
   const others = new Map();
-  let charts = [], seen = "", listed = "";
+  let charts = [],
+    seen = "",
+    listed = "";
 
   const compared = () => [run, ...chosen];
 
@@ -29,11 +50,26 @@ export function build({ run, asked, runs, go, link }) {
     const key = JSON.stringify([names, chosen]);
     if (key === listed) return;
     listed = key;
-    replace(picker, element("legend", {}, "Runs to compare"), names.map((name) => {
-      const place = compared().indexOf(name);
-      const box = element("input", { type: "checkbox", checked: place >= 0, disabled: name === run || (place < 0 && chosen.length >= TONES.length - 1), onchange: () => choose(name, box.checked) });
-      return element("label", { class: place >= 0 ? `on tone-${TONES[place]}` : "" }, box, place >= 0 && element("i", { class: "key" }), element("span", { class: "hostile" }, name));
-    }));
+    replace(
+      picker,
+      element("legend", {}, "Runs to compare"),
+      names.map((name) => {
+        const place = compared().indexOf(name);
+        const box = element("input", {
+          type: "checkbox",
+          checked: place >= 0,
+          disabled: name === run || (place < 0 && chosen.length >= TONES.length - 1),
+          onchange: () => choose(name, box.checked),
+        });
+        return element(
+          "label",
+          { class: place >= 0 ? `on tone-${TONES[place]}` : "" },
+          box,
+          place >= 0 && element("i", { class: "key" }),
+          element("span", { class: "hostile" }, name),
+        );
+      }),
+    );
   }
 
   function choose(name, isOn) {
@@ -56,7 +92,11 @@ export function build({ run, asked, runs, go, link }) {
     const wanted = SHOWN.map(({ name }) => name);
     const curves = await Promise.all(names.map((name) => source(name).need(wanted)));
     if (key !== seen) return;
-    charts.forEach((chart) => chart.lines.forEach((line, index) => { line.of = curves[index]; }));
+    charts.forEach((chart) =>
+      chart.lines.forEach((line, index) => {
+        line.of = curves[index];
+      }),
+    );
     await Promise.all(charts.map((chart) => chart.draw({})));
   }
 
@@ -67,10 +107,22 @@ export function build({ run, asked, runs, go, link }) {
 
   function arrange(names) {
     charts.forEach((chart) => chart.close());
-    charts = SHOWN.map(({ title, name, floor, ceiling, format }) => new Chart({
-      title, floor, ceiling, format, height: 220, about: link(run, "explain", `?metric=${encodeURIComponent(name)}`), lines: names.map((label, index) => ({ name, label, tone: TONES[index], of: {} })),
-    }));
-    replace(grid, charts.map((chart) => chart.node));
+    charts = SHOWN.map(
+      ({ title, name, floor, ceiling, format }) =>
+        new Chart({
+          title,
+          floor,
+          ceiling,
+          format,
+          height: 220,
+          about: link(run, "explain", `?metric=${encodeURIComponent(name)}`),
+          lines: names.map((label, index) => ({ name, label, tone: TONES[index], of: {} })),
+        }),
+    );
+    replace(
+      grid,
+      charts.map((chart) => chart.node),
+    );
   }
 
   return {
@@ -90,14 +142,70 @@ export function build({ run, asked, runs, go, link }) {
 function drawSettings(box, { runs, different, settings }, amount) {
   if (amount < 2) return replace(box, element("p", { class: "none" }, "Choose a second run."));
   if (!different.length) return replace(box, element("p", { class: "none" }, `All ${settings} settings are the same.`));
-  return replace(box, element("p", { class: "say" }, `${different.length} of ${settings} settings.`), table("setting", runs, different.map(({ key, values }) => [element("code", { class: "hostile" }, key), values.map((value) => (value === null ? element("span", { class: "faint" }, "not set") : element("code", { class: "hostile" }, value)))])));
+  return replace(
+    box,
+    element("p", { class: "say" }, `${different.length} of ${settings} settings.`),
+    table(
+      "setting",
+      runs,
+      different.map(({ key, values }) => [
+        element("code", { class: "hostile" }, key),
+        values.map((value) =>
+          value === null ? element("span", { class: "faint" }, "not set") : element("code", { class: "hostile" }, value),
+        ),
+      ]),
+    ),
+  );
 }
 
 function drawFigures(box, { runs, figures }) {
-  replace(box, element("p", { class: "say" }, "Means over each run's last 20 steps."), table("", runs, FIGURES.map(([label, format]) => [label, figures.map(format)])));
+  replace(
+    box,
+    element("p", { class: "say" }, "Means over each run's last 20 steps."),
+    table(
+      "",
+      runs,
+      FIGURES.map(([label, format]) => [label, figures.map(format)]),
+    ),
+  );
 }
 
 function table(corner, runs, rows) {
-  return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, corner), runs.map((name, index) => element("th", { scope: "col", class: `tone-${TONES[index]}` }, element("i", { class: "key" }), element("span", { class: "hostile" }, name))))),
-    element("tbody", {}, rows.map(([label, values]) => element("tr", {}, element("th", { scope: "row" }, label), values.map((value) => element("td", {}, value)))))));
+  return element(
+    "div",
+    { class: "scroll" },
+    element(
+      "table",
+      {},
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          element("th", { scope: "col" }, corner),
+          runs.map((name, index) =>
+            element(
+              "th",
+              { scope: "col", class: `tone-${TONES[index]}` },
+              element("i", { class: "key" }),
+              element("span", { class: "hostile" }, name),
+            ),
+          ),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        rows.map(([label, values]) =>
+          element(
+            "tr",
+            {},
+            element("th", { scope: "row" }, label),
+            values.map((value) => element("td", {}, value)),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -1,16 +1,40 @@
-// Explain: every number that is logged, in plain words: what it says, how it is computed, what is good, what to do otherwise, and its value now.
+// Explain: every number that is logged, in plain words: what it says, how it is computed, what is good, what to do
+// otherwise, and its value now. Its many small curves are fetched anew now and then, a few points each.
 
 import { element, replace } from "../dom.js";
 import { exact } from "../format.js";
 import { spark } from "../small.js";
 import { address, ask } from "../source.js";
 
+const POINTS = 100;
+const AGAIN_MS = 10000;
+
 export function build({ run, asked, go }) {
-  const search = element("input", { type: "search", placeholder: "find a number", "aria-label": "find a number", oninput: () => { go({}); filter(); } });
+  const search = element("input", {
+    type: "search",
+    placeholder: "find a number",
+    "aria-label": "find a number",
+    oninput: () => {
+      go({});
+      filter();
+    },
+  });
   const list = element("div", { class: "sections" });
-  const node = element("div", {}, element("div", { class: "bar" }, element("p", { class: "say" }, "Every number this page shows, and every other one that is logged."), search), list);
-  const live = new Map(), entries = [];
-  let names = "", curves = {};
+  const node = element(
+    "div",
+    {},
+    element(
+      "div",
+      { class: "bar" },
+      element("p", { class: "say" }, "Every number this page shows, and every other one that is logged."),
+      search,
+    ),
+    list,
+  );
+  const live = new Map(),
+    entries = [];
+  let names = "",
+    fetched = -Infinity;
   let wanted = asked.get("metric");
 
   async function arrange(state) {
@@ -19,21 +43,51 @@ export function build({ run, asked, go }) {
     const sections = await ask(address(run, "/explain"));
     entries.length = 0;
     live.clear();
-    replace(list, sections.map((section) => element("section", {}, element("h2", { class: "section" }, section.title), element("div", { class: "metrics" }, section.metrics.map(entry)))));
+    fetched = -Infinity;
+    replace(
+      list,
+      sections.map((section) =>
+        element(
+          "section",
+          {},
+          element("h2", { class: "section" }, section.title),
+          element("div", { class: "metrics" }, section.metrics.map(entry)),
+        ),
+      ),
+    );
     filter();
     show();
   }
 
   function entry(metric) {
     const values = metric.values.map(({ name }) => {
-      const value = element("b", { class: "number" }), curve = element("span", {});
+      const value = element("b", { class: "number" }),
+        curve = element("span", {});
       live.set(name, { value, curve });
       return element("div", { class: "live" }, name === metric.name ? null : element("code", { class: "hostile" }, name), curve, value);
     });
     const isOne = metric.values.length === 1 && metric.values[0].name === metric.name;
-    const said = metric.sentence && [element("p", { class: "sentence" }, metric.sentence),
-      element("dl", {}, [["computed as", metric.formula], ["good looks like", metric.good], ["if not", metric.otherwise]].filter(([, words]) => words !== "-").map(([label, words]) => element("div", {}, element("dt", {}, label), element("dd", {}, words))))];
-    const node = element("article", { class: `metric card ${values.length ? "" : "absent"}`, tabindex: -1 }, element("div", { class: "heading" }, element("h3", {}, element("code", { class: "hostile" }, metric.name)), isOne && values), isOne ? null : values.length ? values : element("p", { class: "faint" }, "not logged by this run"), said);
+    const said = metric.sentence && [
+      element("p", { class: "sentence" }, metric.sentence),
+      element(
+        "dl",
+        {},
+        [
+          ["computed as", metric.formula],
+          ["good looks like", metric.good],
+          ["if not", metric.otherwise],
+        ]
+          .filter(([, words]) => words !== "-")
+          .map(([label, words]) => element("div", {}, element("dt", {}, label), element("dd", {}, words))),
+      ),
+    ];
+    const node = element(
+      "article",
+      { class: `metric card ${values.length ? "" : "absent"}`, tabindex: -1 },
+      element("div", { class: "heading" }, element("h3", {}, element("code", { class: "hostile" }, metric.name)), isOne && values),
+      isOne ? null : values.length ? values : element("p", { class: "faint" }, "not logged by this run"),
+      said,
+    );
     entries.push({ node, words: JSON.stringify(metric).toLowerCase(), names: [metric.name, ...metric.values.map((value) => value.name)] });
     return node;
   }
@@ -55,20 +109,18 @@ export function build({ run, asked, go }) {
 
   return {
     node,
-    names: (state) => state.names,
-    ask: (question) => { wanted = question.get("metric"); show(); },
-    update: async (state, known) => {
-      curves = known;
+    names: () => [],
+    ask: (question) => {
+      wanted = question.get("metric");
+      show();
+    },
+    update: async (state) => {
       await arrange(state);
-      for (const [name, { value, curve }] of live) {
-        replace(value, exact(state.latest[name]));
-        replace(curve, spark(thin(curves[name]?.values ?? []), { width: 110, height: 24 }));
-      }
+      for (const [name, { value }] of live) replace(value, exact(state.latest[name]));
+      if (performance.now() - fetched < AGAIN_MS) return;
+      fetched = performance.now();
+      const { curves } = await ask(address(run, "/curves", { name: [...live.keys()], points: POINTS }));
+      for (const [name, { curve }] of live) replace(curve, spark(curves[name]?.values ?? [], { width: 110, height: 24 }));
     },
   };
-}
-
-function thin(values, most = 110) {
-  const every = Math.ceil(values.length / most);
-  return values.filter((_, index) => index % every === 0 || index === values.length - 1);
 }

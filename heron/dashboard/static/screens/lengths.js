@@ -12,21 +12,70 @@ export function build({ run, link, asked, go }) {
   const about = (name) => link(run, "explain", `?metric=${encodeURIComponent(name)}`);
   const tokens = (value) => count(value);
   const length = new Chart({
-    title: "Length of answers", say: "Tokens: the mean, and the span from the shortest tenth to the longest tenth.", height: 260, wide: true, floor: 0, format: tokens, about: about("completions/mean_length"),
-    lines: [{ name: "completions/mean_length", low: "completions/p10_length", high: "completions/p90_length", label: "mean", tone: "heron", bold: true }, { name: "completions/mean_terminated_length", label: "mean of those that ended by themselves", tone: "lake", dash: "dot" }],
+    title: "Length of answers",
+    say: "Tokens: the mean, and the span from the shortest tenth to the longest tenth.",
+    height: 260,
+    wide: true,
+    floor: 0,
+    format: tokens,
+    about: about("completions/mean_length"),
+    lines: [
+      {
+        name: "completions/mean_length",
+        low: "completions/p10_length",
+        high: "completions/p90_length",
+        label: "mean",
+        tone: "heron",
+        bold: true,
+      },
+      { name: "completions/mean_terminated_length", label: "mean of those that ended by themselves", tone: "lake", dash: "dot" },
+    ],
   });
   const cut = new Chart({
-    title: "Cut off", say: "Share of answers that reached the token limit. Above 30 %, raise the limit.", floor: 0, ceiling: 1, format: (value) => share(value, 1), about: about("completions/clipped_ratio"),
+    title: "Cut off",
+    say: "Share of answers that reached the token limit. Above 30 %, raise the limit.",
+    floor: 0,
+    ceiling: 1,
+    format: (value) => share(value, 1),
+    about: about("completions/clipped_ratio"),
     lines: [{ name: "completions/clipped_ratio", label: "cut off", tone: "rust" }],
   });
   const apart = new Chart({
-    title: "Right against wrong", say: "Mean length of right answers and of the others. Far apart, a limit may cut good reasoning, or long answers ramble.", floor: 0, format: tokens, about: about("completions/mean_length_right"),
-    lines: [{ name: "completions/mean_length_right", label: "right", tone: "reed" }, { name: "completions/mean_length_wrong", label: "not right", tone: "rust" }],
+    title: "Right against wrong",
+    say: "Mean length of right answers and of the others. Far apart, a limit may cut good reasoning, or long answers ramble.",
+    floor: 0,
+    format: tokens,
+    about: about("completions/mean_length_right"),
+    lines: [
+      { name: "completions/mean_length_right", label: "right", tone: "reed" },
+      { name: "completions/mean_length_wrong", label: "not right", tone: "rust" },
+    ],
   });
-  const from = number("first step", asked.get("from")), to = number("last step", asked.get("to")), picture = element("div", {}), words = element("p", { class: "say" });
-  const node = element("div", { class: "grid" }, length.node, cut.node, apart.node,
-    element("section", { class: "card wide" }, element("div", { class: "heading" }, element("h3", {}, "How lengths are spread"), element("span", { class: "range" }, "steps ", from, " to ", to)), words, picture));
-  let last = 0, shown = "";
+  const from = number("first step", asked.get("from")),
+    to = number("last step", asked.get("to")),
+    picture = element("div", {}),
+    words = element("p", { class: "say" });
+  const node = element(
+    "div",
+    { class: "grid" },
+    length.node,
+    cut.node,
+    apart.node,
+    element(
+      "section",
+      { class: "card wide" },
+      element(
+        "div",
+        { class: "heading" },
+        element("h3", {}, "How lengths are spread"),
+        element("span", { class: "range" }, "steps ", from, " to ", to),
+      ),
+      words,
+      picture,
+    ),
+  );
+  let last = 0,
+    shown = "";
   from.addEventListener("change", () => recount(true));
   to.addEventListener("change", () => recount(true));
 
@@ -39,8 +88,25 @@ export function build({ run, link, asked, go }) {
     const found = await ask(address(run, "/lengths", chosen));
     if (key !== shown) return;
     const { edges, series, total } = spread(found);
-    replace(words, `${count(total)} answers of steps ${chosen.from} to ${chosen.to}.`, series.map((one) => element("span", { class: `legend-item tone-${one.tone}` }, element("i", { class: "key" }), ` ${one.label} `, element("b", {}, count(one.total)))));
-    replace(picture, total ? histogram(edges, series, { width: Math.max(280, picture.clientWidth), label: `lengths of ${total} answers` }) : element("p", { class: "none" }, "no answers were recorded of these steps"));
+    replace(
+      words,
+      `${count(total)} answers of steps ${chosen.from} to ${chosen.to}.`,
+      series.map((one) =>
+        element(
+          "span",
+          { class: `legend-item tone-${one.tone}` },
+          element("i", { class: "key" }),
+          ` ${one.label} `,
+          element("b", {}, count(one.total)),
+        ),
+      ),
+    );
+    replace(
+      picture,
+      total
+        ? histogram(edges, series, { width: Math.max(280, picture.clientWidth), label: `lengths of ${total} answers` })
+        : element("p", { class: "none" }, "no answers were recorded of these steps"),
+    );
   }
 
   return {
@@ -57,7 +123,11 @@ export function build({ run, link, asked, go }) {
 }
 
 function spread(found) {
-  const series = [["right", "reed", found.right], ["not right", "rust", found.not_right], ["not judged", "stone", found.unknown]].map(([label, tone, counts]) => ({ label, tone, counts, total: counts.reduce((sum, one) => sum + one, 0) }));
+  const series = [
+    ["right", "reed", found.right],
+    ["not right", "rust", found.not_right],
+    ["not judged", "stone", found.unknown],
+  ].map(([label, tone, counts]) => ({ label, tone, counts, total: counts.reduce((sum, one) => sum + one, 0) }));
   const there = series.filter((one) => one.total > 0);
   return { edges: found.edges, series: there, total: there.reduce((sum, one) => sum + one.total, 0) };
 }

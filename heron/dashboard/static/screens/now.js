@@ -5,21 +5,51 @@ import { element, replace, styled } from "../dom.js";
 import { clock, count, duration, exact, gib, share } from "../format.js";
 import { partsBar } from "../small.js";
 
-const PHASES = { sample: ["sampling", "lake"], score: ["scoring", "beak"], train: ["training", "heron"], record: ["recording", "plum"], unaccounted: ["the rest", "stone"] };
-const LUCK = [["groups/all_right", "all right", "reed"], ["groups/mixed", "mixed", "beak"], ["groups/all_wrong", "all wrong", "stone"]];
+const PHASES = {
+  sample: ["sampling", "lake"],
+  score: ["scoring", "beak"],
+  train: ["training", "heron"],
+  record: ["recording", "plum"],
+  unaccounted: ["the rest", "stone"],
+};
+const LUCK = [
+  ["groups/all_right", "all right", "reed"],
+  ["groups/mixed", "mixed", "beak"],
+  ["groups/all_wrong", "all wrong", "stone"],
+];
 
 export function build({ run, link }) {
-  const parts = Object.fromEntries(["verdict", "changes", "alerts", "luck", "phases", "memory", "facts", "messages"].map((name) => [name, element("div", { class: name })]));
+  const parts = Object.fromEntries(
+    ["verdict", "changes", "alerts", "luck", "phases", "memory", "facts", "messages"].map((name) => [
+      name,
+      element("div", { class: name }),
+    ]),
+  );
   const chart = new Chart({
-    title: "Reward", say: "What an answer earned on average; the shade is one standard deviation. Diamonds are held-out problems, never trained on.", height: 300, wide: true, about: link(run, "explain", "?metric=reward"),
+    title: "Reward",
+    say: "What an answer earned on average; the shade is one standard deviation. Diamonds are held-out problems, never trained on.",
+    height: 300,
+    wide: true,
+    about: link(run, "explain", "?metric=reward"),
     lines: [{ name: "reward", std: "reward_std", label: "reward", tone: "heron", bold: true }],
   });
-  const grid = element("div", { class: "grid" }, chart.node,
+  const grid = element(
+    "div",
+    { class: "grid" },
+    chart.node,
     card("Luck", "Of the newest groups, how many had right and wrong answers side by side: only those teach.", parts.luck),
     card("A step", "Where its seconds go.", parts.phases),
     card("Memory", "What was planned, and what was taken.", parts.memory),
-    card("The machine", "Speed, tokens, the last checkpoint.", parts.facts));
-  const node = element("div", {}, element("section", { class: "hero", "aria-live": "polite" }, parts.verdict, parts.changes), parts.alerts, grid, parts.messages);
+    card("The machine", "Speed, tokens, the last checkpoint.", parts.facts),
+  );
+  const node = element(
+    "div",
+    {},
+    element("section", { class: "hero", "aria-live": "polite" }, parts.verdict, parts.changes),
+    parts.alerts,
+    grid,
+    parts.messages,
+  );
   return {
     node,
     names: () => chart.names,
@@ -39,7 +69,13 @@ export function build({ run, link }) {
 
 // Held-out rewards lie on the same axis as those of the training problems.
 export function heldOut(evaluations, key = "mean_reward", label = "held-out reward") {
-  return { label, tone: "reed", points: evaluations.filter((one) => one[key] !== undefined).map((one) => ({ step: one.step ?? 0, value: one[key], low: one[`${key}_low`], high: one[`${key}_high`] })) };
+  return {
+    label,
+    tone: "reed",
+    points: evaluations
+      .filter((one) => one[key] !== undefined)
+      .map((one) => ({ step: one.step ?? 0, value: one[key], low: one[`${key}_low`], high: one[`${key}_high`] })),
+  };
 }
 
 function card(title, say, ...content) {
@@ -52,25 +88,57 @@ function drawVerdict(parts, state) {
   const words = headline + sentence;
   if (parts.verdict.dataset.words !== words) replace(parts.verdict, element("h2", {}, headline), element("p", {}, sentence));
   parts.verdict.dataset.words = words;
-  replace(parts.changes, state.changes.map((change) => {
-    const format = change.name === "reward" ? exact : (value) => share(value, 0);
-    const figures = change.now === null ? [element("strong", {}, format(change.start))] : [element("span", { class: "from" }, format(change.start)), element("span", { class: "arrow", "aria-label": "to" }, "→"), element("strong", {}, format(change.now))];
-    const way = change.now === null || change.now === change.start ? "" : change.now > change.start ? "better" : "worse";
-    return element("div", { class: `change ${change.name === "accuracy" ? way : ""}` }, element("div", { class: "figures" }, figures), element("small", {}, change.label));
-  }));
+  replace(
+    parts.changes,
+    state.changes.map((change) => {
+      const format = change.name === "reward" ? exact : (value) => share(value, 0);
+      const figures =
+        change.now === null
+          ? [element("strong", {}, format(change.start))]
+          : [
+              element("span", { class: "from" }, format(change.start)),
+              element("span", { class: "arrow", "aria-label": "to" }, "→"),
+              element("strong", {}, format(change.now)),
+            ];
+      const way = change.now === null || change.now === change.start ? "" : change.now > change.start ? "better" : "worse";
+      return element(
+        "div",
+        { class: `change ${change.name === "accuracy" ? way : ""}` },
+        element("div", { class: "figures" }, figures),
+        element("small", {}, change.label),
+      );
+    }),
+  );
 }
 
 function drawAlerts(box, alerts) {
-  const standing = alerts.filter((alert) => alert.standing), past = alerts.filter((alert) => !alert.standing);
+  const standing = alerts.filter((alert) => alert.standing),
+    past = alerts.filter((alert) => !alert.standing);
   if (!alerts.length) return replace(box, element("p", { class: "notice good calm" }, "Nothing looks wrong."));
-  const earlier = past.length > 0 && element("details", { class: "past" }, element("summary", {}, `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`), past.map((alert) => notice(alert)));
+  const earlier =
+    past.length > 0 &&
+    element(
+      "details",
+      { class: "past" },
+      element("summary", {}, `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`),
+      past.map((alert) => notice(alert)),
+    );
   const kept = new Set([...box.querySelectorAll("details[open]")].map((one) => one.dataset.id));
-  return replace(box, standing.map((alert, index) => notice(alert, index === 0 || kept.has(alert.id))), earlier);
+  return replace(
+    box,
+    standing.map((alert, index) => notice(alert, index === 0 || kept.has(alert.id))),
+    earlier,
+  );
 }
 
 function notice(alert, isOpen = false) {
-  const node = element("details", { class: `notice ${alert.standing ? "warn" : ""} alert`, open: isOpen },
-    element("summary", {}, element("b", {}, alert.title), alert.step ? element("small", {}, `since step ${alert.step}`) : null), element("p", { class: "hostile" }, alert.evidence, "."), element("p", { class: "soft hostile" }, alert.advice));
+  const node = element(
+    "details",
+    { class: `notice ${alert.standing ? "warn" : ""} alert`, open: isOpen },
+    element("summary", {}, element("b", {}, alert.title), alert.step ? element("small", {}, `since step ${alert.step}`) : null),
+    element("p", { class: "hostile" }, alert.evidence, "."),
+    element("p", { class: "soft hostile" }, alert.advice),
+  );
   node.dataset.id = alert.id;
   return node;
 }
@@ -78,8 +146,19 @@ function notice(alert, isOpen = false) {
 function drawLuck(box, latest) {
   const parts = LUCK.map(([name, label, tone]) => ({ label, tone, value: latest[name], text: share(latest[name]) }));
   if (parts.every((part) => part.value === undefined)) return replace(box, element("p", { class: "none" }, "no verifier, so no verdicts"));
-  return replace(box, partsBar(parts, { whole: 1, label: "groups of the newest step" }),
-    element("p", { class: "aside" }, "One answer is right in ", element("b", {}, share(latest["pass@1"])), ", one of a group's in ", element("b", {}, share(latest["pass@k"])), "."));
+  return replace(
+    box,
+    partsBar(parts, { whole: 1, label: "groups of the newest step" }),
+    element(
+      "p",
+      { class: "aside" },
+      "One answer is right in ",
+      element("b", {}, share(latest["pass@1"])),
+      ", one of a group's in ",
+      element("b", {}, share(latest["pass@k"])),
+      ".",
+    ),
+  );
 }
 
 function drawPhases(box, time) {
@@ -88,31 +167,87 @@ function drawPhases(box, time) {
     return { label, tone, value, text: duration(value) };
   });
   if (!parts.length) return replace(box, element("p", { class: "none" }, "no step yet"));
-  return replace(box, partsBar(parts, { label: "seconds of a step" }), element("p", { class: "aside" }, element("b", {}, duration(time.per_step)), ` a step, mean of the last ${time.steps}.`));
+  return replace(
+    box,
+    partsBar(parts, { label: "seconds of a step" }),
+    element("p", { class: "aside" }, element("b", {}, duration(time.per_step)), ` a step, mean of the last ${time.steps}.`),
+  );
 }
 
 function drawMemory(box, memory) {
   const beside = memory.place === "host";
-  const planned = memory.parts.length ? memory.parts.map(({ phase, gib: size }) => [`planned for ${phase}`, size, "stone"]) : [["planned", memory.planned, "stone"]];
-  const rows = [...(beside ? [["measured in the first step", memory.measured, "heron"]] : [["most in use", memory.peak, "heron"]]), ...planned].filter(([, size]) => size !== null && size !== undefined);
+  const planned = memory.parts.length
+    ? memory.parts.map(({ phase, gib: size }) => [`planned for ${phase}`, size, "stone"])
+    : [["planned", memory.planned, "stone"]];
+  const rows = [
+    ...(beside ? [["measured in the first step", memory.measured, "heron"]] : [["most in use", memory.peak, "heron"]]),
+    ...planned,
+  ].filter(([, size]) => size !== null && size !== undefined);
   const most = Math.max(...rows.map(([, size]) => size), 1e-9);
-  const lines = rows.map(([label, size, tone]) => element("li", { class: `tone-${tone}` }, element("span", {}, label), element("b", {}, gib(size)), element("i", { class: "track" }, styled(element("i", {}), { width: `${(100 * size) / most}%` }))));
-  const whole = beside && memory.peak ? element("p", { class: "aside" }, "The whole process held up to ", element("b", {}, gib(memory.peak)), ", libraries and data included.") : null;
+  const lines = rows.map(([label, size, tone]) =>
+    element(
+      "li",
+      { class: `tone-${tone}` },
+      element("span", {}, label),
+      element("b", {}, gib(size)),
+      element("i", { class: "track" }, styled(element("i", {}), { width: `${(100 * size) / most}%` })),
+    ),
+  );
+  const whole =
+    beside && memory.peak
+      ? element(
+          "p",
+          { class: "aside" },
+          "The whole process held up to ",
+          element("b", {}, gib(memory.peak)),
+          ", libraries and data included.",
+        )
+      : null;
   replace(box, lines.length ? element("ul", { class: "bars" }, lines) : element("p", { class: "none" }, "not recorded"), whole);
 }
 
 function drawFacts(box, state) {
   const { time, latest, checkpoint } = state;
   const facts = [
-    ["tokens/s, sampling", count(time.speeds.sample)], ["tokens/s, training", count(time.speeds.train)], ["tokens sampled", count(latest.num_tokens)],
-    ["rollouts a step", count(state.start.rollouts_per_step)], ["trained weights", state.start.trainable_parameters ? `${exact(state.start.trainable_parameters / 1e6)} M of ${exact(state.start.parameters / 1e6)} M` : "–"],
+    ["tokens/s, sampling", count(time.speeds.sample)],
+    ["tokens/s, training", count(time.speeds.train)],
+    ["tokens sampled", count(latest.num_tokens)],
+    ["rollouts a step", count(state.start.rollouts_per_step)],
+    [
+      "trained weights",
+      state.start.trainable_parameters
+        ? `${exact(state.start.trainable_parameters / 1e6)} M of ${exact(state.start.parameters / 1e6)} M`
+        : "–",
+    ],
     ["last checkpoint", checkpoint.step ? `step ${checkpoint.step}, ${clock(checkpoint.time)}` : "none yet"],
   ];
-  replace(box, element("dl", { class: "facts" }, facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)))));
+  replace(
+    box,
+    element(
+      "dl",
+      { class: "facts" },
+      facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+    ),
+  );
 }
 
 function drawMessages(box, messages) {
   if (!messages.length) return replace(box);
-  return replace(box, element("section", { class: "card" }, element("h3", {}, "What the run said"), element("ul", { class: "said" }, [...messages].reverse().map((message) => element("li", {}, element("small", {}, clock(message.time)), element("span", { class: "hostile" }, message.text))))));
+  return replace(
+    box,
+    element(
+      "section",
+      { class: "card" },
+      element("h3", {}, "What the run said"),
+      element(
+        "ul",
+        { class: "said" },
+        [...messages]
+          .reverse()
+          .map((message) =>
+            element("li", {}, element("small", {}, clock(message.time)), element("span", { class: "hostile" }, message.text)),
+          ),
+      ),
+    ),
+  );
 }
-

@@ -8,12 +8,24 @@ const judged = (verdict) => VERDICTS[verdict] ?? ["·", "not judged", "stone"];
 
 // A bar for each sibling: above the line if it was made likelier, below it if not, in the colour of its verdict.
 export function strip(siblings) {
-  const most = Math.max(...siblings.map((one) => Math.abs(one.advantage ?? 0)), 1e-9), room = 9, middle = 13;
+  const most = Math.max(...siblings.map((one) => Math.abs(one.advantage ?? 0)), 1e-9),
+    room = 9,
+    middle = 13;
   const ordered = [...siblings].sort((one, other) => (other.advantage ?? 0) - (one.advantage ?? 0));
   const root = svg("svg", { class: "strip", width: room * siblings.length, height: 2 * middle, "aria-hidden": "true" });
   ordered.forEach((one, index) => {
-    const tall = Math.max(2, (Math.abs(one.advantage ?? 0) / most) * (middle - 1)), up = (one.advantage ?? 0) >= 0;
-    root.append(svg("rect", { class: `tone-${one.is_error ? "plum" : judged(one.verdict)[2]}`, x: index * room, y: up ? middle - tall : middle, width: room - 2, height: tall, rx: 1.5 }));
+    const tall = Math.max(2, (Math.abs(one.advantage ?? 0) / most) * (middle - 1)),
+      up = (one.advantage ?? 0) >= 0;
+    root.append(
+      svg("rect", {
+        class: `tone-${one.is_error ? "plum" : judged(one.verdict)[2]}`,
+        x: index * room,
+        y: up ? middle - tall : middle,
+        width: room - 2,
+        height: tall,
+        rx: 1.5,
+      }),
+    );
   });
   return root;
 }
@@ -21,10 +33,25 @@ export function strip(siblings) {
 export function detail(group, siblings, overTime) {
   const most = Math.max(...siblings.map((row) => Math.abs(row.advantage ?? 0)), 1e-9);
   return [
-    element("header", {}, element("p", { class: "question hostile" }, group.question),
-      element("p", { class: "wanted" }, "reference ", element("b", { class: "hostile" }, group.answer ?? "none"), element("span", { class: "chip hostile" }, group.prompt), element("span", { class: "chip" }, `step ${group.step}`),
-        overTime && element("button", { type: "button", class: "small", onclick: overTime }, "this prompt over time"))),
-    element("ol", { class: "siblings" }, merged(siblings).map(([row, times]) => element("li", {}, sibling(row, times, most)))),
+    element(
+      "header",
+      {},
+      element("p", { class: "question hostile" }, group.question),
+      element(
+        "p",
+        { class: "wanted" },
+        "reference ",
+        element("b", { class: "hostile" }, group.answer ?? "none"),
+        element("span", { class: "chip hostile" }, group.prompt),
+        element("span", { class: "chip" }, `step ${group.step}`),
+        overTime && element("button", { type: "button", class: "small", onclick: overTime }, "this prompt over time"),
+      ),
+    ),
+    element(
+      "ol",
+      { class: "siblings" },
+      merged(siblings).map(([row, times]) => element("li", {}, sibling(row, times, most))),
+    ),
   ];
 }
 
@@ -32,25 +59,64 @@ export function detail(group, siblings, overTime) {
 function merged(siblings) {
   const kinds = new Map();
   for (const row of siblings) {
-    const kind = JSON.stringify([row.text, row.conversation, row.rewards, row.advantage, row.verdict, row.finish_reason, row.error, row.extras]);
+    const kind = JSON.stringify([
+      row.text,
+      row.conversation,
+      row.rewards,
+      row.advantage,
+      row.verdict,
+      row.finish_reason,
+      row.error,
+      row.extras,
+    ]);
     kinds.set(kind, [row, (kinds.get(kind)?.[1] ?? 0) + 1]);
   }
   return [...kinds.values()];
 }
 
 function sibling(row, times, most) {
-  const [sign, word, tone] = judged(row.verdict), advantage = row.advantage ?? 0;
+  const [sign, word, tone] = judged(row.verdict),
+    advantage = row.advantage ?? 0;
   const side = advantage > 0 ? "up" : advantage < 0 ? "down" : "even";
   const wide = styled(element("i", { class: side }), { width: `${(50 * Math.abs(advantage)) / most}%` });
-  return element("article", { class: `sibling ${side}` },
-    element("div", { class: "push", title: "advantage: how strongly it is made likelier or rarer" }, element("b", {}, `${advantage > 0 ? "+" : ""}${exact(advantage)}`), element("span", { class: "track" }, wide)),
-    element("div", { class: "facts" },
-      element("span", { class: `verdict tone-${tone}` }, element("b", { "aria-hidden": "true" }, sign), ` ${word}`), times > 1 && element("span", { class: "times" }, element("b", {}, `${times}×`), " the same"), found(row),
-      element("span", { class: "chip" }, "reward ", element("b", {}, exact(row.reward))), Object.entries(row.rewards ?? {}).map(([name, value]) => element("span", { class: "chip" }, element("span", { class: "hostile" }, name), " ", element("b", {}, value === null ? "none" : exact(value)))),
-      row.follows_format === false && element("span", { class: "chip" }, "not in the format"), ending(row)),
+  return element(
+    "article",
+    { class: `sibling ${side}` },
+    element(
+      "div",
+      { class: "push", title: "advantage: how strongly it is made likelier or rarer" },
+      element("b", {}, `${advantage > 0 ? "+" : ""}${exact(advantage)}`),
+      element("span", { class: "track" }, wide),
+    ),
+    element(
+      "div",
+      { class: "facts" },
+      element("span", { class: `verdict tone-${tone}` }, element("b", { "aria-hidden": "true" }, sign), ` ${word}`),
+      times > 1 && element("span", { class: "times" }, element("b", {}, `${times}×`), " the same"),
+      found(row),
+      element("span", { class: "chip" }, "reward ", element("b", {}, exact(row.reward))),
+      Object.entries(row.rewards ?? {}).map(([name, value]) =>
+        element(
+          "span",
+          { class: "chip" },
+          element("span", { class: "hostile" }, name),
+          " ",
+          element("b", {}, value === null ? "none" : exact(value)),
+        ),
+      ),
+      row.follows_format === false && element("span", { class: "chip" }, "not in the format"),
+      ending(row),
+    ),
     row.error && element("p", { class: "notice bad hostile" }, row.error),
     row.conversation ? conversation(row) : text(row),
-    row.extras && element("details", {}, element("summary", {}, "what the environment noted"), element("pre", { class: "hostile", tabindex: 0 }, JSON.stringify(row.extras, null, 2))));
+    row.extras &&
+      element(
+        "details",
+        {},
+        element("summary", {}, "what the environment noted"),
+        element("pre", { class: "hostile", tabindex: 0 }, JSON.stringify(row.extras, null, 2)),
+      ),
+  );
 }
 
 function found(row) {
@@ -64,9 +130,25 @@ function ending(row) {
 }
 
 function text(row) {
-  return element("pre", { class: "hostile", tabindex: 0, "aria-label": "the answer" }, row.prefilled && element("span", { class: "given" }, row.prefilled), row.text || element("span", { class: "faint" }, "(nothing)"));
+  return element(
+    "pre",
+    { class: "hostile", tabindex: 0, "aria-label": "the answer" },
+    row.prefilled && element("span", { class: "given" }, row.prefilled),
+    row.text || element("span", { class: "faint" }, "(nothing)"),
+  );
 }
 
 function conversation(row) {
-  return element("ol", { class: "conversation" }, row.conversation.map((turn) => element("li", {}, element("small", { class: "hostile" }, turn.role ?? ""), element("pre", { class: "hostile", tabindex: 0 }, typeof turn.content === "string" ? turn.content : JSON.stringify(turn, null, 2)))));
+  return element(
+    "ol",
+    { class: "conversation" },
+    row.conversation.map((turn) =>
+      element(
+        "li",
+        {},
+        element("small", { class: "hostile" }, turn.role ?? ""),
+        element("pre", { class: "hostile", tabindex: 0 }, typeof turn.content === "string" ? turn.content : JSON.stringify(turn, null, 2)),
+      ),
+    ),
+  );
 }
