@@ -1,9 +1,9 @@
 """The chart library, served from its Python package, so that it runs under a policy without inline styles.
 
 The one hard idea: plotly adds style sheets to the page as it goes, which a strict policy forbids; but it leaves them out where an element
-of the right name stands already. Its general rules are looked for under `plotly.js-style-global` with the class `no-inline-styles`: the
-page names its own sheet so. The sheet of its maps, which are not drawn here, is looked for under an id that changes with every version: it is
-read out of the script. With both in place nothing inline is tried, and no hash or nonce is needed.
+of the right name stands already. Its general rules are looked for under `plotly.js-style-global`, with the class `no-inline-styles`:
+the page names its own sheet so. The sheet of its maps, which are not drawn here, is looked for under an id that changes with every
+version: it is read out of the script. With both in place nothing inline is tried, and no hash or nonce is needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The runs of a folder, by name, each opened when it is first asked for.
 
 The one hard idea: a page that asks every second must be cheap. Of a run, what was made from a file is kept until that file changes; its
-numbers and rollouts come from an index, which reads what is new, a little at a time, while somebody looks. A run that nobody has looked
-at for a while is closed, so that many runs cost no more than a few.
+numbers and rollouts come from an index, which `freshness` keeps up to date. A run that nobody has looked at for a while is closed, so that
+many runs cost no more than a few.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heron.dashboard.freshness import Freshness
 from heron.errors import RunError
 from heron.run import Run, list_runs
-from heron.run.index import Index, Progress
+from heron.run.index import Index
 
-AT_ONCE_S = 0.5
-"""Seconds that an index may read before whoever asked is answered."""
-FIRST_S = 0.4
-"""The same for a run that has just been opened: the first screen wants numbers."""
-NOT_AGAIN_S = 0.7
-"""Seconds for which an index counts as fresh."""
 KEPT_S = 120.0
 """Seconds after which a run that nobody looks at is closed."""
 
@@ -33,31 +28,12 @@ T = TypeVar("T")
 class OpenRun:
     """One run that is being looked at."""
 
-    def __init__(self, name: str, run: Run, index: Index) -> None:
+    def __init__(self, name: str, run: Run) -> None:
         self.name = name
         self.run = run
-        self.index = index
-        self.progress: Progress | None = None
-        self.used = time.monotonic()
-        self._read = 0.0
-        self._reading = threading.Lock()
+        self.index = Index(run)
+        self.fresh = Freshness(self.index)
         self._kept: dict[str, tuple[Any, Any]] = {}
-
-    def freshen(self) -> None:
-        """Let the index read on, unless it has just done so or is at it; only the first time one waits for another who reads."""
-        self.used = time.monotonic()
-        never = self.progress is None
-        if not never and self.used - self._read < NOT_AGAIN_S:
-            return
-        if not self._reading.acquire(blocking=never):
-            return
-        try:
-            if never and self.progress is not None:
-                return
-            self.progress = self.index.refresh(FIRST_S if never else AT_ONCE_S)
-            self._read = time.monotonic()
-        finally:
-            self._reading.release()
 
     def unless_changed(self, what: str, files: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` gives, made again only when one of the files has changed."""
@@ -88,7 +64,7 @@ class Shelf:
             known = self._open.get(name)
             if known is None or not (known.run.path / "run.json").is_file():
                 known = self._open[name] = self._opened(name)
-        known.freshen()
+        known.fresh.look()
         return known
 
     def close(self) -> None:
@@ -102,11 +78,11 @@ class Shelf:
         self._open.pop(name, None)
         for found, run in self.runs():
             if found == name:
-                return OpenRun(name, run, Index(run))
+                return OpenRun(name, run)
         raise RunError(f"There is no run {name!r} in {self.folder}.")
 
     def _close_unused(self) -> None:
-        old = [name for name, opened in self._open.items() if time.monotonic() - opened.used > KEPT_S]
+        old = [name for name, opened in self._open.items() if time.monotonic() - opened.fresh.looked_at > KEPT_S]
         for name in old:
             self._open.pop(name).index.close()
 

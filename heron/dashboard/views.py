@@ -152,8 +152,8 @@ def _memory(events: Sequence[Record], newest: Sequence[Record], start: Mapping[s
 
 def _reading(opened: OpenRun) -> View | None:
     """How far the index has come, while it is not done."""
-    done = opened.progress
-    if done is None or (done.metrics_bytes_done >= done.metrics_bytes_total and done.rollouts_done >= done.rollouts_total):
+    done = opened.fresh.progress
+    if done is None or not opened.fresh.is_behind:
         return None
     return {"metrics": [done.metrics_bytes_done, done.metrics_bytes_total], "rollouts": [done.rollouts_done, done.rollouts_total]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from recorded import begin, evaluate, record, write_step
 
 from heron.dashboard import explain, glimpse, views
 from heron.run import RunWriter
+from heron.run.index import Progress
 from heron.run.metrics import registered
 
 RUN = f"/api/runs/{quote('first run')}"
@@ -107,7 +109,7 @@ def test_a_resumed_run_is_another_generation(page) -> None:
     before = page.get("/api/runs/again")
     writer = RunWriter.reopen(page.folder / "again", last_step=2)
     writer.log(3, {"reward": 99.0})
-    page.dashboard.shelf.open("again")._read = 0.0
+    time.sleep(1)  # a run counts as fresh for a moment
     after = page.get("/api/runs/again")
     assert (before["step"], after["step"]) == (5, 3) and after["generation"] > before["generation"]
     assert page.get("/api/runs/again/curves?name=reward")["curves"]["reward"]["values"][-1] == 99.0
@@ -172,6 +174,41 @@ def test_a_glimpse_shows_the_whole_of_a_long_record_with_few_reads(tmp_path: Pat
     assert 35 <= len(steps) <= 41 and (steps[0], steps[-1]) == (1, 5000)
     assert max(later - earlier for earlier, later in itertools.pairwise(steps)) < 400
     assert glimpse.spread(tmp_path / "none", 40) == [] and glimpse.last(tmp_path / "none") is None
+
+
+def test_whoever_asks_does_not_wait_for_an_index_that_is_far_behind(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is opened on a large run would show nothing for minutes; one that is told never to wait would stay behind for ever."""
+    import heron.dashboard.freshness as freshness
+
+    steps = [0]
+
+    class Slow:
+        def refresh(self, seconds: float) -> Progress:
+            time.sleep(seconds)
+            steps[0] += 1
+            return Progress(metrics_bytes_done=steps[0], metrics_bytes_total=6, rollouts_done=1, rollouts_total=1)
+
+    monkeypatch.setattr(freshness, "BEHIND_S", 0.05)
+    fresh = freshness.Freshness(Slow())  # type: ignore[arg-type]
+    fresh.look()
+    assert steps[0] >= 1 and fresh.is_behind
+    began = time.monotonic()
+    for _ in range(100):
+        fresh.look()
+    assert time.monotonic() - began < 0.1
+    while fresh.is_behind:
+        time.sleep(0.02)
+    assert steps[0] == 6
+
+
+def test_a_torn_last_line_is_not_read_for_ever(page) -> None:
+    """The page of a killed run would say that it is being read, and keep a core busy."""
+    record(page.folder / "torn", steps=3, finish=False).close()
+    with open(page.folder / "torn" / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 4, "rew')
+    opened = page.dashboard.shelf.open("torn")
+    time.sleep(0.3)
+    assert not opened.fresh.is_behind and page.get("/api/runs/torn")["reading"] is None and page.get("/api/runs/torn")["step"] == 3
 
 
 def test_the_state_of_a_long_run_reads_its_ends_only(page, monkeypatch: pytest.MonkeyPatch) -> None:

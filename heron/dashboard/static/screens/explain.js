@@ -7,6 +7,7 @@ import { spark } from "../small.js";
 import { address, ask } from "../source.js";
 
 const POINTS = 100;
+const AT_ONCE = 10;
 const AGAIN_MS = 10000;
 
 export function build({ run, asked, go }) {
@@ -119,8 +120,12 @@ export function build({ run, asked, go }) {
       for (const [name, { value }] of live) replace(value, exact(state.latest[name]));
       if (performance.now() - fetched < AGAIN_MS) return;
       fetched = performance.now();
-      const { curves } = await ask(address(run, "/curves", { name: [...live.keys()], points: POINTS }));
-      for (const [name, { curve }] of live) replace(curve, spark(curves[name]?.values ?? [], { width: 110, height: 24 }));
+      const all = [...live.keys()];
+      for (let at = 0; at < all.length && node.isConnected; at += AT_ONCE) {
+        const name = all.slice(at, at + AT_ONCE);
+        const { curves } = await ask(address(run, "/curves", { name, points: POINTS }));
+        for (const one of name) replace(live.get(one).curve, spark(curves[one]?.values ?? [], { width: 110, height: 24 }));
+      }
     },
   };
 }
