@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from browsing import PHONE, open_page
 from conftest import HOSTILE
 from recorded import begin, write_step
@@ -33,6 +34,7 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(visit: Visit) -> None:
     assert r"\u202e too" in written.text_content() and written.locator(".escape").count() == 0, "what is written out stays as it is"
 
 
+@pytest.mark.slow
 def test_names_of_a_run_are_as_harmless_as_its_texts(visit: Visit, runs: Any) -> None:
     """Folders and reward functions are named by others too, and plotly would read markup in a name."""
     name = "<img src=x onerror=document.title='owned'>\u202e"

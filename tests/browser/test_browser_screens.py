@@ -146,6 +146,7 @@ CONTRAST = """(name) => {
 }"""
 
 
+@pytest.mark.slow
 def test_pictures_are_taken_by_a_command(runs: Path, tmp_path: Path) -> None:
     """The pictures in the documents must be made from the page as it is."""
     program = Path(__file__).with_name("screenshots.py")
