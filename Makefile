@@ -18,7 +18,7 @@ check: $(VENV)/installed-dev
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ui]'
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
