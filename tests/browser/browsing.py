@@ -15,6 +15,16 @@ SCREENS = ("now", "rewards", "groups", "lengths", "health", "compare", "explain"
 LAPTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
+HOSTILE = (
+    "</pre><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>",
+    "\x1b]52;c;b3duZWQ=\x07 \x1b[31mred\x1b[0m \x9b31m",
+    "right to left: \u202edrawrof\u202c \u2066isolated\u2069 tag \U000e0041 joiner \u200b end",
+    "[/red] [bold]markup[/bold] {{7*7}} ${7*7} <a href='http://evil.example/'>click</a>",
+    "&lt;b&gt; stays as written, \\u202e too; lines\nand\ttabs stay",
+    "\ud800 alone, \x00 nothing, \u2028 separator, \u3164 filler",
+)
+"""Answers that a browser, a terminal or a reader could be made to obey."""
+
 
 @dataclass(kw_only=True)
 class Complaints:

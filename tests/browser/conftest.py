@@ -1,4 +1,7 @@
-"""One browser and one dashboard over recorded runs for all tests of this folder; each test has a page of its own."""
+"""One browser and one dashboard over recorded runs for the tests of a file; each test has a page of its own.
+
+Not for longer: a driven browser keeps an event loop in the thread, in which other tests could not start theirs.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import chromium, open_page, settled
+from browsing import HOSTILE, chromium, open_page, settled
 from recorded import record
 
 from heron.dashboard.server import Dashboard
-
-HOSTILE = (
-    "</pre><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>",
-    "\x1b]52;c;b3duZWQ=\x07 \x1b[31mred\x1b[0m \x9b31m",
-    "right to left: \u202edrawrof\u202c \u2066isolated\u2069 tag \U000e0041 joiner \u200b end",
-    "[/red] [bold]markup[/bold] {{7*7}} ${7*7} <a href='http://evil.example/'>click</a>",
-    "&lt;b&gt; stays as written, \\u202e too; lines\nand\ttabs stay",
-    "\ud800 alone, \x00 nothing, \u2028 separator, \u3164 filler",
-)
-"""Answers that a browser, a terminal or a reader could be made to obey."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs: one that learns, one that learns slowly, one whose model writes hostile text."""
     folder = tmp_path_factory.mktemp("runs")
@@ -41,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dashboard(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """Serves the runs; the indexes lie in a folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +45,7 @@ def dashboard(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     with chromium() as made:

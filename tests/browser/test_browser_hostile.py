@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from browsing import PHONE, open_page
-from conftest import HOSTILE
+from browsing import HOSTILE, PHONE, open_page
 from recorded import begin, write_step
 
 Visit = Callable[..., Any]
