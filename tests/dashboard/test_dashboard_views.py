@@ -14,6 +14,7 @@ from recorded import begin, evaluate, record, write_step
 
 from heron.dashboard import explain, glimpse, views
 from heron.run import RunWriter
+from heron.run.alerts.history import HEAD, TAIL
 from heron.run.index import Progress
 from heron.run.metrics import registered
 
@@ -220,5 +221,5 @@ def test_the_state_of_a_long_run_reads_its_ends_only(page, monkeypatch: pytest.M
     opened = page.dashboard.shelf.open("long")
     monkeypatch.setattr(type(opened.run), "metrics", lambda self: pytest.fail("all of them were read"))
     state = views.state(opened)
-    assert state["step"] == 20000 and len(views._looked_at(opened, opened.index.latest(256))) == 256 + 64
+    assert state["step"] == 20000 and len(views._looked_at(opened, opened.index.latest(TAIL))) == HEAD + TAIL
     writer.close()

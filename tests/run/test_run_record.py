@@ -241,11 +241,11 @@ def test_what_was_written_reaches_the_disk_within_the_interval(tmp_path: Path) -
         while {Path(path).name for path in synced} != {"a", "b"} and time.monotonic() < deadline:
             time.sleep(0.01)
         assert {Path(path).name for path in synced} == {"a", "b"}
-        before = len(synced)
+        (tmp_path / "last").write_text("last")
         syncer.wrote(tmp_path / "gone")
-        syncer.wrote(tmp_path / "a")
+        syncer.wrote(tmp_path / "last")
         syncer.close()
-        assert len(synced) == before + 1, "closing syncs what is left; a file that was taken back is no error"
+        assert "last" in {Path(path).name for path in synced}, "closing syncs what is left; a file that was taken back is no error"
 
 
 def test_a_disk_that_keeps_nothing_is_an_error_and_not_silence(tmp_path: Path) -> None:
