@@ -103,7 +103,7 @@ def test_every_number_is_explained_and_charts_lead_there(visit: Visit) -> None:
     """A number that one cannot look up is noise."""
     page = visit("good", "health")
     page.get_by_role("link", name="what Entropy means").click()
-    page.wait_for_selector(".metric.wanted")
+    page.wait_for_selector(".metric.wanted .spark path", state="attached")
     card = page.locator(".metric.wanted")
     assert "How undecided the model is" in card.inner_text() and "good looks like" in card.inner_text()
     assert re.search(r"0\.\d+", card.locator(".live b").inner_text()) and card.locator(".spark path").count() == 1
