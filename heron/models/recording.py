@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from heron.kernels.attention import AttentionPlan
 from heron.models.lowering import lowered
@@ -122,7 +122,7 @@ class _Recording:
         return attention_mark(query, key, value, layer, scaling, window, softcap, sinks)
 
 
-@torch.library.custom_op("heron::attend", mutates_args=())
+@library.custom_op("heron::attend", mutates_args=())
 def attention_mark(
     query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int | None, softcap: float | None,
     sinks: Tensor | None,

@@ -5,13 +5,11 @@ Written with the package's own writer; torch's would load torch, which a viewer 
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heron.errors import MissingExtra
 from heron.run.sinks.values import held_out, scalars
 
 
@@ -19,16 +17,9 @@ class TensorBoardSink:
     """Listens to metrics and evaluations."""
 
     def __init__(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
-        self.check()
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(str(run_dir / "tensorboard"))
-
-    @staticmethod
-    def check() -> None:
-        """It is installed."""
-        if importlib.util.find_spec("tensorboard") is None:
-            raise MissingExtra("tensorboard", "tensorboard", "train.report_to = ['tensorboard']")
 
     def __call__(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Hear of one thing that happened."""
