@@ -33,6 +33,7 @@ from heron.models.quantized import check_bitsandbytes
 from heron.objective import find_estimator
 from heron.rewards import Rubric, Verifier, resolve_verifier
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 from heron.training.judging import appoint_judge
 from heron.training.prompts import environment_of, give_tools
 from heron.training.start import begin
@@ -147,10 +148,11 @@ def _ask(
     collector = Collector(
         policy=policy, engine=engine, environment=parts.environment, rubric=parts.rubric,
         estimator=find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards,
+        verdicts=Verdicts(environment=parts.environment, verifier=parts.verifier, tags=config.tags),
     )
     seen = signal.probe(
         collector, prompts, SamplingParams(max_tokens=rollout.max_completion_length, temperature=rollout.temperature), samples=samples,
-        seed=config.train.seed, verifier=parts.verifier, tags=config.tags,
+        seed=config.train.seed,
         report=lambda phase, done, total: listener("progress", {"phase": phase, "done": done, "total": total}),
     )
     return seen, signal.findings_of(seen, made_up, stops=config.rewards.on_error == "stop")

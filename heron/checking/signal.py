@@ -18,10 +18,10 @@ from statistics import fmean
 from heron.checking.findings import Finding, Level, Signal, Trial
 from heron.checking.trials import wrong_and_gold
 from heron.engine import SamplingParams
-from heron.rewards import Verdict, Verifier, verdict
+from heron.rewards import Verdict
 from heron.rollout import Collector
 from heron.rollout.collect import Report
-from heron.types import Prompt, Rollout, Tags
+from heron.types import Prompt, Rollout
 
 EXAMPLES = 3
 """Unreadable answers that are shown."""
@@ -38,20 +38,18 @@ def chosen(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def probe(
-    collector: Collector, prompts: Sequence[Prompt], params: SamplingParams, *, samples: int, seed: int, verifier: Verifier, tags: Tags,
-    report: Report,
+    collector: Collector, prompts: Sequence[Prompt], params: SamplingParams, *, samples: int, seed: int, report: Report,
 ) -> Signal:
-    """Sample, score, compare, count."""
+    """Sample, score, compare, count; the collector gives verdicts."""
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rollouts that a function fails at: they are counted
         groups = collector.collect(prompts, params, siblings=samples, seed=seed, report=report)
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    verdicts = [[(_verdict(collector, verifier, rollout, tags), rollout) for rollout in group.rollouts] for group in groups]
-    judged = [siblings for siblings in verdicts if all(found is not None for found, _ in siblings)]
-    unreadable = [rollout for siblings in judged for found, rollout in siblings if found is Verdict.UNREADABLE]
+    judged = [group for group in groups if all(rollout.verdict is not None for rollout in group.rollouts)]
+    unreadable = [rollout for group in judged for rollout in group.rollouts if rollout.verdict == Verdict.UNREADABLE]
     return Signal(
-        prompts=len(groups), samples=samples, **_passes([[found for found, _ in siblings] for siblings in judged]),
+        prompts=len(groups), samples=samples, **_passes([[rollout.verdict for rollout in group.rollouts] for group in judged]),
         mixed=fmean(group.has_signal for group in groups),
         truncated=fmean(rollout.truncated for rollout in rollouts), failed=sum(rollout.error is not None for rollout in rollouts),
         best=max((rollout.reward for rollout in rollouts if rollout.reward is not None), default=None),
@@ -64,21 +62,13 @@ def findings_of(signal: Signal, trials: Sequence[Trial], *, stops: bool) -> list
     return [*_failures(signal, stops), *_learnable(signal, trials), *_in_the_way(signal)]
 
 
-def _verdict(collector: Collector, verifier: Verifier, rollout: Rollout, tags: Tags) -> Verdict | None:
-    """The environment's, else the verifier's; None where there is no reference either."""
-    found = collector.environment.verdict(rollout.prompt, rollout.messages)
-    if found is not None or rollout.prompt.answer is None:
-        return found
-    return verdict(verifier, rollout, tags)
-
-
-def _passes(judged: Sequence[Sequence[Verdict | None]]) -> dict[str, float | None]:
+def _passes(judged: Sequence[Sequence[str | None]]) -> dict[str, float | None]:
     if not judged:
         return {"pass_at_1": None, "pass_at_g": None, "unreadable": None}
     return {
-        "pass_at_1": fmean(fmean(each is Verdict.RIGHT for each in group) for group in judged),
+        "pass_at_1": fmean(fmean(each == Verdict.RIGHT for each in group) for group in judged),
         "pass_at_g": fmean(Verdict.RIGHT in group for group in judged),
-        "unreadable": fmean(each is Verdict.UNREADABLE for group in judged for each in group),
+        "unreadable": fmean(each == Verdict.UNREADABLE for group in judged for each in group),
     }
 
 

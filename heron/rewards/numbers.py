@@ -90,6 +90,8 @@ def last_number(text: str) -> Fraction | None:
 
 def only_number(text: str) -> Fraction | None:
     """The number of a text that holds exactly one, among words or not. None for none, several, or an unreadable one."""
+    if _is_digits(text):
+        return Fraction(int(text))
     plain = _plain(text)
     found = [value for match in islice(_matches(plain), 2) for value in _read(plain, match)]
     return found[0] if len(found) == 1 else None
@@ -104,7 +106,14 @@ def bare_number(text: str) -> Fraction | None:
     return only_number(text)
 
 
+def _is_digits(text: str) -> bool:
+    """The commonest answer by far, which needs no further look."""
+    return len(text) <= LONGEST and text.isascii() and text.isdigit()
+
+
 def _from_text(text: str) -> Fraction:
+    if _is_digits(text):
+        return Fraction(int(text))
     plain = _plain(text.rpartition("####")[2])
     found = [value for match in _matches(plain) for value in _read(plain, match, trusted=True)]
     if len(found) == 1 and found[0] is not None:

@@ -21,6 +21,7 @@ from heron.rollout.in_flight import InFlight
 from heron.rollout.partial import advance
 from heron.rollout.scoring import BackgroundScoring, Clock, NoClock
 from heron.rollout.seeds import derived_seed
+from heron.rollout.verdicts import Verdicts
 from heron.types import Completion, Group, Prompt, Rollout, Turn
 
 Report = Callable[[str, int, int], None]
@@ -49,6 +50,8 @@ class Collector:
     """Rewards to advantages."""
     scale_rewards: str = "group"
     """What the estimator divides by."""
+    verdicts: Verdicts | None = None
+    """Right or not, apart from the reward; None where nobody asks."""
     overlap: bool = False
     """`collect` scores each group in a thread beside the sampler, as soon as it is complete; else all groups at once, behind it."""
 
@@ -119,11 +122,13 @@ class Collector:
             {} if self.rubric is None else dict(zip(self.rubric.names, self.rubric.weights, strict=True)),
             estimator=self.estimator, scale_rewards=self.scale_rewards,
         )
-        return [
-            Group(prompt=siblings[0].prompt, rollouts=tuple(
-                replace(rollout, advantage=value) for rollout, value in zip(siblings, group, strict=True)))
-            for siblings, group in zip(scored, values, strict=True)
-        ]
+        return [self._group(siblings, group) for siblings, group in zip(scored, values, strict=True)]
+
+    def _group(self, siblings: Sequence[Rollout], values: Sequence[float]) -> Group:
+        """Rollouts with their advantages, and what is known of them besides."""
+        marks = self.verdicts.marks(siblings) if self.verdicts is not None else [{} for _ in siblings]
+        return Group(prompt=siblings[0].prompt, rollouts=tuple(
+            replace(rollout, advantage=value, **known) for rollout, value, known in zip(siblings, values, marks, strict=True)))
 
     def rewarded(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The rollouts with their rewards; as they are if there is no rubric."""

@@ -213,13 +213,14 @@ def _trainer(
         run.subscribe(sink)
     run.subscribe(watchman)
     lend_start(rubric, policy)
-    give_tools(policy, environment_of(config).tools)
+    environment = environment_of(config)
+    give_tools(policy, environment.tools)
     engine = _engine(config.rollout, policy)
     objective = objective_of(config.objective)
     collector = Collector(
-        policy=policy, engine=engine, environment=environment_of(config), rubric=rubric,
+        policy=policy, engine=engine, environment=environment, rubric=rubric,
         estimator=find_estimator(config.objective.advantage_estimator), scale_rewards=config.objective.scale_rewards,
-        overlap=config.rewards.overlap,
+        verdicts=make_verdicts(config, environment), overlap=config.rewards.overlap,
     )
     run.event(
         "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
@@ -241,7 +242,6 @@ def _trainer(
             config.objective, scheme=objective.loss.weights, max_completion_length=config.rollout.max_completion_length,
             moves_without_advantage=moves_without_advantage(objective),
         ),
-        verdicts=make_verdicts(config, collector.environment),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
         evaluations=evaluations, watchman=watchman,

@@ -12,8 +12,8 @@ from typing import Any
 
 from heron.engine.protocol import SamplingParams
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 from heron.training.statistics import wilson
-from heron.training.verdicts import Verdicts
 from heron.types import Prompt, Rollout
 
 Progress = Callable[[int, int], None]

@@ -16,11 +16,11 @@ from heron.errors import DataError
 from heron.models.of_run import policy_of_run
 from heron.rewards import Rubric, resolve_verifier
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 from heron.run import Run
 from heron.training.evaluation import Evaluator
 from heron.training.judging import appoint_judge
 from heron.training.prompts import environment_of, give_tools
-from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import fmean
 
 from heron.objective import loneliness
@@ -40,11 +41,11 @@ def rollout_metrics(groups: Sequence[Group], weights: Mapping[str, float]) -> di
 
 def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """`completions/*_length`, in tokens: of all, of those that ended of their own accord, and of right and other answers."""
-    lengths = sorted(rollout.length for rollout in rollouts)
-    ended = [rollout.length for rollout in rollouts if not rollout.truncated]
+    known = [(rollout.length, rollout) for rollout in rollouts]
+    lengths = sorted(length for length, _ in known)
+    ended = [length for length, rollout in known if not rollout.truncated]
     right, wrong = (
-        [rollout.length for rollout in rollouts if rollout.verdict in verdicts]
-        for verdicts in (("right",), ("wrong", "unreadable"))
+        [length for length, rollout in known if rollout.verdict in verdicts] for verdicts in (("right",), ("wrong", "unreadable"))
     )
     values = {
         "completions/mean_length": fmean(lengths), "completions/min_length": lengths[0], "completions/max_length": lengths[-1],
@@ -89,7 +90,7 @@ def _logged(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 def _entropy(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Per sampled token, in nats; nothing if the engine reports none."""
-    nats = [value for rollout in rollouts for turn in rollout.turns for value in turn.completion.entropies]
+    nats = list(chain.from_iterable(turn.completion.entropies for rollout in rollouts for turn in rollout.turns))
     return {"entropy": fmean(nats)} if nats else {}
 
 

@@ -33,7 +33,6 @@ from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kep
 from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
 from heron.training.updater import Minibatch, Updater
-from heron.training.verdicts import Verdicts
 from heron.types import Group, Prompt
 
 
@@ -55,8 +54,6 @@ class Trainer:
     """Scored groups to optimizer steps."""
     weighing: Weighing
     """How the tokens of an optimizer step are counted."""
-    verdicts: Verdicts
-    """Right or not, apart from the reward."""
     evaluator: Evaluator | None
     """Held-out problems; None if evaluation is switched off."""
     run: RunWriter
@@ -102,7 +99,6 @@ class Trainer:
         with self._optimizer_at_rest():
             groups, sampled = self._collect(number, clock)
         with clock.phase("record"):
-            groups = self.verdicts.marked(groups)
             metrics = rollout_metrics(groups, self.weights) if groups else {}
         if self.config.rollout.partial_tokens:
             metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}

@@ -17,6 +17,7 @@ from heron.environments import SingleTurn
 from heron.models import Policy
 from heron.rewards import Rubric, Verdict, verifiers
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 
 RIGHT, WRONG = (f"<start_working_out>w<end_working_out><SOLUTION>{number}</SOLUTION>" for number in (2, 3))
 MANY = Signal(
@@ -42,10 +43,13 @@ def asked(
     by_ids = {policy.render(row.messages): said for row, said in zip(prompts, answers, strict=True)}
     engine = ScriptedEngine(lambda ids, sibling: (*policy.encode(by_ids[ids][sibling]), policy.tokenizer.eos_token_id))
     rubric = Rubric([function], tags=TAGS, on_error="exclude")
-    collector = Collector(policy=policy, engine=engine, environment=environment or SingleTurn(), rubric=rubric)
+    judge = environment or SingleTurn()
+    collector = Collector(
+        policy=policy, engine=engine, environment=judge, rubric=rubric,
+        verdicts=Verdicts(environment=judge, verifier=verifiers["number"], tags=TAGS),
+    )
     return probe(
-        collector, prompts, SamplingParams(max_tokens=most), samples=len(answers[0]), seed=0, verifier=verifiers["number"], tags=TAGS,
-        report=lambda phase, done, total: None,
+        collector, prompts, SamplingParams(max_tokens=most), samples=len(answers[0]), seed=0, report=lambda phase, done, total: None,
     )
 
 

@@ -11,8 +11,8 @@ from heron.engine import ScriptedEngine
 from heron.environments import Guess, Moves, resolve_rewards
 from heron.rewards import Rubric, verifiers
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 from heron.training.evaluation import Evaluator
-from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 

@@ -123,6 +123,7 @@ def test_a_text_that_takes_too_long_is_unreadable_and_the_next_one_is_judged(mon
 def test_late_answers_are_waited_for_together_and_counted(make_rollout, monkeypatch) -> None:
     """Prevents: a step that waits for one deadline after the other; scores that change places; deadlines that nobody sees."""
     running, most, lock = [0], [0], threading.Lock()
+    late = "+".join(["x"] * 150)
 
     def slow(pool, answer, reference):
         with lock:
@@ -131,11 +132,11 @@ def test_late_answers_are_waited_for_together_and_counted(make_rollout, monkeypa
         time.sleep(0.05)
         with lock:
             running[0] -= 1
-        return pool.ask({"answer": answer, "reference": reference}, seconds=0.0 if answer == "x+9" else 60.0)["equal"]
+        return pool.ask({"answer": answer, "reference": reference}, seconds=0.0 if answer == late else 60.0)["equal"]
 
     monkeypatch.setattr(algebra, "_asked", lambda *given: _none_if_lost(slow, *given))
     correct = reward(math, right=1, wrong=0, unreadable=-1, name="correct")
-    said = ["x+1", "x+2", "x+9", "1+x", "x+3", "x+9"]
+    said = ["x+1", "x+2", late, "1+x", "x+3", late]
     scored = Rubric([correct], tags=Tags()).score([make_rollout(f"<SOLUTION>{text}</SOLUTION>", answer="x+1") for text in said])
     assert [rollout.reward for rollout in scored] == [1, 0, -1, 1, 0, -1]
     assert most[0] == algebra.CHILDREN > 1

@@ -14,9 +14,9 @@ from heron.environments import SingleTurn
 from heron.models import Policy
 from heron.rewards import Rubric, verifiers
 from heron.rollout import Collector
+from heron.rollout.verdicts import Verdicts
 from heron.training.evaluation import Evaluator
 from heron.training.statistics import wilson
-from heron.training.verdicts import Verdicts
 from heron.types import Prompt
 
 RIGHT = "<start_working_out>x<end_working_out><SOLUTION>2</SOLUTION>"

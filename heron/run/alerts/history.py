@@ -7,8 +7,9 @@ quarter of a run lies three standard errors from the first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -64,20 +65,16 @@ class History:
     def values(self, key: str) -> list[float]:
         """The numbers recorded under `key`, in order of steps."""
         if key not in self._found:
-            self._found[key] = [
-                value for record in self.metrics if (value := record.get(key)) is not None and math.isfinite(value)
-            ]
+            self._found[key] = list(_numbers(self.metrics, key))
         return self._found[key]
 
     def now(self, key: str) -> float | None:
         """The mean over the newest steps; None while there are too few of them."""
-        values = self.values(key)
-        return fmean(values[-WINDOW:]) if len(values) >= WINDOW else None
+        return _mean_of_window(_numbers(reversed(self.metrics), key))
 
     def start(self, key: str) -> float | None:
         """The mean over the first steps; None while there are too few of them."""
-        values = self.values(key)
-        return fmean(values[:WINDOW]) if len(values) >= WINDOW else None
+        return _mean_of_window(_numbers(self.metrics, key))
 
     def reward_names(self) -> list[str]:
         """Reward functions, by the keys of the newest step."""
@@ -127,6 +124,16 @@ def held_out_is_flat(before: Mapping[str, Any], after: Mapping[str, Any]) -> boo
 def accuracies(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The figures."""
     return f"held-out accuracy {before['accuracy']:.1%} -> {after['accuracy']:.1%}"
+
+
+def _numbers(records: Iterable[Mapping[str, Any]], key: str) -> Iterator[float]:
+    return (value for record in records if (value := record.get(key)) is not None and math.isfinite(value))
+
+
+def _mean_of_window(values: Iterator[float]) -> float | None:
+    """Of the first ones; no more are looked at."""
+    found = list(islice(values, WINDOW))
+    return fmean(found) if len(found) == WINDOW else None
 
 
 def _variance(values: Sequence[float]) -> float:

@@ -7,12 +7,13 @@ knows says so; else the evaluation's verifier compares the answer between the ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from heron.environments import Environment
 from heron.errors import RewardError
 from heron.rewards import Verdict, Verifier, answer_text, parts
-from heron.types import Group, Rollout, Tags
+from heron.types import Rollout, Tags
 
 Seen = dict[tuple[str, str], str]
 """Verdicts by answer and reference."""
@@ -38,19 +39,19 @@ class Verdicts:
         found = parts(rollout.text, self.tags, rollout.prefilled)
         return found is not None and found.is_clean
 
-    def marked(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups of a training step with what is known of each rollout. Rows whose reference the verifier cannot read have no
+    def marks(self, siblings: Sequence[Rollout]) -> list[dict[str, Any]]:
+        """What is known of each rollout of a group, by the names of a `Rollout`. Rows whose reference the verifier cannot read have no
         verdict: it need not fit the training rows, which rewards alone decide about."""
         seen: Seen = {}
-        return [replace(group, rollouts=tuple(self._marked(rollout, seen) for rollout in group.rollouts)) for group in groups]
+        return [self._marks(rollout, seen) for rollout in siblings]
 
-    def _marked(self, rollout: Rollout, seen: Seen) -> Rollout:
+    def _marks(self, rollout: Rollout, seen: Seen) -> dict[str, Any]:
         extracted = self._extracted(rollout)
         try:
             found = self._judged(rollout, extracted, seen)
         except RewardError:  # boundary: one row's reference
             found = None
-        return replace(rollout, verdict=found, extracted=extracted, follows_format=self.follows_format(rollout))
+        return {"verdict": found, "extracted": extracted, "follows_format": self.follows_format(rollout)}
 
     def _judged(self, rollout: Rollout, extracted: str | None, seen: Seen) -> str | None:
         """An answer that a sibling gave too is not verified again."""
