@@ -42,6 +42,8 @@ def begin(folder: Path, *, steps: int = 40, rate: float = 2e-4) -> RunWriter:
         "start", max_steps=steps, first_step=1, model="embedded", parameters=2134400, trainable_parameters=2134400, rollouts_per_step=24,
         estimate="memory planned: 578.0 MiB at the peak: 65.0 MiB while sampling, 578.0 MiB while training",
     )
+    parts = [{"name": "activations", "gib": 0.457}, {"name": "weights", "gib": 0.107}]
+    writer.event("memory_plan", place="host", phase="train", parts=parts)
     evaluate(writer, "before", 0, rate)
     writer.event("message", text="Memory up to the end of the first step: 203.9 MiB measured.")
     return writer

@@ -9,7 +9,6 @@ Left out: curves and groups, which are asked for one by one (see `routes`).
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -85,7 +84,7 @@ def state(opened: OpenRun) -> View:
         "evaluations": [{"name": name, **totals} for name, totals in evaluations.items()],
         "functions": _functions(manifest, newest),
         "time": _times(start, events, newest, status),
-        "memory": _memory(events, newest, start),
+        "memory": _memory(events, newest),
         "checkpoint": checkpoint,
         "messages": [{"time": event["time"], "text": event.get("text")} for event in _of(events, "message")[-MESSAGES:]],
         "reading": _reading(opened),
@@ -137,16 +136,16 @@ def _times(start: Mapping[str, Any], events: Sequence[Record], newest: Sequence[
     }
 
 
-def _memory(events: Sequence[Record], newest: Sequence[Record], start: Mapping[str, Any]) -> View:
-    """Planned and measured GiB, and the plan by phase as the run announced it."""
-    last, compared = newest[-1] if newest else {}, _last(_of(events, "memory"))
-    found = re.findall(r"([\d.]+) (GiB|MiB) while (\w+)", str(start.get("estimate", "")))
+def _memory(events: Sequence[Record], newest: Sequence[Record]) -> View:
+    """Planned and measured GiB, and the parts of the plan at its peak, the largest first."""
+    last, compared, plan = newest[-1] if newest else {}, _last(_of(events, "memory")), _last(_of(events, "memory_plan"))
     return {
         "peak": last.get("memory/peak_gib"),
         "planned": compared.get("planned_gib", last.get("memory/planned_gib")),
         "measured": compared.get("measured_gib"),
         "place": compared.get("place"),
-        "parts": [{"phase": phase, "gib": float(size) / (1 if unit == "GiB" else 1024)} for size, unit, phase in found],
+        "phase": plan.get("phase"),
+        "parts": plan.get("parts", []),
     }
 
 

@@ -58,13 +58,26 @@ class Plan:
 
     def peak_of(self, phase: str, place: str) -> int:
         """Most bytes at one place during one phase. What is there always is not there before the model is loaded."""
+        return sum(row.bytes for row in self._rows_of(phase, place))
+
+    def _rows_of(self, phase: str, place: str) -> tuple[Row, ...]:
         phases = (LOAD,) if phase == LOAD else (ALWAYS, phase)
-        return sum(row.bytes for row in self.rows if row.phase in phases and row.place == place)
+        return tuple(row for row in self.rows if row.phase in phases and row.place == place)
 
     @property
     def peak(self) -> int:
         """Most bytes where the model is."""
-        return max(self.peak_of(phase, self.device) for phase in PHASES)
+        return self.peak_of(self.peak_phase, self.device)
+
+    @property
+    def peak_phase(self) -> str:
+        """When most is there, where the model is."""
+        return max(PHASES, key=lambda phase: self.peak_of(phase, self.device))
+
+    @property
+    def rows_at_peak(self) -> tuple[Row, ...]:
+        """What is there then: their sizes add up to the peak."""
+        return self._rows_of(self.peak_phase, self.device)
 
     @property
     def host_peak(self) -> int:

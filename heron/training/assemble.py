@@ -96,6 +96,7 @@ def assemble(
     state = TrainState(entropy=entropy_bonus_of(config.objective))
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{footprint.estimate}; {route.verdict}")
     trainer.footprint = footprint
+    footprint.announce(run)
     for sentence in start.sentences:
         run.event("message", text=sentence)
     trainer.route = route

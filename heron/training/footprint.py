@@ -46,6 +46,13 @@ class Footprint:
             return cls(planned=None, estimate=f"memory cannot be planned: {error}", device=device, baseline=baseline)
         return cls(planned=planned, estimate=f"memory planned: {planned.headline}", device=device, baseline=baseline)
 
+    def announce(self, run: RunWriter) -> None:
+        """The event `memory_plan`: what is there at the peak, where the model is, the largest first; nothing without a plan."""
+        if self.planned is not None:
+            rows = sorted(self.planned.rows_at_peak, key=lambda row: row.bytes, reverse=True)
+            parts = [{"name": row.name, "gib": row.bytes / 2**30} for row in rows if row.bytes]
+            run.event("memory_plan", place=self.planned.device, phase=self.planned.peak_phase, parts=parts)
+
     def record(self, run: RunWriter) -> None:
         """The event `memory`, and a sentence with both figures."""
         measured = _most(self.device)

@@ -91,6 +91,7 @@ class ModelJudge:
         assert config.name is not None, "asked for where there is one"
         self.model = config.name
         self.cache, self.max_concurrent = answers_cache(config.cache), config.max_concurrent
+        self.budget_used = None  # it costs nothing but time
         self._config = config
         self._load = load
         self._policy: Policy | None = None

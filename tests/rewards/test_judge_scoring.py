@@ -197,6 +197,14 @@ def test_half_of_a_character_is_read_and_kept(server: FakeJudge, make_rollout: M
     assert len(server.bodies) == 2
 
 
+def test_what_is_spent_of_the_budget_is_recorded(server: FakeJudge, make_rollout: Make) -> None:
+    """Prevents: a run that stops at night because nobody saw the budget go; and a share of a budget without limit."""
+    (scored,) = Rubric([robot(server, max_spend_tokens=100)], tags=Tags()).score([make_rollout("hello")])
+    assert scored.logged["judge_budget_used"] == pytest.approx(0.1)
+    (scored,) = Rubric([robot(server)], tags=Tags()).score([make_rollout("hello")])
+    assert "judge_budget_used" not in scored.logged
+
+
 def test_what_was_answered_before_a_stop_is_kept(server: FakeJudge, make_rollout: Make) -> None:
     """Prevents: a batch that is paid again in full after the budget was raised."""
     with pytest.raises(RewardStop, match="max_spend_tokens"):

@@ -32,6 +32,10 @@ def test_a_run_tells_both_figures_once(tmp_path: Path) -> None:
     assert 0 < event["measured_gib"] < 4
     (told,) = [event["text"] for event in Run(tmp_path / "run").events() if str(event.get("text")).startswith("Memory up to")]
     assert "measured" in told and "planned" in told
+    (plan,) = Run(tmp_path / "run").events("memory_plan")
+    sizes = [part["gib"] for part in plan["parts"]]
+    assert sum(sizes) == pytest.approx(event["planned_gib"]) and sizes == sorted(sizes, reverse=True)
+    assert plan["phase"] == "train" and {"weights", "activations"} <= {part["name"] for part in plan["parts"]}
 
 
 def test_a_run_that_goes_on_compares_nothing(tmp_path: Path) -> None:

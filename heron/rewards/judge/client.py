@@ -64,6 +64,11 @@ class HttpJudge:
         self._headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
         self._opener = _opener(url)
 
+    @property
+    def budget_used(self) -> float | None:
+        """Of the tokens of `max_spend_tokens`."""
+        return self.budget.used
+
     def ask(self, conversations: Sequence[Sequence[Message]], schema: Mapping[str, Any]) -> Iterator[tuple[int, str | RewardError]]:
         """Answers as they come."""
         left = threading.Event()

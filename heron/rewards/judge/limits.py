@@ -105,6 +105,11 @@ class Budget:
         self._lock = threading.Lock()
         self.spent = 0
 
+    @property
+    def used(self) -> float | None:
+        """Share of it that is spent; None if any number may be."""
+        return self.spent / self._most if self._most else None
+
     def check(self) -> None:
         """Raises RewardStop if there is nothing left."""
         if self._most and self.spent >= self._most:

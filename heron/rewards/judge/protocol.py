@@ -32,6 +32,11 @@ class Judge(Protocol):
         """Which model it is, for the cache and for the record: another name is another judge."""
         ...
 
+    @property
+    def budget_used(self) -> float | None:
+        """Share of what it may spend that is spent; None where nothing limits it."""
+        ...
+
     def ask(self, conversations: Sequence[Sequence[Message]], schema: Schema) -> Iterator[tuple[int, str | RewardError]]:
         """The number of each conversation and its answer, as they come; the text need not follow the schema. May raise RewardStop."""
         ...

@@ -91,6 +91,9 @@ class JudgeReward:
         if log_metric is not None:
             log_metric(f"{self.__name__}_cached", asked.cached)
             log_metric(f"{self.__name__}_failed", sum(isinstance(total, RewardError) for total in totals))
+            used = self.heron_seat.judge.budget_used
+            if used is not None:
+                log_metric(f"{self.__name__}_budget_used", used)
         self._failures.add(totals, self.heron_seat.max_failures)
         return totals
 

@@ -12,6 +12,8 @@ const PHASES = {
   record: ["recording", "plum"],
   unaccounted: ["the rest", "stone"],
 };
+const PART_TONES = ["heron", "lake", "beak", "plum", "reed", "stone"];
+const PEAK = { load: "while loading", sample: "while sampling", score: "while scoring", train: "while training", evaluation: "while evaluating" };
 const LUCK = [
   ["groups/all_right", "all right", "reed"],
   ["groups/mixed", "mixed", "beak"],
@@ -176,12 +178,9 @@ function drawPhases(box, time) {
 
 function drawMemory(box, memory) {
   const beside = memory.place === "host";
-  const planned = memory.parts.length
-    ? memory.parts.map(({ phase, gib: size }) => [`planned for ${phase}`, size, "stone"])
-    : [["planned", memory.planned, "stone"]];
   const rows = [
-    ...(beside ? [["measured in the first step", memory.measured, "heron"]] : [["most in use", memory.peak, "heron"]]),
-    ...planned,
+    beside ? ["measured in the first step", memory.measured, "heron"] : ["most in use", memory.peak, "heron"],
+    ["planned at most", memory.planned, "stone"],
   ].filter(([, size]) => size !== null && size !== undefined);
   const most = Math.max(...rows.map(([, size]) => size), 1e-9);
   const lines = rows.map(([label, size, tone]) =>
@@ -203,7 +202,18 @@ function drawMemory(box, memory) {
           ", libraries and data included.",
         )
       : null;
-  replace(box, lines.length ? element("ul", { class: "bars" }, lines) : element("p", { class: "none" }, "not recorded"), whole);
+  replace(box, lines.length ? element("ul", { class: "bars" }, lines) : element("p", { class: "none" }, "not recorded"), plan(memory), whole);
+}
+
+// What the plan is made of: its largest parts, and the rest together.
+function plan({ parts, phase }) {
+  if (!parts.length) return null;
+  const most = PART_TONES.length,
+    rest = parts.slice(most - 1).reduce((total, part) => total + part.gib, 0);
+  const shown = parts.length > most ? [...parts.slice(0, most - 1), { name: "other", gib: rest }] : parts;
+  const toned = shown.map(({ name, gib: size }, index) => ({ label: name, value: size, text: gib(size), tone: PART_TONES[index] }));
+  return element("div", { class: "plan" }, element("p", { class: "aside" }, `Planned, at the peak (${PEAK[phase] ?? phase}):`),
+    partsBar(toned, { label: "parts of the planned memory" }));
 }
 
 function drawFacts(box, state) {
