@@ -6,7 +6,7 @@ messages are named by others. The plain lines are ASCII, so that they survive an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -23,6 +23,7 @@ from heron.run.curve import sparkline
 from heron.run.text import clean, count, duration, number, one_line, share, share_with_interval, short_duration
 
 PHASES = ("sample", "score", "train")
+OUTCOMES = (("all right", "groups/all_right"), ("mixed", "groups/mixed"), ("all wrong", "groups/all_wrong"))
 RECENT = 20
 """Steps whose mean duration the time left is reckoned with."""
 
@@ -62,7 +63,7 @@ def live_panel(view: View, now: float) -> RenderableType:
     """The whole live view."""
     parts: list[RenderableType] = [_progress(view, now)]
     if view.metrics:
-        parts += [Text(), _rewards(view), Text(), _health(view.metrics[-1]), Text(), _phases(view.metrics[-1])]
+        parts += [Text(), _rewards(view), Text(), _luck(view.metrics[-1]), _health(view.metrics[-1]), Text(), _phases(view.metrics[-1])]
     parts += [Text(), *_held_out(view)] if view.evaluations else []
     parts += _alerts(view)
     return Panel(Group(*parts), box=ROUNDED, title=_title(view), title_align="left", border_style="cyan", padding=(0, 1))
@@ -160,11 +161,21 @@ def _health(last: Mapping[str, Any]) -> Text:
     low, high = last.get("completions/min_length"), last.get("completions/max_length")
     span = "" if low is None or high is None else f" ({low:.0f} to {high:.0f})"
     figures = [
-        ("signal in", f"{share(last.get('groups/with_signal'))} of groups"),
         ("length", number(last.get("completions/mean_length"), 0) + span),
         ("truncated", share(last.get("completions/clipped_ratio"))),
+        *([("entropy", number(last["entropy"]))] if last.get("entropy") is not None else []),
         *([("KL", number(last["kl"], 4))] if last.get("kl") is not None else []),
     ]
+    return _figures(figures)
+
+
+def _luck(last: Mapping[str, Any]) -> Text:
+    """How many groups teach, and whether the others are all right or all wrong."""
+    outcomes = [(name, share(last[key])) for name, key in OUTCOMES if last.get(key) is not None]
+    return _figures([("signal in", f"{share(last.get('groups/with_signal'))} of groups"), *outcomes])
+
+
+def _figures(figures: Sequence[tuple[str, str]]) -> Text:
     words = Text()
     for label, value in figures:
         words.append(f"{label} ", style="dim").append(f"{value}   ")

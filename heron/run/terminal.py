@@ -44,6 +44,8 @@ class TerminalView:
         """Hear of one thing that happened."""
         with self._changing:
             _learn(self._view, kind, payload)
+            if kind == "start" and "time" in payload:  # read from a record, perhaps long after
+                self._view.began = self._clock() - (time.time() - payload["time"])
         self._out.show(kind, payload)
         if kind == "end":
             self.close()
@@ -142,6 +144,8 @@ def _learn(view: View, kind: str, payload: Mapping[str, Any]) -> None:
     if kind == "start":
         view.start = payload
     elif kind == "metrics":
+        while view.metrics and view.metrics[-1]["step"] >= payload["step"]:  # a resumed run takes steps anew
+            view.metrics.pop()
         view.metrics.append(payload)
     elif kind == "progress":
         view.progress = (payload["phase"], payload["done"], payload["total"])
