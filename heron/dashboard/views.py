@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from heron.dashboard import glimpse
 from heron.dashboard.shelf import OpenRun
 from heron.dashboard.verdict import changes, judge
 from heron.errors import RunError
 from heron.run import Alert, History, Run, examine
 from heron.run.alerts.history import HEAD, TAIL
+from heron.run.index import lines
 from heron.run.records import Record
 
 CURVE_POINTS = 40
@@ -41,7 +41,7 @@ def card(name: str, run: Run) -> View:
 
 
 def _card(name: str, run: Run) -> View:
-    manifest, known = run.manifest, glimpse.spread(run.path / "metrics.jsonl", CURVE_POINTS)
+    manifest, known = run.manifest, lines.spread(run.path / "metrics.jsonl", CURVE_POINTS)
     start, accuracies = _last(run.events("start")), [totals.get("accuracy") for totals in run.evaluations().values()]
     return {
         "name": name,

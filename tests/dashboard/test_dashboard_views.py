@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 from recorded import begin, evaluate, record, write_step
 
-from heron.dashboard import explain, glimpse, views
+from heron.dashboard import explain, views
 from heron.run import RunWriter
 from heron.run.alerts.history import HEAD, TAIL
-from heron.run.index import Progress
+from heron.run.index import Progress, lines
 from heron.run.metrics import registered
 
 RUN = f"/api/runs/{quote('first run')}"
@@ -169,12 +169,12 @@ def test_every_registered_number_is_explained_with_its_value(page) -> None:
 def test_a_glimpse_shows_the_whole_of_a_long_record_with_few_reads(tmp_path: Path) -> None:
     """The list of runs would read gigabytes, or show the end of a run alone."""
     path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"step": step, "reward": step, "pad": "x" * (step % 300)}) + "\n" for step in range(1, 5001)]
-    path.write_text("".join(lines) + '{"step": 50')
-    steps = [one["step"] for one in glimpse.spread(path, 40)]
+    written = [json.dumps({"step": step, "reward": step, "pad": "x" * (step % 300)}) + "\n" for step in range(1, 5001)]
+    path.write_text("".join(written) + '{"step": 50')
+    steps = [one["step"] for one in lines.spread(path, 40)]
     assert 35 <= len(steps) <= 41 and (steps[0], steps[-1]) == (1, 5000)
     assert max(later - earlier for earlier, later in itertools.pairwise(steps)) < 400
-    assert glimpse.spread(tmp_path / "none", 40) == [] and glimpse.last(tmp_path / "none") is None
+    assert lines.spread(tmp_path / "none", 40) == []
 
 
 def test_whoever_asks_does_not_wait_for_an_index_that_is_far_behind(page, monkeypatch: pytest.MonkeyPatch) -> None:

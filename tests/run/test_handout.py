@@ -74,6 +74,10 @@ def totals(accuracy: float, **more: Any) -> dict[str, Any]:
             "accuracy_high": min(1.0, accuracy + 0.05), "format_rate": 1.0, "mean_reward": 1.5, "step": 0, **more}
 
 
+def sampled(rate: float) -> dict[str, Any]:
+    return {"pass_at_1": rate, "pass_at_1_low": rate - 0.05, "pass_at_1_high": rate + 0.05}
+
+
 def row(number: int, verdict: str | None, text: str = "an answer") -> dict[str, Any]:
     return {"id": str(number), "question": f"Question {number}?", "answer": "7", "text": text, "verdict": verdict, "truncated": False}
 
@@ -177,6 +181,8 @@ def test_passwords_in_addresses_are_not_sent_on(tmp_path: Path) -> None:
         (totals(0.1), totals(0.9), "The model got better. It solves 90 of 100 problems"),
         (totals(0.9), totals(0.1), "The model got worse."),
         (totals(0.5), totals(0.56), "No difference can be told."),
+        (totals(0.5) | sampled(0.3), totals(0.56) | sampled(0.6), "The model got better. Of the answers that it gives when it may vary"),
+        (totals(0.5) | sampled(0.3), totals(0.56) | sampled(0.3), "No difference can be told. It solves 56"),
         ({"mean_reward": 1.0}, {"mean_reward": 2.0}, "rose: 1.00 before, 2.00 after"),
         ({}, {}, "Nothing was measured"),
     ],

@@ -18,25 +18,23 @@ def verdict(before: Totals, after: Totals) -> str:
     """One sentence: better, worse, or not to be told apart."""
     if "accuracy" not in before or "accuracy" not in after:
         return _by_reward(before, after)
-    earlier, later = before["accuracy"], after["accuracy"]
-    solved = f"It solves {of_hundred(later)} problems that it had not seen in training; before, it solved {of_hundred(earlier, bare=True)}."
-    if after.get("accuracy_low", later) > before.get("accuracy_high", earlier):
-        return f"The model got better. {solved}"
-    if after.get("accuracy_high", later) < before.get("accuracy_low", earlier):
-        return f"The model got worse. {solved}"
-    return f"No difference can be told. {solved}"
+    key = _telling(before, after)
+    earlier, later = of_hundred(before[key], bare=True), of_hundred(after[key])
+    solved = f"It solves {later} problems that it had not seen in training; before, it solved {earlier}." if key == "accuracy" else (
+        f"Of the answers that it gives when it may vary them, {later} are right; before, {earlier} were.")
+    return f"{_WENT[_direction(before, after, key)]} {solved}"
 
 
 def certainty(before: Totals, after: Totals) -> str:
     """How sure that is."""
     if "accuracy_low" not in before or "accuracy_low" not in after:
         return f"Measured on {count(after.get('problems'))} problems."
-    apart = after["accuracy_low"] > before["accuracy_high"] or after["accuracy_high"] < before["accuracy_low"]
-    meaning = "These ranges lie apart, so chance alone would hardly explain the difference." if apart else (
+    key = _telling(before, after)
+    meaning = "These ranges lie apart, so chance alone would hardly explain the difference." if _direction(before, after, key) else (
         "These ranges overlap, so the difference may be chance. More held-out problems (evaluation.size) would tell more.")
     return (
         f"Measured on {count(after.get('problems'))} problems that were kept apart from training. With so many, the true share lies most "
-        f"likely {between(after)} now, and lay {between(before)} before. {meaning}"
+        f"likely {between(after, key)} now, and lay {between(before, key)} before. {meaning}"
     )
 
 
@@ -46,9 +44,9 @@ def alone(totals: Totals, name: str) -> str:
     return f"The model was measured only {name} training: {measured}. So nothing can be said of what training changed."
 
 
-def between(totals: Totals) -> str:
+def between(totals: Totals, key: str = "accuracy") -> str:
     """`between 94 and 99 %`."""
-    return f"between {100 * totals['accuracy_low']:.0f} and {100 * totals['accuracy_high']:.0f} %"
+    return f"between {100 * totals[f'{key}_low']:.0f} and {100 * totals[f'{key}_high']:.0f} %"
 
 
 def of_hundred(value: float, *, bare: bool = False) -> str:
@@ -56,6 +54,23 @@ def of_hundred(value: float, *, bare: bool = False) -> str:
     rounded = round(100 * value)
     words = "fewer than 1" if rounded == 0 and value > 0 else "more than 99" if rounded == 100 and value < 1 else str(rounded)
     return words if bare else f"{words} of 100"
+
+
+_WENT = {1: "The model got better.", -1: "The model got worse.", 0: "No difference can be told."}
+
+
+def _telling(before: Totals, after: Totals) -> str:
+    """Which figure to speak of: the first try, unless only the sampled answers tell a difference."""
+    sampled = "pass_at_1" in before and "pass_at_1" in after
+    return "pass_at_1" if sampled and not _direction(before, after, "accuracy") and _direction(before, after, "pass_at_1") else "accuracy"
+
+
+def _direction(before: Totals, after: Totals, key: str) -> int:
+    """1 where the later interval lies above the earlier one, -1 where below, 0 where they overlap."""
+    earlier, later = before[key], after[key]
+    if after.get(f"{key}_low", later) > before.get(f"{key}_high", earlier):
+        return 1
+    return -1 if after.get(f"{key}_high", later) < before.get(f"{key}_low", earlier) else 0
 
 
 def _by_reward(before: Totals, after: Totals) -> str:

@@ -75,6 +75,15 @@ def here_and_there(path: Path, start: int, count: int) -> list[bytes]:
     return list(found.values())
 
 
+def spread(path: Path, count: int) -> list[Record]:
+    """Records from the whole file, in order, at most `count` and the last one; none if there is no file. So many short reads, however
+    long it is."""
+    if not path.exists():
+        return []
+    found = parsed(here_and_there(path, 0, count))[0] + last_records(path, 1)
+    return list({record["step"]: record for record in found}.values())
+
+
 def fingerprint(path: Path, offset: int) -> str:
     """Of the bytes just before the place."""
     with open(path, "rb") as file:
