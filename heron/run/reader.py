@@ -10,6 +10,7 @@ Files: `run.json` (manifest), `config.toml` (resolved), `metrics.jsonl` (a line 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ from typing import Any
 from heron.errors import RunError, did_you_mean
 from heron.run import lock, records
 from heron.run.records import Record
+
+ROLLOUTS = re.compile(r"step-([0-9]{6,})\.jsonl")
+"""Names of files in `rollouts/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,8 @@ class Run:
 
     def rollout_steps(self) -> tuple[int, ...]:
         """Steps whose rollouts were recorded."""
-        return tuple(sorted(int(path.stem.removeprefix("step-")) for path in self.path.glob("rollouts/step-*.jsonl")))
+        names = (path.name for path in self.path.glob("rollouts/step-*.jsonl"))
+        return tuple(sorted(step for name in names if (step := step_of(name)) is not None))
 
     def rollouts(self, step: int) -> list[Record]:
         """Every rollout of a step, with its rewards and its advantage."""
@@ -161,6 +166,12 @@ def list_runs(folder: str | Path) -> tuple[Run, ...]:
 def rollout_file(directory: Path, step: int) -> Path:
     """Where the rollouts of a step are recorded."""
     return directory / "rollouts" / f"step-{step:06d}.jsonl"
+
+
+def step_of(name: str) -> int | None:
+    """The step whose rollouts a file of that name holds; None for any other file, such as a copy that another program put beside it."""
+    found = ROLLOUTS.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def reward_names(metrics: list[Record]) -> list[str]:

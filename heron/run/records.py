@@ -1,7 +1,8 @@
 """Files that survive `kill -9`: lines that are appended whole, and small files that are replaced in one step.
 
 The one hard idea: a line is handed to the operating system with a single write, unbuffered, and counts only once it ends in
-a newline. So a killed process leaves at most one torn line, at the very end, which readers ignore and `cut` removes.
+a newline. So a killed process leaves at most one torn line, at the very end, which readers ignore and `cut` removes; a process that lives
+on, since the disk was full, takes the half of a line back itself.
 
 Left out: a power cut. Small files are on the disk when `replace` returns; what was appended is left to `syncing`.
 """
@@ -27,9 +28,15 @@ _COMPACT = json.JSONEncoder(allow_nan=False)
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line with one write; it is with the operating system when this returns."""
+    """Add one line with one write; it is with the operating system when this returns. If it raises, nothing was added."""
     with open(path, "ab", buffering=0) as file:
-        _write_whole(file.fileno(), _line(record))
+        before = os.fstat(file.fileno()).st_size
+        try:
+            _write_whole(file.fileno(), _line(record))
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error that is raised is the one that matters
+                file.truncate(before)
+            raise
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from heron.run.index.rows import GroupRows, groups_of, lengths_of, marks_of, mean_reward, prompt_of, siblings_of, words_of
 from heron.run.index.store import MARKS, Writing
-from heron.run.reader import rollout_file
+from heron.run.reader import rollout_file, step_of
 
 PLACES = 1 << 20
 """Numbers that the groups of a step may have."""
@@ -96,8 +96,7 @@ def group_id(step: int, number: int) -> int:
 
 
 def _steps_in(names: Sequence[str]) -> set[int]:
-    digits = [name[5:-6] for name in names if name[:5] == "step-" and name[-6:] == ".jsonl"]
-    return {int(step) for step in digits if step.isdecimal()}
+    return {step for name in names if (step := step_of(name)) is not None}
 
 
 def _add(writing: Writing, directory: Path, step: int) -> None:
