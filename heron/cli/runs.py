@@ -37,14 +37,26 @@ def listed(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Pat
     """List the runs in a folder, newest first, with their accuracy before and after. The verb may be left out."""
     from heron.cli.show_runs import print_runs
     from heron.run import list_runs
-    from heron.run.about import end_figures
 
     runs = list_runs(folder)
     if as_json:
-        keys = ("id", "created", "recipe", "model", "method")
-        told = [{"path": str(run.path), **{key: run.manifest.get(key) for key in keys}, **end_figures(run)} for run in runs]
-        return _print_json(told)
+        return _print_json([{"path": str(run.path), **_told(run)} for run in runs])
     return print_runs(folder, runs)
+
+
+def _told(run: Any) -> dict[str, Any]:
+    """A run of a list; the reason instead, where it cannot be read."""
+    from heron.errors import RunError
+    from heron.run.about import end_figures
+    from heron.run.flaws import flaws
+    from heron.run.snapshot import Snapshot
+
+    run = Snapshot(run)
+    try:
+        about = {key: run.manifest.get(key) for key in ("id", "created", "recipe", "model", "method")}
+        return {**about, **end_figures(run), "flaws": flaws(run)}
+    except (RunError, OSError) as error:  # boundary: one run of a list
+        return {"status": "unreadable", "error": str(error)}
 
 
 @app.command()
@@ -53,12 +65,13 @@ def show(run_dir: RunDir, as_json: AsJson = False) -> None:
     from heron.cli.show_runs import print_run
     from heron.run import Run, diagnose
     from heron.run.about import about, end_figures, versions
+    from heron.run.flaws import flaws
 
     run = Run(run_dir)
     if as_json:
         return _print_json({
             "about": about(run), "figures": end_figures(run), "evaluations": run.evaluations(), "alerts": list(map(asdict, diagnose(run))),
-            "versions": versions(run), "settings": run.settings,
+            "versions": versions(run), "settings": run.known_settings, "flaws": flaws(run),
         })
     return print_run(run)
 

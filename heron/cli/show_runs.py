@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from heron.errors import RunError
 from heron.run import Run, diagnose, print_report, sparkline
 from heron.run.about import about, end_figures, figures_in_words
 from heron.run.alerts import Alert
 from heron.run.compare import Difference, set_otherwise
+from heron.run.flaws import flaws
 from heron.run.machine import Fact, as_lines
+from heron.run.report import print_flaws
 from heron.run.snapshot import Snapshot
 from heron.run.text import clean, count, one_line, share
 
@@ -24,15 +27,26 @@ LONGEST = 60
 
 
 def print_runs(folder: Path, runs: Sequence[Run]) -> None:
-    """One line a run."""
-    table = _table("run", "status", "model", "steps", "accuracy", "reward")
-    for run in runs:
+    """One line a run, then what cannot be read of which."""
+    console, table = Console(), _table("run", "status", "model", "steps", "accuracy", "reward")
+    listed = [(run.path.name, *_listed(Snapshot(run))) for run in runs]
+    for name, cells, _ in listed:
+        table.add_row(*(Text(clean(cell)) for cell in (name, *cells)))
+    console.print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
+    for name, _, sentences in listed:
+        for sentence in sentences:
+            console.print(Text(clean(f"! {name}: {sentence}"), style="yellow"), soft_wrap=True)
+
+
+def _listed(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cells of a run, and what is wrong with its record."""
+    try:
         evaluations, metrics = run.evaluations(), run.metrics()
         accuracy = " → ".join(share(evaluations.get(name, {}).get("accuracy")) for name in ("before", "after"))
         curve = sparkline([record.get("reward") for record in metrics], 20)
-        table.add_row(*(Text(clean(cell)) for cell in (
-            run.path.name, run.status, run.manifest.get("model", "?"), count(len(metrics)), accuracy, curve)))
-    Console().print(table if runs else Text(f"There are no runs in {folder}. Start one with: heron train"))
+        return (run.status, str(run.manifest.get("model", "?")), count(len(metrics)), accuracy, curve), flaws(run)
+    except (RunError, OSError) as error:  # boundary: one run of a list
+        return ("unreadable", "-", "-", "-", ""), (str(error),)
 
 
 def print_run(run: Run) -> None:
@@ -64,8 +78,10 @@ def print_machine(facts: Sequence[Fact]) -> None:
 
 
 def print_diagnosis(run: Run) -> None:
-    """What looks wrong with a run."""
-    console, alerts = Console(), diagnose(run)
+    """What cannot be read of a run, and what looks wrong with it."""
+    console, run = Console(), Snapshot(run)
+    alerts = diagnose(run)
+    print_flaws(run, console)
     _print_alerts(console, alerts)
     if not alerts:
         console.print("Nothing looks wrong with this run.")

@@ -20,7 +20,7 @@ METHODS = {"full": "all of its weights are trained", "lora": "an adapter (LoRA) 
 
 def about(run: Run) -> dict[str, str]:
     """Label to words, in the order in which they are best read."""
-    manifest, settings = run.manifest, run.settings
+    manifest, settings = run.manifest, run.known_settings
     start = next(iter(run.events("start")), {})
     told = {
         "model": _model(manifest, start),

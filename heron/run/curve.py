@@ -99,7 +99,8 @@ def title_of(metrics: Sequence[Record]) -> str:
 def subtitle_of(run: Run) -> str:
     """Held-out accuracy before and after, recipe, seed."""
     evaluations = run.evaluations()
-    parts = [f"recipe {one_line(run.settings.get('recipe', '?'), 40)}", f"seed {run.settings.get('train', {}).get('seed', '?')}"]
+    settings = run.known_settings
+    parts = [f"recipe {one_line(settings.get('recipe', '?'), 40)}", f"seed {settings.get('train', {}).get('seed', '?')}"]
     before, after = evaluations.get("before", {}), evaluations.get("after", {})
     if "accuracy" in before and "accuracy" in after:
         parts.insert(0, f"held-out accuracy {share(before['accuracy'])} → {share(after['accuracy'])} on {after['problems']} problems")

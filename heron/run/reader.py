@@ -1,7 +1,8 @@
 """A run directory, read: the same on a live, a dead and a copied run.
 
 The one hard idea: the record is the truth, so nothing here is remembered; every call reads the files as they are now. A run that
-calls itself running while nobody holds its lock was killed, and is reported as interrupted.
+calls itself running while nobody holds its lock was killed, and is reported as interrupted. Lines that cannot be read are left out, and
+`flaws` says so.
 
 Files: `run.json` (manifest), `config.toml` (resolved), `metrics.jsonl` (a line per step), `events.jsonl`, `rollouts/step-000010.jsonl`
 (a line per rollout), `evaluation/<name>.jsonl` (a line per problem), `checkpoints/`, `model/`, `summary.json`.
@@ -20,8 +21,12 @@ from typing import Any
 
 from heron.errors import RunError, did_you_mean
 from heron.run import lock, records
-from heron.run.records import Record
+from heron.run.records import Lines, Record
 
+METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
+FORMS: Mapping[str, tuple[str, type]] = {
+    METRICS: ("step", int), EVENTS: ("kind", str), "rollouts": ("group", int), "evaluation": ("id", str)}
+"""What a line of each file, or of each file in a folder, has at least."""
 ROLLOUTS = re.compile(r"step-([0-9]{6,})\.jsonl")
 """Names of files in `rollouts/`."""
 
@@ -62,13 +67,31 @@ class Run:
 
     @property
     def config_toml(self) -> str:
-        """The resolved configuration, as text."""
-        return (self.path / "config.toml").read_text(encoding="utf-8")
+        """The resolved configuration, as text; RunError if it is missing or no text."""
+        path = self.path / "config.toml"
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise RunError(f"{path} is missing, so the run is incomplete. Copy it from where the run was trained.") from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}). Restore it from a copy.") from error
 
     @property
     def settings(self) -> Record:
-        """The resolved configuration, as nested mappings."""
-        return tomllib.loads(self.config_toml)
+        """The resolved configuration, as nested mappings; RunError if it cannot be read."""
+        text = self.config_toml
+        try:
+            return tomllib.loads(text)
+        except ValueError as error:
+            raise RunError(f"{self.path / 'config.toml'} cannot be read ({error}). Restore it from a copy.") from error
+
+    @property
+    def known_settings(self) -> Record:
+        """The same for who can do without: nothing where it cannot be read."""
+        try:
+            return self.settings
+        except RunError:
+            return {}
 
     @property
     def start_model(self) -> str:
@@ -110,15 +133,19 @@ class Run:
 
     def metrics(self) -> list[Record]:
         """Every recorded step, in order. Null stands for a number that was not finite."""
-        return records.read_lines(self.path / "metrics.jsonl")
+        return self.lines(METRICS).records
 
     def events(self, kind: str | None = None) -> list[Record]:
         """Everything that happened, or only the events of one kind."""
-        return [event for event in records.read_lines(self.path / "events.jsonl") if kind in (None, event["kind"])]
+        return [event for event in self.lines(EVENTS).records if kind in (None, event["kind"])]
+
+    def lines(self, name: str) -> Lines:
+        """What can be read of a record file, such as `metrics.jsonl` or `evaluation/before.jsonl`."""
+        return records.read_lines(self.path / name, *FORMS[name.partition("/")[0]])
 
     def torn(self) -> tuple[str, ...]:
         """Record files whose last line a kill left incomplete. That line is not read; the others are."""
-        files = (*(self.path / name for name in ("metrics.jsonl", "events.jsonl")), *sorted(self.path.glob("evaluation/*.jsonl")))
+        files = (*(self.path / name for name in (METRICS, EVENTS)), *sorted(self.path.glob("evaluation/*.jsonl")))
         return tuple(str(path.relative_to(self.path)) for path in files if records.is_torn(path))
 
     def rollout_steps(self) -> tuple[int, ...]:
@@ -133,14 +160,14 @@ class Run:
             known = self.rollout_steps()
             span = f"It has them for {len(known)} steps, {known[0]} to {known[-1]}." if known else "It has recorded none yet."
             raise RunError(f"{self.path} has no rollouts of step {step}. {span}")
-        return records.read_lines(path)
+        return self.lines(f"rollouts/{path.name}").records
 
     def evaluations(self) -> dict[str, Mapping[str, Any]]:
-        """Totals of every evaluation by name, oldest first."""
+        """Totals of every evaluation by name, oldest first; a figure that is null is none."""
         latest: dict[str, Mapping[str, Any]] = {}
         for event in self.events("evaluation"):
             latest.pop(event["name"], None)
-            latest[event["name"]] = event["totals"]
+            latest[event["name"]] = {key: value for key, value in event["totals"].items() if value is not None}
         return {name: totals for name, totals in latest.items() if (self.path / "evaluation" / f"{name}.jsonl").exists()}
 
     def evaluation(self, name: str) -> Evaluation:
@@ -148,8 +175,7 @@ class Run:
         known = self.evaluations()
         if name not in known:
             raise RunError(f"{self.path} has no evaluation {name!r}; it has {', '.join(known) or 'none'}.{did_you_mean(name, known)}")
-        rows = records.read_lines(self.path / "evaluation" / f"{name}.jsonl")
-        return Evaluation(name=name, totals=known[name], rows=tuple(rows))
+        return Evaluation(name=name, totals=known[name], rows=tuple(self.lines(f"evaluation/{name}.jsonl").records))
 
 
 def list_runs(folder: str | Path) -> tuple[Run, ...]:
@@ -190,9 +216,12 @@ def _created(run: Run) -> tuple[str, str]:
 
 def _read_json(path: Path) -> Record:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not valid JSON ({error}). Restore it from a copy.") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is not a JSON object. Restore it from a copy.")
+    return value
 
 
 def _advice(path: Path) -> str:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ from heron.errors import RunError
 
 Record = dict[str, Any]
 """One line of a record file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """What can be read of a record file."""
+
+    records: list[Record]
+    """Its complete lines, in order."""
+    spoilt: int
+    """How many complete lines are none. A torn last line is still to be ended, and is not counted."""
+
 
 _COMPACT = json.JSONEncoder(allow_nan=False)
 
@@ -44,24 +56,35 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool 
     replace(path, b"".join(map(_line, records)), sync=sync)
 
 
-def read_lines(path: Path) -> list[Record]:
+def read_lines(path: Path, needed: str, kind: type) -> Lines:
+    """Every complete line that is a record and has `needed` of that kind; none if the file does not exist."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    records, spoilt = parsed(lines, needed, kind)
+    return Lines(records=records, spoilt=spoilt)
+
+
+def read_strictly(path: Path) -> list[Record]:
     """Every complete line; none if the file does not exist. A torn last line is ignored, a bad one before it is an error."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    records: list[Record] = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines) - 1 and not lines[-1]:
-                break
-            raise RunError(f"{path}:{number} is not a JSON line ({error}). Restore the file from a copy, or remove that line.") from error
-    return records
+    found = [_record(line) for line in lines[:-1]]
+    if found and found[-1] is None and not lines[-1]:
+        found.pop()
+    if None in found:
+        raise RunError(f"{path}:{found.index(None) + 1} is not a JSON object. Restore the file from a copy, or remove that line.")
+    return [record for record in found if record is not None]
+
+
+def parsed(lines: Iterable[bytes], needed: str = "step", kind: type = int) -> tuple[list[Record], int]:
+    """The records among the lines, and how many lines are none: a spoilt one is counted and must not hide the others."""
+    found = [_record(line) for line in lines]
+    records = [record for record in found if record is not None and isinstance(record.get(needed), kind)]
+    return records, len(found) - len(records)
 
 
 def is_torn(path: Path) -> bool:
-    """Whether its last line is incomplete, as a kill in the middle of a write leaves it; `read_lines` ignores that line."""
+    """Whether its last line is incomplete, as a kill in the middle of a write leaves it; readers ignore that line."""
     if not path.exists() or not path.stat().st_size:
         return False
     with open(path, "rb") as file:
@@ -72,7 +95,7 @@ def is_torn(path: Path) -> bool:
 def cut(path: Path, keep: Callable[[Record], bool]) -> None:
     """Rewrite the file with the complete lines that `keep` wants: this also removes a torn last line."""
     if path.exists():
-        write_lines(path, [record for record in read_lines(path) if keep(record)])
+        write_lines(path, [record for record in read_strictly(path) if keep(record)])
 
 
 def replace(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -94,6 +117,14 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
         return encode(value)
     except (ValueError, TypeError):  # a number that is not finite, or a mapping that is no dict
         return encode(_finite(value))
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        value = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

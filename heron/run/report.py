@@ -17,6 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from heron.run.flaws import flaws
 from heron.run.reader import Evaluation, Run
 from heron.run.records import Record
 from heron.run.text import clean, count, number, one_line, share, share_with_interval
@@ -29,11 +30,18 @@ Pair = tuple[Record, Record]
 
 
 def print_report(run: Run, console: Console | None = None, *, show: int = 3) -> None:
-    """Print `report` on the console, then where the run lies and what to do next."""
+    """Print `report` on the console, what of the record cannot be read, where the run lies and what to do next."""
     console = console or Console()
     console.print(report(run, show=show))
+    print_flaws(run, console)
     for line in next_steps(run):
         console.print(Text(clean(line)), soft_wrap=True)
+
+
+def print_flaws(run: Run, console: Console) -> None:
+    """Print a line for each thing that the record lacks."""
+    for sentence in flaws(run):
+        console.print(Text(f"! {clean(sentence)}", style="yellow"), soft_wrap=True)
 
 
 def report(run: Run, *, show: int = 3) -> RenderableType:

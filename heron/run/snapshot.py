@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from heron.run.reader import Run
-from heron.run.records import Record
+from heron.run.reader import EVENTS, METRICS, Run
+from heron.run.records import Lines
 
 
 class Snapshot(Run):
@@ -25,13 +25,10 @@ class Snapshot(Run):
         """As it was when it was first asked for."""
         return str(self._once("status", lambda: Run(self.path).status))
 
-    def metrics(self) -> list[Record]:
-        """Every step that was recorded when they were first asked for."""
-        return list(self._once("metrics", super().metrics))
-
-    def events(self, kind: str | None = None) -> list[Record]:
-        """The same of events."""
-        return [event for event in self._once("events", super().events) if kind in (None, event["kind"])]
+    def lines(self, name: str) -> Lines:
+        """What was recorded when it was first asked for, of steps and events."""
+        found: Lines = self._once(name, lambda: Run.lines(self, name)) if name in (METRICS, EVENTS) else super().lines(name)
+        return Lines(records=list(found.records), spoilt=found.spoilt)
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         if name not in self._kept:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from heron.run.index import lines
 from heron.run.reader import Run
-from heron.run.records import Record
+from heron.run.records import Record, parsed
 from heron.run.writer import Listener
 
 INTERVAL = 1.0
@@ -60,7 +60,7 @@ class _Tail:
             found += more
             self._offset += sum(map(len, more))
         self._print = lines.fingerprint(self._path, self._offset)
-        return lines.parsed(found)[0]
+        return parsed(found)[0]
 
 
 def _merge(events: list[Record], metrics: list[Record]) -> Iterator[tuple[str, Record]]:

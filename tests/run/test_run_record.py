@@ -119,7 +119,7 @@ def test_a_spoilt_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl:2"):
-        records.read_lines(path)
+        records.read_strictly(path)
 
 
 def test_reopen_takes_back_what_came_after_the_checkpoint(tmp_path: Path) -> None:

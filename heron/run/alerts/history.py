@@ -85,7 +85,7 @@ class History:
         """Share of right answers among those that can be read: what is left of pass@1 when the format is taken out of it."""
         return [
             record["pass@1"] / readable for record in self.metrics
-            if record.get("pass@1") is not None and (readable := 1 - record.get("completions/unreadable", 0.0)) > 0.05
+            if record.get("pass@1") is not None and (readable := 1 - (record.get("completions/unreadable") or 0.0)) > 0.05
         ]
 
     def is_mastered(self) -> bool:
@@ -109,9 +109,12 @@ def falls(values: Sequence[float]) -> bool:
 
 
 def first_and_last(history: History) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Held-out totals, once a run is long enough to compare them."""
+    """Held-out totals that are known, once a run is long enough to compare them."""
     totals = list(history.evaluations.values())
-    return (totals[0], totals[-1]) if len(totals) >= 2 and history.steps >= LONG_ENOUGH else None
+    if len(totals) < 2 or history.steps < LONG_ENOUGH:
+        return None
+    first, last = ({key: value for key, value in each.items() if value is not None} for each in (totals[0], totals[-1]))
+    return first, last
 
 
 def held_out_is_flat(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from heron.errors import RunError
 from heron.run.about import about, versions
 from heron.run.alerts import Alert
 from heron.run.curve import reward_curve_svg, right_answers_svg
+from heron.run.flaws import flaws
 from heron.run.handout import words
 from heron.run.handout.html import Html, drawn, element
 from heron.run.reader import Run
@@ -91,8 +92,10 @@ def facts(run: Run) -> Html:
     return element("section", element("h2", "What was trained on what"), _pairs(told))
 
 
-def settings(run: Run) -> Html:
-    """Every setting, folded away."""
+def settings(run: Run) -> Html | None:
+    """Every setting, folded away; nothing where they cannot be read."""
+    if not run.known_settings:
+        return None
     return element(
         "section", element("h2", "Every setting"),
         element("details", element("summary", "config.toml, with everything that was left to its default"),
@@ -104,7 +107,7 @@ def directory(run: Run) -> Html:
     """Where the rest is."""
     return element("section", element("h2", "The record"), element(
         "p", "Every answer of every step, with its rewards, lies in the run's directory on the machine where it was trained: ",
-        element("code", run.path), "."))
+        element("code", run.path), "."), *(element("p", sentence) for sentence in flaws(run)))
 
 
 def _without_passwords(text: str) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heron.run.index.lines import fingerprint, parsed, read_on
+from heron.run.index.lines import fingerprint, read_on
 from heron.run.index.store import Store, Writing
 from heron.run.index.thinning import MISSING, peaks_of, without_missing
-from heron.run.records import Record
+from heron.run.records import Record, parsed
 
 CHUNK = 512
 """Steps; a whole number of blocks of peaks."""

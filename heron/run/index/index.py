@@ -110,7 +110,7 @@ class Index:
         start, size = found[0][:2]
         with open(path, "rb") as file:
             file.seek(start)
-            return lines.parsed(file.read(size).splitlines(), "group")[0]
+            return records.parsed(file.read(size).splitlines(), "group")[0]
 
 
 def _curve(indexed: columns.Column, ahead: columns.Column, points: int) -> Curve:

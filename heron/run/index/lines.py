@@ -7,25 +7,17 @@ and a few bytes before that place tell whether the file is still the one that wa
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from heron.run.records import Record
+from heron.run.records import Record, parsed
 
 BLOCK = 1 << 16
 SPOILT = 2
 """Lines at the end that a power cut may have spoilt."""
 PRINT = 4096
 """Bytes before a place that identify it."""
-
-
-def parsed(lines: Iterable[bytes], needed: str = "step") -> tuple[list[Record], int]:
-    """The records among the lines, and how many lines are none: a spoilt one is counted and must not hide the others."""
-    found = [_record(line) for line in lines]
-    records = [record for record in found if record is not None and isinstance(record.get(needed), int)]
-    return records, len(found) - len(records)
 
 
 def read_on(path: Path, offset: int, limit: int) -> list[bytes]:
@@ -100,11 +92,3 @@ def _line_after(file: BinaryIO, place: int, start: int) -> Iterator[tuple[int, b
     line = file.readline()
     if line.endswith(b"\n"):
         yield offset, line
-
-
-def _record(line: bytes) -> Record | None:
-    try:
-        value = json.loads(line.decode())
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from heron.run.index import columns, lines, rollouts
 from heron.run.index.shelf import note_path
 from heron.run.index.store import Store, Writing
-from heron.run.records import Record
+from heron.run.records import Record, parsed
 
 AT_ONCE = 64
 """Steps whose rollouts are read in one transaction."""
@@ -126,7 +126,7 @@ class Reading:
 
     def _sketched(self, offset: int) -> list[Record]:
         """Records from all over what is unread, and the newest ones."""
-        found, _ = lines.parsed([*lines.here_and_there(self._metrics, offset, SKETCH), *lines.last_lines(self._metrics, NEWEST)])
+        found, _ = parsed([*lines.here_and_there(self._metrics, offset, SKETCH), *lines.last_lines(self._metrics, NEWEST)])
         by_step = {record["step"]: record for record in found}
         return [by_step[step] for step in sorted(by_step)]
 

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heron.run.index.lines import parsed
 from heron.run.index.store import MARKS, storable
-from heron.run.records import Record
+from heron.run.records import Record, parsed
 
 WORDS_OF = 1000
 """Characters at the beginning and at the end of an answer whose words go into the search."""

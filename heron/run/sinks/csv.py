@@ -35,7 +35,7 @@ class CsvSink:
             self._write_anew()
 
     def _write_anew(self) -> None:
-        rows = records.read_lines(self._source)
+        rows = records.read_strictly(self._source)
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         content = _table(self._columns, [{name: name for name in self._columns}, *rows])
         records.replace(self._path, content.encode(), sync=False)
