@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from heron.dashboard.shelf import OpenRun
@@ -18,6 +17,7 @@ from heron.dashboard.verdict import changes, judge
 from heron.errors import RunError
 from heron.run import Alert, History, Run, examine
 from heron.run.alerts.history import HEAD, TAIL
+from heron.run.averages import finite, mean
 from heron.run.index import lines
 from heron.run.records import Record
 
@@ -158,8 +158,8 @@ def _reading(opened: OpenRun) -> View | None:
 
 
 def _mean(records: Sequence[Record], name: str) -> float | None:
-    values = [value for record in records if (value := record.get(name)) is not None]
-    return fmean(values) if values else None
+    values = finite([record.get(name) for record in records])
+    return mean(values) if values else None
 
 
 def _of(events: Sequence[Record], kind: str) -> list[Record]:

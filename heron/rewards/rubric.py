@@ -11,7 +11,6 @@ equal within a group, which needs the group: `objective.advantage_estimator = "n
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import traceback
 import warnings
@@ -21,7 +20,7 @@ from typing import Any
 
 from heron.errors import ConfigError, DataError, RewardError, did_you_mean
 from heron.rewards.calling import TASK_MARK, Outcome, RewardFunction, name_of
-from heron.rewards.scores import shortened
+from heron.rewards.scores import LARGEST, shortened
 from heron.rewards.verifying import CHECK_MARK, SANDBOX_MARK, VERIFIER_MARK, Verifier
 from heron.rewards.watching import Log, Watch
 from heron.rewards.workers import counting
@@ -116,13 +115,13 @@ class Rubric:
         return replace(rollout, rewards=scores, reward=total, extras=extras, logged=logged)
 
     def _total(self, scores: Mapping[str, float | None], rollout: Rollout) -> Outcome:
-        """The weighted sum; None if no function that counts applied; an error if it is beyond every float."""
+        """The weighted sum; None if no function that counts applied; an error if it is not finite, or beyond what can be trained on."""
         pairs = zip(self.weights, scores.values(), strict=True)
         weighted = [weight * score for weight, score in pairs if weight and score is not None]
-        if math.isfinite(total := sum(weighted)):
+        if abs(total := sum(weighted)) <= LARGEST:
             return total if weighted else None
-        error = RewardError(f"The weighted sum of the scores {dict(scores)} of row {rollout.prompt.id} is {total}. Lower the scores, or "
-                            f"the weights {list(self.weights)}.")
+        error = RewardError(f"The weighted sum of the scores {dict(scores)} of row {rollout.prompt.id} is {total:g}, and "
+                            f"only up to ±{LARGEST:g} can be trained on. Lower the scores, or the weights {list(self.weights)}.")
         if self.stops:
             raise error
         self._tell("the total", [error])

@@ -1,9 +1,9 @@
 """Checks what a reward function returned: a finite number or None for each rollout, nothing else.
 
-The hard idea: a bad score must never reach an average. NaN would poison the whole batch without a word, and True is
-as likely a forgotten comparison as a score; both are errors that name the function, the row and the value. Numbers of other libraries
-(NumPy, torch, Decimal, fractions) are made plain by `plain`, which is also what a process for scoring sends back: so a function is paid the
-same in either place.
+The hard idea: a bad score must never reach an average. NaN would poison the whole batch without a word, True is as likely a forgotten
+comparison as a score, and of 1e200 no variance can be taken; all are errors that name the function, the row and the value. Numbers of other
+libraries (NumPy, torch, Decimal, fractions) are made plain by `plain`, which is also what a process for scoring sends back: so a function is
+paid the same in either place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 
 from heron.errors import RewardError
 from heron.types import Rollout
+
+LARGEST = 1e30
+"""Of a score, and of a weighted total. Losses are in float32, which ends at 3e38; differences and sums over a batch must fit, too."""
 
 
 def list_of_scores(returned: Any, name: str, rollouts: Sequence[Rollout]) -> list[Any]:
@@ -46,6 +49,8 @@ def checked_score(value: Any, name: str, rollout: Rollout) -> float | None:
         raise RewardError(f"{_returned(value, name, rollout)}, a {type(value).__name__}, which is not a number. {fix}")
     if not math.isfinite(value):
         raise RewardError(f"{_returned(value, name, rollout)}, which is not finite. Check what it divides by.")
+    if abs(value) > LARGEST:
+        raise RewardError(f"{_returned(value, name, rollout)}, which is beyond ±{LARGEST:g}: no loss can be computed with it. Scale it.")
     return value
 
 

@@ -7,10 +7,10 @@ left out, and nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from heron.run.alerts.history import WINDOW
+from heron.run.averages import finite, mean
 from heron.run.reader import Run
 from heron.run.text import clean, count, duration, number, share, share_with_interval
 
@@ -49,9 +49,9 @@ def end_figures(run: Run) -> dict[str, Any]:
         totals = evaluations.get(name, {})
         figures |= {f"{name}/{key}": totals[key] for key in _TOTALS if totals.get(key) is not None}
     for key in ("reward", "pass@1", "groups/with_signal", "completions/mean_length", "entropy"):
-        newest = [value for record in metrics[-WINDOW:] if (value := record.get(key)) is not None]
-        figures |= {key: fmean(newest)} if newest else {}
-    peaks = [value for record in metrics if (value := record.get("memory/peak_gib")) is not None]
+        newest = finite([record.get(key) for record in metrics[-WINDOW:]])
+        figures |= {key: mean(newest)} if newest else {}
+    peaks = finite([record.get("memory/peak_gib") for record in metrics])
     figures |= {"memory/peak_gib": max(peaks)} if peaks else {}
     return figures | {key: summary[key] for key in ("num_tokens", "seconds") if summary.get(key) is not None}
 
@@ -114,7 +114,7 @@ def _took(run: Run) -> str:
     summary = run.summary or {}
     words = [duration(summary["seconds"])] if summary.get("seconds") else []
     words += [f"{count(summary['num_tokens'])} tokens written by the model"] if summary.get("num_tokens") else []
-    peak = [value for record in run.metrics() if (value := record.get("memory/peak_gib")) is not None]
+    peak = finite([record.get("memory/peak_gib") for record in run.metrics()])
     words += [f"{number(max(peak))} GiB of memory at the peak"] if peak else []
     return ", ".join(words)
 

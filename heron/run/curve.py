@@ -7,11 +7,11 @@ the same picture. How it is drawn is left to `drawing`.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heron.errors import RunError
+from heron.run.averages import finite, is_finite, mean
 from heron.run.drawing import Entry, Frame, Points, axes, band, document, heading, interval, line, round_ticks
 from heron.run.reader import Run, reward_names
 from heron.run.records import Record
@@ -19,11 +19,13 @@ from heron.run.text import number, one_line, share
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MOST_POINTS = 300
+MOST_DRAWN = 1e100
+"""Absurd numbers are drawn here, at the edge of a picture that shows nothing else any more."""
 
 
 def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     """The values as a row of at most `width` blocks, lowest to highest; a gap where a number is missing."""
-    thinned = _thin(list(values), width)
+    thinned = _thin([_drawable(value) for value in values], width)
     known = [value for value in thinned if value is not None]
     if not known:
         return ""
@@ -72,7 +74,7 @@ def right_answers_svg(run: Run, *, alone: bool = True) -> str | None:
 
 def rewarded_steps(run: Run) -> list[Record]:
     """The steps that have a reward; RunError if there are none."""
-    metrics = [record for record in run.metrics() if record.get("reward") is not None]
+    metrics = [record for record in run.metrics() if is_finite(record.get("reward"))]
     if not metrics:
         raise RunError(f"{run.path} has no recorded step yet, so there is no curve to draw.")
     return metrics
@@ -81,7 +83,7 @@ def rewarded_steps(run: Run) -> list[Record]:
 def column(metrics: Sequence[Record], key: str) -> Points:
     """Steps and values of one number, neighbours averaged where there are many."""
     steps = _thin([float(record["step"]) for record in metrics], MOST_POINTS)
-    values = _thin([record.get(key) for record in metrics], MOST_POINTS)
+    values = _thin([_drawable(record.get(key)) for record in metrics], MOST_POINTS)
     return [(step, value) for step, value in zip(steps, values, strict=True) if step is not None and value is not None]
 
 
@@ -126,5 +128,10 @@ def _thin(values: list[float | None], most: int) -> list[float | None]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return sum(known) / len(known) if known else None
+    known = finite(values)
+    return mean(known) if known else None
+
+
+def _drawable(value: Any) -> float | None:
+    """A number within what a picture's scale can be reckoned with; None for what is no finite number."""
+    return max(-MOST_DRAWN, min(MOST_DRAWN, float(value))) if is_finite(value) else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from heron.run.text import clean
+from heron.run.text import clean, number
 
 WIDTH, HEIGHT = 900, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 104, 52
@@ -107,7 +107,7 @@ def axes(frame: Frame, below: str, *, unit: Callable[[float], str] | None = None
         left, y = frame.place(frame.first, tick)
         style = "zero" if abs(tick) < 1e-12 else "grid"
         parts.append(f'<line class="{style}" x1="{left}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}"/>')
-        parts.append(text(left - 10, y + 4, unit(tick) if unit else f"{tick + 0.0:.{digits}f}", "tick", anchor="end"))
+        parts.append(text(left - 10, y + 4, unit(tick) if unit else number(tick + 0.0, digits), "tick", anchor="end"))
     for step in _step_ticks(frame.first, frame.last):
         parts.append(text(frame.place(step, frame.ticks[0])[0], HEIGHT - BOTTOM + 20, str(step), "tick", anchor="middle"))
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, below, "tick", anchor="middle"))
@@ -117,7 +117,7 @@ def axes(frame: Frame, below: str, *, unit: Callable[[float], str] | None = None
 def round_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers that enclose low and high, a step of 1, 2 or 5 times a power of ten apart."""
     span = high - low or 1.0
-    power = 10 ** math.floor(math.log10(span / wanted))
+    power = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= wanted)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [index * step for index in range(first, max(last, first + 1) + 1)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from rich.box import ROUNDED
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heron.run.alerts import Alert, History
+from heron.run.averages import finite, mean
 from heron.run.curve import sparkline
 from heron.run.text import clean, count, duration, number, one_line, share, share_with_interval, short_duration
 
@@ -55,8 +55,8 @@ class View:
 
     def seconds_left(self) -> float | None:
         """Steps to go times the mean of the latest ones; the evaluation at the end is not in it."""
-        recent = [record["time/step"] for record in self.metrics[-RECENT:] if record.get("time/step") is not None]
-        return fmean(recent) * (self.max_steps - self.step) if recent and self.max_steps else None
+        recent = finite([record.get("time/step") for record in self.metrics[-RECENT:]])
+        return mean(recent) * (self.max_steps - self.step) if recent and self.max_steps else None
 
 
 def live_panel(view: View, now: float) -> RenderableType:

@@ -7,13 +7,18 @@ escape sequence shows as `␛[31m`, so one sees that it was there. Callers must 
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from heron.run.averages import is_finite
+
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible formatting (bidi marks among it), lone surrogates, line and paragraph separators."""
+
+
+HUGE = 1e12
+"""From which on a figure is written with its power of ten."""
 
 
 def clean(text: object) -> str:
@@ -29,7 +34,9 @@ def one_line(text: object, width: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`8 s`, `4:05`, `2:03:09`."""
+    """`8 s`, `4:05`, `2:03:09`; a dash for what is no time."""
+    if _absent(seconds) or abs(seconds) >= HUGE:
+        return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -50,8 +57,10 @@ def share(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """`2.31`; a dash where there is none."""
-    return "-" if _absent(value) else f"{value:.{digits}f}"
+    """`2.31`, `2.31e+12` where it is huge; a dash where there is none."""
+    if value is None or _absent(value):
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < HUGE else f"{value:.3g}"
 
 
 def count(value: float | None) -> str:
@@ -68,7 +77,7 @@ def share_with_interval(totals: Mapping[str, Any], key: str) -> str:
 
 
 def _absent(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)
+    return not is_finite(value)
 
 
 def _visible(character: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from heron.run.averages import mean
 from heron.types import Group, Rollout
 
 
@@ -28,7 +29,7 @@ def advantage_spread(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """`advantages/*`."""
     values = [rollout.advantage for rollout in rollouts]
     return {
-        "advantages/abs_mean": fmean(map(abs, values)), "advantages/min": min(values), "advantages/max": max(values),
+        "advantages/abs_mean": mean([abs(value) for value in values]), "advantages/min": min(values), "advantages/max": max(values),
         "advantages/positive": fmean(value > 0 for value in values), "advantages/zero": fmean(value == 0 for value in values),
     }
 
@@ -58,5 +59,5 @@ def _is_judged(group: Group) -> bool:
 
 
 def _centred(values: Sequence[float]) -> list[float]:
-    mean = fmean(values) if values else 0.0
-    return [value - mean for value in values]
+    middle = mean(values) if values else 0.0
+    return [value - middle for value in values]

@@ -11,6 +11,7 @@ from itertools import chain
 from statistics import fmean
 
 from heron.objective import loneliness
+from heron.run.averages import mean, variance
 from heron.training.outcomes import advantage_spread, duplicates, shares, solved
 from heron.types import Group, Rollout
 
@@ -85,7 +86,7 @@ def _logged(rollouts: Sequence[Rollout]) -> dict[str, float]:
     for rollout in rollouts:
         for name, value in rollout.logged.items():
             values.setdefault(f"logged/{name}", []).append(value)
-    return {name: fmean(given) for name, given in values.items()}
+    return {name: mean(given) for name, given in values.items()}
 
 
 def _entropy(rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -98,9 +99,7 @@ def _mean_std(name: str, scores: Sequence[float | None], mean_key: str, std_key:
     known = [score for score in scores if score is not None]
     if not known:
         return {}
-    mean = fmean(known)
-    squares = sum((score - mean) ** 2 for score in known)  # the library's stdev is exact, and takes as long as all else here
-    return {mean_key: mean, std_key: math.sqrt(squares / (len(known) - 1)) if len(known) > 1 else 0.0}
+    return {mean_key: mean(known), std_key: math.sqrt(variance(known))}
 
 
 def staleness(groups: Sequence[Group], version: int) -> dict[str, float]:

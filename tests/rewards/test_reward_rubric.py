@@ -126,17 +126,32 @@ def test_batch_of_wrong_length_or_shape_is_refused(make_rollout, returned) -> No
         Rubric([bad], tags=TAGS).score([make_rollout(), make_rollout()])
 
 
-def test_total_beyond_every_float_is_an_error(make_rollout) -> None:
+@pytest.mark.parametrize("weight", [10.0, -1e200, 1e308])
+def test_total_that_cannot_be_trained_on_is_an_error(make_rollout, weight: float) -> None:
     """Prevents: an infinite reward out of finite scores, in the average of a batch."""
 
     def huge(completion):
-        return 1e308
+        return 9e29
 
-    with pytest.raises(RewardError, match=r"rows\.jsonl:1 is inf.*weights"):
-        Rubric([(huge, 10.0)], tags=TAGS).score([make_rollout()])
+    with pytest.raises(RewardError, match=r"rows\.jsonl:1 is -?(9e\+30|9e\+229|inf).*weights"):
+        Rubric([(huge, weight)], tags=TAGS).score([make_rollout()])
     with pytest.warns(UserWarning, match="is excluded"):
-        (scored,) = Rubric([(huge, 10.0)], tags=TAGS, on_error="exclude").score([make_rollout()])
+        (scored,) = Rubric([(huge, weight)], tags=TAGS, on_error="exclude").score([make_rollout()])
     assert scored.reward is None and scored.rewards == {"huge": None} and "weighted sum" in str(scored.error)
+
+
+@pytest.mark.parametrize("value", [1e200, -1e200, 1.0001e30, 10**40])
+def test_a_score_that_cannot_be_trained_on_is_an_error(make_rollout, value: float) -> None:
+    """Prevents: a run that dies in a variance, or trains on infinity, since a score was finite and absurd."""
+
+    def absurd(completion):
+        return value
+
+    with pytest.raises(RewardError, match=r"absurd returned .* for row rows\.jsonl:1 .*beyond ±1e\+30"):
+        Rubric([absurd], tags=TAGS).score([make_rollout()])
+    with pytest.warns(UserWarning, match="is excluded"):
+        (scored,) = Rubric([absurd], tags=TAGS, on_error="exclude").score([make_rollout()])
+    assert scored.reward is None
 
 
 def test_bad_value_in_a_batch_names_its_own_row(make_rollout) -> None:

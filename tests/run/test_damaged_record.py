@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from heron.cli.main import app
 from heron.cli.show_runs import print_diagnosis, print_difference, print_run, print_runs
 from heron.errors import RunError
-from heron.run import Run, RunWriter, TerminalView, print_report, reward_curve_svg
+from heron.run import Run, RunWriter, TerminalView, Watchman, print_report, reward_curve_svg
 from heron.run.about import end_figures
 from heron.run.curve import right_answers_svg
 from heron.run.flaws import flaws
 from heron.run.handout import handout, reward_png
+from heron.run.index import Index
+from heron.run.text import duration, number
 from heron.run.watch import follow
 from heron.types import Completion, FinishReason, Group, Prompt, Rollout, Turn
 
@@ -214,3 +216,34 @@ def test_figures_that_are_null_are_none(tmp_path: Path, look: str) -> None:
         writer.evaluation(name, ROWS, {"problems": 2, "step": 0, **nothing})
     writer.finish("finished", {"seconds": float("nan")})
     LOOKS[look](Run(tmp_path / "run"))
+
+
+HUGE = (1e308, -1e308, 1.7e308, 1e200, -1e200, 5e-324, float("nan"), float("inf"))
+
+
+@pytest.mark.parametrize("look", [*LOOKS, "index"])
+def test_any_number_that_was_recorded_can_be_looked_at(tmp_path: Path, look: str) -> None:
+    """Prevents: an overflow in a mean, a variance or the scale of a picture, since one reward was absurd."""
+    writer = make(tmp_path / "run")
+    writer.subscribe(Watchman(writer))
+    names = ("reward", "reward_std", "pass@1", "completions/unreadable", "completions/mean_length", "completions/format_rate", "grad_norm",
+             "entropy", "kl", "learning_rate", "time/step", "memory/peak_gib", "rewards/a/mean", "rewards/a/std", "rewards/b/mean")
+    for step in range(4, 80):
+        writer.log(step, {name: HUGE[(step + place) % len(HUGE)] for place, name in enumerate(names)})
+    for name in ("before", "after"):
+        writer.evaluation(name, ROWS, {"problems": 2, "step": 0, "accuracy": 0.5, "mean_reward": 1e308, "mean_length": 1e308})
+    writer.finish("finished", {"seconds": 1e308})
+    run = Run(tmp_path / "run")
+    assert not run.events("listener_failed")
+    if look == "index":
+        index = Index(run, tmp_path / "cache")
+        index.refresh()
+        assert len(index.curves(["reward"])["reward"].steps) == 79
+    else:
+        LOOKS[look](run)
+
+
+def test_huge_numbers_are_written_short() -> None:
+    """Prevents: a table of three hundred digits."""
+    assert number(1e308) == "1e+308" and number(-2.5e12) == "-2.5e+12" and number(123456.789) == "123456.79"
+    assert duration(1e308) == duration(float("inf")) == "-" and number(10**400) == "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from tinymodels import completion, prompt
@@ -95,3 +96,13 @@ def test_clock_accounts_for_the_whole_step() -> None:
     assert metrics["time/step"] == pytest.approx(sum(metrics[f"time/{name}"] for name in ("sample", "train", "unaccounted")))
     assert metrics["throughput/sample_tokens_per_second"] == pytest.approx(100 / metrics["time/sample"])
     assert 0.01 < peak_gib() < 1000
+
+
+@pytest.mark.parametrize("huge", [1e30, 1e200, 1e308])
+def test_no_number_is_so_large_that_a_step_ends_in_its_statistics(huge: float) -> None:
+    """Prevents: an overflow in a variance that kills a training of days. What has no finite value is recorded as null."""
+    given = group([huge, -huge, huge], [2, 3, 2], advantages=[huge, huge, -huge])
+    logged = Group(prompt=given.prompt, rollouts=tuple(replace(each, logged={"seen": huge}) for each in given.rollouts))
+    found = rollout_metrics([logged], {"a": 1e300, "b": 1.0})
+    assert found["logged/seen"] == found["advantages/abs_mean"] == pytest.approx(huge)
+    assert found["reward"] == pytest.approx(huge / 3) and (found["reward_std"] > 1e29)

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from statistics import fmean
 from typing import Any
+
+from heron.run.averages import finite, is_finite, mean, variance
 
 WINDOW = 5
 """Steps that a "now" is averaged over."""
@@ -65,7 +66,7 @@ class History:
     def values(self, key: str) -> list[float]:
         """The numbers recorded under `key`, in order of steps."""
         if key not in self._found:
-            self._found[key] = list(_numbers(self.metrics, key))
+            self._found[key] = finite([record.get(key) for record in self.metrics])
         return self._found[key]
 
     def now(self, key: str) -> float | None:
@@ -99,8 +100,8 @@ def rises(values: Sequence[float]) -> bool:
     if len(values) < LONG_ENOUGH:
         return False
     early, late = values[:quarter], values[-quarter:]
-    noise = math.sqrt((_variance(early) + _variance(late)) / quarter)
-    return fmean(late) - fmean(early) > max(3 * noise, 1e-9)
+    noise = math.sqrt((variance(early) + variance(late)) / quarter)
+    return mean(late) - mean(early) > max(3 * noise, 1e-9)
 
 
 def falls(values: Sequence[float]) -> bool:
@@ -130,15 +131,10 @@ def accuracies(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _numbers(records: Iterable[Mapping[str, Any]], key: str) -> Iterator[float]:
-    return (value for record in records if (value := record.get(key)) is not None and math.isfinite(value))
+    return (value for record in records if is_finite(value := record.get(key)))
 
 
 def _mean_of_window(values: Iterator[float]) -> float | None:
     """Of the first ones; no more are looked at."""
     found = list(islice(values, WINDOW))
-    return fmean(found) if len(found) == WINDOW else None
-
-
-def _variance(values: Sequence[float]) -> float:
-    mean = fmean(values)
-    return sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    return mean(found) if len(found) == WINDOW else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from statistics import fmean
-
 from heron.run.alerts.history import LONG_ENOUGH, WINDOW, Alert, History, rises
+from heron.run.averages import mean
 
 
 def truncation(history: History) -> Alert | None:
@@ -44,7 +43,7 @@ def length_collapse(history: History) -> Alert | None:
     lengths = history.values("completions/mean_length")
     if len(lengths) < LONG_ENOUGH or rises(history.values("reward")):
         return None
-    start, now = fmean(lengths[:WINDOW]), fmean(lengths[-WINDOW:])
+    start, now = mean(lengths[:WINDOW]), mean(lengths[-WINDOW:])
     if now >= 0.4 * start:
         return None
     return Alert(
@@ -60,7 +59,7 @@ def length_creep(history: History) -> Alert | None:
     lengths = history.values("completions/mean_length")
     if len(lengths) < LONG_ENOUGH or rises(history.skill()):
         return None
-    start, now = fmean(lengths[:WINDOW]), fmean(lengths[-WINDOW:])
+    start, now = mean(lengths[:WINDOW]), mean(lengths[-WINDOW:])
     if now <= 2 * start:
         return None
     return Alert(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, median
+from statistics import median
 
 from heron.run.alerts.history import LONG_ENOUGH, WINDOW, Alert, History, rises
+from heron.run.averages import mean
 
 
 def not_finite(history: History) -> Alert | None:
@@ -27,7 +28,7 @@ def reward_collapse(history: History) -> Alert | None:
     rewards = history.values("reward")
     if len(rewards) < 2 * WINDOW:
         return None
-    start, now = max(rewards[0], fmean(rewards[:WINDOW])), rewards[-WINDOW:]  # a step that is far too large needs no second one
+    start, now = max(rewards[0], mean(rewards[:WINDOW])), rewards[-WINDOW:]  # a step that is far too large needs no second one
     spread = history.values("reward_std")
     if start - max(now) <= max(0.5 * spread[0] if spread else 0.0, 1e-9):
         return None
@@ -35,7 +36,7 @@ def reward_collapse(history: History) -> Alert | None:
     return Alert(
         id="reward-collapse",
         title="The reward fell below where it began",
-        evidence=f"reward {start:.2f} -> {fmean(now):.2f}" + (f" at a learning rate of up to {max(rate):.1g}" if rate else ""),
+        evidence=f"reward {start:.2f} -> {mean(now):.2f}" + (f" at a learning rate of up to {max(rate):.1g}" if rate else ""),
         advice="Steps this large destroy what the model knew: lower train.learning_rate tenfold, and look at objective.beta and "
         "train.max_grad_norm.",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import fmean
-
 from heron.run.alerts.history import (
     LONG_ENOUGH,
     WINDOW,
@@ -14,6 +12,7 @@ from heron.run.alerts.history import (
     held_out_is_flat,
     rises,
 )
+from heron.run.averages import mean
 
 LEARNT = 0.9
 """Share of answers in the asked format from which on it counts as learnt."""
@@ -69,7 +68,7 @@ def reward_without_accuracy(history: History) -> Alert | None:
     return Alert(
         id="reward-without-accuracy",
         title="The reward rises, held-out accuracy does not",
-        evidence=f"reward {fmean(rewards[:WINDOW]):.2f} -> {fmean(rewards[-WINDOW:]):.2f}, {accuracies(*pair)}",
+        evidence=f"reward {mean(rewards[:WINDOW]):.2f} -> {mean(rewards[-WINDOW:]):.2f}, {accuracies(*pair)}",
         advice="Read the rollouts with the highest reward: what are they paid for? Check the verifier, then the weights of the rewards.",
     )
 
@@ -135,8 +134,8 @@ def _in_training(history: History) -> str | None:
     formats, skill = history.values("completions/format_rate"), history.skill()
     if len(skill) < 50 or not rises(formats) or history.is_mastered() or rises(skill):
         return None
-    start, now = fmean(formats[:WINDOW]), fmean(formats[-WINDOW:])
-    right = f"{fmean(skill[:WINDOW]):.1%} -> {fmean(skill[-WINDOW:]):.1%}"
+    start, now = mean(formats[:WINDOW]), mean(formats[-WINDOW:])
+    right = f"{mean(skill[:WINDOW]):.1%} -> {mean(skill[-WINDOW:]):.1%}"
     return None if now < LEARNT else f"format {start:.0%} -> {now:.0%}, right among the readable {right}"
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heron.run.averages import is_finite
 from heron.run.index.lines import fingerprint, read_on
 from heron.run.index.store import Store, Writing
 from heron.run.index.thinning import MISSING, peaks_of, without_missing
@@ -147,5 +148,5 @@ def _packed(values: list[Any]) -> array[float]:
     """Nearly always all are numbers; what is not becomes NaN, as a number that was not finite does."""
     try:
         return array("d", values)
-    except TypeError:
-        return array("d", [float(value) if isinstance(value, int | float) else math.nan for value in values])
+    except (TypeError, OverflowError):
+        return array("d", [float(value) if is_finite(value) or value == MISSING else math.nan for value in values])

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heron.run.averages import is_finite
 from heron.run.index.store import MARKS, storable
 from heron.run.records import Record, parsed
 
@@ -115,4 +116,4 @@ def _text(row: Record, key: str) -> str:
 
 def _number(row: Record, key: str) -> float:
     value: Any = row.get(key)
-    return value if isinstance(value, int | float) else 0.0
+    return value if is_finite(value) else 0.0
