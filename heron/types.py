@@ -150,6 +150,11 @@ class Rollout:
         """It ended for want of room, not of its own accord."""
         return self.cut or self.turns[-1].completion.truncated
 
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why it ended: that of its last answer, or `LENGTH` if there was no room for another one."""
+        return FinishReason.LENGTH if self.truncated else self.turns[-1].completion.finish_reason
+
     def said(self) -> list[Message]:
         """The answers, and what an environment replied to them."""
         return list(self.messages[len(self.prompt.messages) :])

@@ -2,8 +2,8 @@
 
 The hard idea: a bad score must never reach an average. NaN would poison the whole batch without a word, True is as likely a forgotten
 comparison as a score, and of 1e200 no variance can be taken; all are errors that name the function, the row and the value. Numbers of other
-libraries (NumPy, torch, Decimal, fractions) are made plain by `plain`, which is also what a process for scoring sends back: so a function is
-paid the same in either place.
+libraries (NumPy, torch, Decimal, fractions) are made plain by `plain`, which is also what a process for scoring sends back: so a function
+is paid the same in either place.
 """
 
 from __future__ import annotations

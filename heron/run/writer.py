@@ -154,7 +154,7 @@ def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> recor
         "verdict": rollout.verdict,
         "extracted": rollout.extracted,
         "follows_format": rollout.follows_format,
-        "finish_reason": str(rollout.turns[-1].completion.finish_reason),
+        "finish_reason": str(rollout.finish_reason),
         "length": rollout.length,
         **({"conversation": rollout.said()} if len(rollout.turns) > 1 else {}),
         **({"extras": dict(rollout.extras)} if rollout.extras else {}),

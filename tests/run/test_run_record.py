@@ -16,6 +16,7 @@ import pytest
 
 from heron.errors import RunError
 from heron.run import Run, RunWriter, list_runs, records
+from heron.run.index import Index
 from heron.run.syncing import Syncer
 from heron.types import Completion, FinishReason, Group, Prompt, Rollout, Turn
 
@@ -112,6 +113,19 @@ def test_a_torn_last_line_is_ignored_and_repaired(tmp_path: Path, torn: bytes) -
     again = RunWriter.reopen(tmp_path / "run", last_step=2)
     again.log(3, {"reward": 3.0})
     assert [record["step"] for record in Run(tmp_path / "run").metrics()] == [1, 2, 3]
+
+
+def test_a_conversation_that_outgrew_the_context_is_recorded_as_cut_off(tmp_path: Path) -> None:
+    """Prevents: rollouts that count as cut off among the numbers, and that no filter finds since their rows say that they stopped."""
+    writer, (first, *others) = make(tmp_path / "run"), group("a", "b").rollouts
+    said = replace(first.turns[0].completion, finish_reason=FinishReason.STOP)
+    cut = [replace(each, turns=(Turn(prompt_ids=(1,), completion=said),), cut=each is first) for each in (first, *others)]
+    writer.rollouts(1, [Group(prompt=first.prompt, rollouts=(each,)) for each in cut])
+    writer.log(1, {"reward": 1.0})
+    assert [row["finish_reason"] for row in Run(tmp_path / "run").rollouts(1)] == ["length", "stop"]
+    index = Index(Run(tmp_path / "run"), tmp_path / "cache")
+    index.refresh()
+    assert [card.group for card in index.groups(filter="truncated").groups] == [0]
 
 
 def test_a_spoilt_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Sibling:
     length: int | None
     """In tokens."""
     finish_reason: str | None
-    """Why it ended: `stop`, or `length` if it was cut off."""
+    """Why it ended: `stop`, or `length` if it was cut off, or ended for want of room for another turn."""
     is_error: bool
     """Whether it failed."""
 
