@@ -17,13 +17,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from heron.run.conversation import MOST_TEXT, said, shortened
 from heron.run.flaws import flaws
 from heron.run.reader import Evaluation, Run
 from heron.run.records import Record
 from heron.run.text import clean, count, number, one_line, share, share_with_interval
-
-MOST_TEXT = 1200
-"""Characters of an answer that are shown."""
 
 Totals = Mapping[str, Any]
 Pair = tuple[Record, Record]
@@ -139,7 +137,7 @@ def choice(pairs: Sequence[Pair], show: int) -> str:
 
 def kind_of(pair: Pair) -> str:
     """`gained`, `lost`, `right` throughout or `wrong` throughout."""
-    earlier, later = (row["verdict"] == "right" for row in pair)
+    earlier, later = (row.get("verdict") == "right" for row in pair)
     return {(False, True): "gained", (True, False): "lost", (True, True): "right", (False, False): "wrong"}[earlier, later]
 
 
@@ -148,18 +146,16 @@ def _preference(pair: Pair) -> int:
 
 
 def _question(row: Record) -> Text:
-    return Text(_shortened(row["question"])).append("\n\nanswer: ", style="dim").append(clean(row["answer"]), style="bold")
+    question, answer = clean(shortened(row.get("question", ""))), clean(row.get("answer"))
+    return Text(question).append("\n\nanswer: ", style="dim").append(answer, style="bold")
 
 
 def _answer(row: Record) -> Text:
-    right = row["verdict"] == "right"
-    mark = Text(f"{'✓' if right else '✗'} {clean(row['verdict'])}", style="green" if right else "red")
+    verdict = row.get("verdict")
+    sign, colour = {None: ("", "dim"), "right": ("✓ ", "green")}.get(verdict, ("✗ ", "red"))
+    mark = Text(f"{sign}{clean(verdict or 'not judged')}", style=colour)
     if row.get("truncated"):
         mark.append("  (truncated)", style="yellow")
-    text = _shortened(row["text"])
-    return mark.append("\n").append(text or "(no text)", style="default" if text else "dim")
-
-
-def _shortened(text: object) -> str:
-    words = clean(text).strip()
-    return words if len(words) <= MOST_TEXT else f"{words[:MOST_TEXT]} … ({len(words) - MOST_TEXT} characters more)"
+    for each in said(row):
+        mark.append(f"\n{clean(each.by)}: " if each.by else "\n", style="dim").append(clean(each.text), style="default")
+    return mark

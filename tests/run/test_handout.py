@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from heron.cli.main import app
 from heron.errors import ConfigError, MissingExtra, RunError
-from heron.run import Run, RunWriter
+from heron.run import Run, RunWriter, print_report
 from heron.run.handout import handout, reward_png
 from heron.run.handout.html import VOID, element
 from heron.run.handout.words import certainty, of_hundred, verdict
@@ -126,6 +127,51 @@ def test_attributes_are_escaped() -> None:
     assert element("p", "<b>", element("b", "x"), None, class_='"><script>') == '<p class="&quot;&gt;&lt;script&gt;">&lt;b&gt;<b>x</b></p>'
 
 
+def played(turns: int, text: str = "I say") -> dict[str, Any]:
+    """A row of a game: the model speaks, and is answered."""
+    said = [{"role": ("assistant", "user")[turn % 2], "content": f"{text} {turn}"} for turn in range(turns)]
+    return {**row(1, "right", f"{text} {turns - 1}"), "conversation": said}
+
+
+def both_reports(path: Path, answer: dict[str, Any]) -> tuple[str, str]:
+    """The page and the printed report of a run with one held-out problem."""
+    run = a_run(path, end=None)
+    writer = RunWriter.reopen(path, last_step=12)
+    for name in ("before", "after"):
+        writer.evaluation(name, [answer], totals(0.5, step=0))
+    writer.close()
+    out = io.StringIO()
+    print_report(run, Console(file=out, width=200))
+    return handout(run), out.getvalue()
+
+
+def test_a_game_is_shown_turn_by_turn(tmp_path: Path) -> None:
+    """Prevents: the last move of a game shown as if it were all that the model did, and a label that is wrong of a game."""
+    source, printed = both_reports(tmp_path / "run", played(7))
+    for shown in (Page(source).text, printed):
+        places = [shown.index(f"{'reply' if turn % 2 else 'model'}: I say {turn}") for turn in range(7)]
+        assert places == sorted(places)
+    assert "first try" not in source and "always with its likeliest words" in source
+
+
+def test_a_long_game_is_shown_from_both_ends(tmp_path: Path) -> None:
+    """Prevents: a page that is one game; and one whose end, where it was won, is cut off in silence."""
+    for shown in both_reports(tmp_path / "run", played(40, "x" * 2000)):
+        assert "(30 more in between)" in shown and "characters more" in shown and len(shown) < 120_000
+    for shown in both_reports(tmp_path / "other", played(40)):
+        assert "I say 4" in shown and "I say 35" in shown and "I say 20" not in shown
+
+
+@pytest.mark.parametrize("turns", [[{"role": HOSTILE, "content": HOSTILE}], [{"role": 3, "content": None, "x": [HOSTILE]}, HOSTILE, None]])
+def test_what_is_said_in_a_game_is_harmless(tmp_path: Path, turns: list[Any]) -> None:
+    """Prevents: markup or escape sequences from a model's or an environment's mouth; a crash at a message of another shape."""
+    source, printed = both_reports(tmp_path / "run", {**row(1, "wrong"), "conversation": turns})
+    page = Page(source)
+    assert page.tags <= TAGS and page.attributes <= ATTRIBUTES and "<script>alert(1)</script>" in page.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", source + printed)
+    assert "[/red]" in printed
+
+
 def test_it_shows_what_was_learnt_and_what_was_not(tmp_path: Path) -> None:
     """Prevents: a page of successes; an alert that fired and passed unseen; curves or settings that are missing."""
     run = a_run(tmp_path / "run", config='recipe = "mine"\n[train]\nseed = 3\nmax_steps = 12\n')
@@ -181,7 +227,7 @@ def test_passwords_in_addresses_are_not_sent_on(tmp_path: Path) -> None:
         (totals(0.1), totals(0.9), "The model got better. It solves 90 of 100 problems"),
         (totals(0.9), totals(0.1), "The model got worse."),
         (totals(0.5), totals(0.56), "No difference can be told."),
-        (totals(0.5) | sampled(0.3), totals(0.56) | sampled(0.6), "The model got better. Of the answers that it gives when it may vary"),
+        (totals(0.5) | sampled(0.3), totals(0.56) | sampled(0.6), "Of the answers that it gives when it may vary its words"),
         (totals(0.5) | sampled(0.3), totals(0.56) | sampled(0.3), "No difference can be told. It solves 56"),
         ({"mean_reward": 1.0}, {"mean_reward": 2.0}, "rose: 1.00 before, 2.00 after"),
         ({}, {}, "Nothing was measured"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heron.run.conversation import said, shortened
 from heron.run.handout.html import Html, element
 from heron.run.reader import Run
-from heron.run.report import MOST_TEXT, Pair, choice, choose, kind_of
+from heron.run.report import Pair, choice, choose, kind_of
 from heron.run.text import count
 
 SHOWN = 3
@@ -62,7 +63,7 @@ def _side_by_side(pair: Pair) -> Html:
     gold = after.get("answer")
     return element(
         "article",
-        element("p", _shortened(after.get("question", "")), class_="question"),
+        element("p", shortened(after.get("question", "")), class_="question"),
         element("p", "right answer: ", element("b", gold), class_="soft") if gold not in (None, "") else None,
         element("div", _answer("before", before), _answer("after", after), class_="pair"),
     )
@@ -72,7 +73,7 @@ def _answer(name: str, row: Mapping[str, Any]) -> Html:
     return element(
         "div",
         element("p", f"{name} ", _mark(row.get("verdict")), " · cut off" if row.get("truncated") else None, class_="label"),
-        element("pre", _shortened(row.get("text", "")) or "(no text)"),
+        *(element("pre", element("span", f"{each.by}: ", class_="soft") if each.by else None, each.text) for each in said(row)),
     )
 
 
@@ -80,9 +81,4 @@ def _mark(verdict: str | None) -> Html:
     if verdict is None:
         return element("span", "not judged")
     return element("span", "✓ right", class_="good") if verdict == "right" else element("span", f"✗ {verdict}", class_="bad")
-
-
-def _shortened(text: object) -> str:
-    words = str(text).strip()
-    return words if len(words) <= MOST_TEXT else f"{words[:MOST_TEXT]} … ({count(len(words) - MOST_TEXT)} characters more)"
 

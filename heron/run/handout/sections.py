@@ -20,12 +20,12 @@ from heron.run.text import number, share, share_with_interval
 Totals = Mapping[str, Any]
 
 ROWS: tuple[tuple[str, Callable[[Totals], str]], ...] = (
-    ("right answers, first try", lambda totals: share_with_interval(totals, "accuracy")),
-    ("right answers, when it may vary them", lambda totals: share_with_interval(totals, "pass_at_1")),
+    ("right answers, always with its likeliest words", lambda totals: share_with_interval(totals, "accuracy")),
+    ("right answers, when it may vary its words", lambda totals: share_with_interval(totals, "pass_at_1")),
     ("mean reward", lambda totals: number(totals.get("mean_reward"))),
     ("in the asked format", lambda totals: share(totals.get("format_rate"))),
     ("no readable answer", lambda totals: share(totals.get("unreadable"))),
-    ("cut off at the length limit", lambda totals: share(totals.get("truncated"))),
+    ("cut off for want of room", lambda totals: share(totals.get("truncated"))),
     ("length of an answer, tokens", lambda totals: number(totals.get("mean_length"), 1)),
 )
 READINGS = {

@@ -21,7 +21,7 @@ def verdict(before: Totals, after: Totals) -> str:
     key = _telling(before, after)
     earlier, later = of_hundred(before[key], bare=True), of_hundred(after[key])
     solved = f"It solves {later} problems that it had not seen in training; before, it solved {earlier}." if key == "accuracy" else (
-        f"Of the answers that it gives when it may vary them, {later} are right; before, {earlier} were.")
+        f"Of the answers that it gives when it may vary its words, {later} are right; before, {earlier} were.")
     return f"{_WENT[_direction(before, after, key)]} {solved}"
 
 
@@ -60,7 +60,7 @@ _WENT = {1: "The model got better.", -1: "The model got worse.", 0: "No differen
 
 
 def _telling(before: Totals, after: Totals) -> str:
-    """Which figure to speak of: the first try, unless only the sampled answers tell a difference."""
+    """Which figure to speak of: the greedy answers, unless only the sampled answers tell a difference."""
     sampled = "pass_at_1" in before and "pass_at_1" in after
     return "pass_at_1" if sampled and not _direction(before, after, "accuracy") and _direction(before, after, "pass_at_1") else "accuracy"
 
