@@ -88,8 +88,10 @@ def column(metrics: Sequence[Record], key: str) -> Points:
 
 
 def span_of(metrics: Sequence[Record], keys: Sequence[str]) -> tuple[float, float]:
-    """From the lowest to the highest mean; a band may run out of the picture, since its tails say little."""
-    values = [value for key in keys for _, value in column(metrics, key)]
+    """From the lowest to the highest mean, with one standard deviation around the reward."""
+    spread = dict(column(metrics, "reward_std"))
+    band = [value + sign * spread.get(step, 0.0) for step, value in column(metrics, "reward") for sign in (-1, 1)]
+    values = band + [value for key in keys for _, value in column(metrics, key)]
     return min(values), max(values)
 
 

@@ -129,10 +129,10 @@ def line(points: Points, place: Place, style: str) -> str:
 
 
 def band(points: Points, spread: Mapping[float, float], frame: Frame, style: str) -> str:
-    """The curve plus and minus a spread, cut off at the picture's edge."""
+    """The curve plus and minus a spread, which lies between the ticks."""
     edges = [(step, value, spread.get(step, 0.0)) for step, value in points]
-    upper = [frame.place(step, min(value + std, frame.ticks[-1])) for step, value, std in edges]
-    lower = [frame.place(step, max(value - std, frame.ticks[0])) for step, value, std in reversed(edges)]
+    upper = [frame.place(step, value + std) for step, value, std in edges]
+    lower = [frame.place(step, value - std) for step, value, std in reversed(edges)]
     return f'<polygon class="band {style}" points="{_pairs([*upper, *lower])}"/>'
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from heron.errors import RunError
 from heron.run import History, Run, RunWriter, diagnose, examine, reward_curve_svg, sparkline
-from heron.run.curve import right_answers_svg
-from heron.run.drawing import STYLE
+from heron.run.curve import rewarded_steps, right_answers_svg, span_of
+from heron.run.drawing import BOTTOM, HEIGHT, STYLE, TOP
 
 
 def run_of(path: Path, steps: list[dict[str, Any]], **accuracies: float) -> Run:
@@ -65,6 +65,16 @@ def test_a_chart_within_a_page_leaves_the_page_alone(tmp_path: Path) -> None:
     selectors = [part.strip() for rule in re.findall(r"([^{}]+){", STYLE) for part in rule.split(",")]
     assert all(part.startswith((".heron-chart ", "@media")) for part in selectors)
     assert right_answers_svg(run_of(tmp_path / "none", [{"reward": 1.0}])) is None
+
+
+def test_the_band_is_whole(tmp_path: Path) -> None:
+    """Prevents: one standard deviation, as the picture calls it, that the axis cuts off."""
+    run = run_of(tmp_path / "run", [{"reward": step / 10, "reward_std": 3.0} for step in range(10)])
+    low, high = span_of(rewarded_steps(run), ["reward"])
+    assert (low, high) == (-3.0, pytest.approx(3.9))
+    polygon = next(each for each in ElementTree.fromstring(reward_curve_svg(run)).iter("{http://www.w3.org/2000/svg}polygon"))
+    heights = [float(pair.split(",")[1]) for pair in polygon.get("points", "").split()]
+    assert len(set(heights)) == 20 and min(heights) >= TOP and max(heights) <= HEIGHT - BOTTOM
 
 
 def test_the_svg_of_a_run_of_one_step_and_of_none(tmp_path: Path) -> None:
