@@ -1,7 +1,12 @@
 """Whether a run learns, in one sentence: what somebody wants to know who looks at the page for a second.
 
-The one hard idea: a rising reward is not yet learning, since format alone can pay. So right answers decide where there is a verifier
-(`pass@1`), the reward otherwise, and a change counts only if it stands out of the noise (`rises`). What the alerts say is said beside it.
+The one hard idea: a rising reward is not yet learning, since format alone can pay. So held-out problems decide where they were measured
+twice, right answers in training otherwise (`pass@1`), the reward where there is no verifier. Up, down and flat each need evidence (see
+`gain`): what has none of the three is called unclear, and is never a warning.
+
+Left out: what the alerts look for. The headline names the first of them, which is the likeliest cause, where there is no trend; beside a
+trend it is a remark. Three are ruinous, since nothing is learnt after them: a number stopped being finite, the reward fell below where it
+was, the entropy exploded. One of these is the headline wherever it stands.
 """
 
 from __future__ import annotations
@@ -9,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from heron.dashboard.gain import Gain, in_training, on_held_out
 from heron.run import History
 from heron.run.alerts import Alert
-from heron.run.alerts.history import LONG_ENOUGH, falls, rises
+from heron.run.alerts.history import LONG_ENOUGH, MASTERED
 
 RUINOUS = ("not-finite", "reward-collapse", "entropy-explosion")
 """Alerts after which nothing is learnt any more."""
@@ -49,10 +55,12 @@ def judge(history: History, alerts: Sequence[Alert], status: str) -> Verdict:
     if status == "failed":
         return _say("bad", "It stopped with an error.", "What was recorded until then stands below.")
     if not history.metrics:
-        words = "It ended before its first step." if is_over else "The first step is on its way."
-        return _say("wait", "Nothing recorded yet.", words)
+        return _nothing_yet(is_over)
+    ruin = next((alert for alert in alerts if alert.id in RUINOUS), None)
+    if ruin is not None:
+        return _say("bad", "It fell apart." if is_over else "It is falling apart.", _cause_and_ruin(alerts[0], ruin))
     found = _trend(history, is_over)
-    return _with_alert(found, alerts[0], is_over) if alerts else found
+    return _with_alert(found, alerts[0]) if alerts else found
 
 
 def changes(history: History) -> list[Change]:
@@ -64,30 +72,68 @@ def changes(history: History) -> list[Change]:
     return [change for change in found if change is not None]
 
 
-def _with_alert(found: Verdict, alert: Alert, is_over: bool) -> Verdict:
-    """The gravest alert weighs more than no trend, and beside a good one it is a remark."""
-    if alert.id in RUINOUS:
-        return _say("bad", "It fell apart." if is_over else "It is falling apart.", f"{alert.title}.")
-    if found.mood == "good":
-        return _say("warn", found.headline, f"{found.sentence} But: {alert.title[0].lower()}{alert.title[1:]}.")
-    return _say("warn", "Something looks wrong.", f"{alert.title}.") if found.mood == "wait" else found
+def _nothing_yet(is_over: bool) -> Verdict:
+    if is_over:
+        return _say("wait", "Nothing was recorded.", "It ended before its first step.")
+    return _say("wait", "Nothing recorded yet.", "The first step is on its way.")
+
+
+def _cause_and_ruin(first: Alert, ruin: Alert) -> str:
+    return f"{ruin.title}." if first is ruin else f"{first.title}, and {_inside(ruin.title)}."
+
+
+def _with_alert(found: Verdict, alert: Alert) -> Verdict:
+    """The likeliest cause weighs more than no trend, explains a bad one, and is a remark beside a good one."""
+    if found.mood == "wait":
+        return _say("warn", f"{alert.title}.", found.headline)
+    link = "But:" if found.mood == "good" else "The likeliest cause:"
+    return _say("bad" if found.mood == "bad" else "warn", found.headline, f"{found.sentence} {link} {_inside(alert.title)}.")
 
 
 def _trend(history: History, is_over: bool) -> Verdict:
-    skill, reward = history.values("pass@1"), history.values("reward")
-    if history.is_mastered():
-        return _say("good", "It has learnt this." if is_over else "It has learnt nearly all there is here.",
-                    "Nearly every answer is right: harder problems would teach it more.")
+    held_out, right, reward = on_held_out(history.evaluations), in_training(history.values("pass@1")), in_training(history.values("reward"))
+    mastered = _mastered(history, held_out, is_over)
+    if mastered is not None:
+        return mastered
+    sources = {"Right answers on held-out problems": held_out, "Right answers in training": right, "The reward": None if right else reward}
+    for what, gain in sources.items():
+        if gain is not None and (gain.is_up or gain.is_down):
+            return _moved(gain, f"{what}: {_from_to(gain, is_share=gain is not reward)}.", is_over)
+        if gain is not None and gain.is_flat:
+            return _flat(history, gain, right, reward)
+    return _unclear(history, held_out or right, reward)
+
+
+def _mastered(history: History, held_out: Gain | None, is_over: bool) -> Verdict | None:
+    """Nearly all answers are right: on held-out problems once they were measured twice, else in training."""
+    share = held_out.now if held_out else history.now("pass@1")
+    if share is None or share < MASTERED:
+        return None
+    where = "of the held-out problems" if held_out else "of the answers in training"
+    return _say("good", "It has learnt this." if is_over else "It has learnt nearly all there is here.",
+                f"{_percent(share)} {where} are right: harder ones would teach it more.")
+
+
+def _moved(gain: Gain, figures: str, is_over: bool) -> Verdict:
+    if gain.is_up:
+        return _say("good", "It learnt." if is_over else "It is learning.", figures)
+    return _say("bad", "It got worse." if is_over else "It is getting worse.", figures)
+
+
+def _flat(history: History, gain: Gain, right: Gain | None, reward: Gain | None) -> Verdict:
+    """There is evidence that right answers do not become more frequent; do other figures rise?"""
+    if right is not None and right.is_up:
+        return _say("warn", "It learns its own problems and no others.", f"In training {_from_to(right)}, held-out {_from_to(gain)}.")
+    if gain is not reward and reward is not None and reward.is_up:
+        return _say("warn", "The reward rises, right answers do not.", f"{_from_to(gain)}: what is paid for is learnt; it is not the task.")
+    return _say("wait", "No change beyond noise.", _patience(history))
+
+
+def _unclear(history: History, right: Gain | None, reward: Gain | None) -> Verdict:
+    if right is not None and reward is not None and reward.is_up:
+        return _say("wait", "The reward rises.", f"Whether right answers do cannot be told from noise yet: {_from_to(right)}.")
     if history.steps < LONG_ENOUGH:
         return _say("wait", "Too early to say.", f"A trend is judged from {LONG_ENOUGH} steps on.")
-    if falls(skill or reward):
-        return _say("bad", "It got worse." if is_over else "It is getting worse.",
-                    f"{'Right answers' if skill else 'Rewards'} are rarer than they were at the start.")
-    if rises(skill or reward):
-        return _say("good", "It learnt." if is_over else "It is learning.",
-                    f"{'Right answers have become more frequent' if skill else 'The reward rises'}, beyond what noise would do.")
-    if skill and rises(reward):
-        return _say("warn", "The reward rises, right answers do not.", "What is paid for is learnt, but it is not the task.")
     return _say("wait", "No change beyond noise.", _patience(history))
 
 
@@ -111,3 +157,15 @@ def _say(mood: str, headline: str, sentence: str) -> Verdict:
     return Verdict(mood=mood, headline=headline, sentence=sentence)
 
 
+def _from_to(gain: Gain, *, is_share: bool = True) -> str:
+    return f"{_percent(gain.start)} → {_percent(gain.now)}" if is_share else f"{gain.start:.2f} → {gain.now:.2f}"
+
+
+def _percent(share: float) -> str:
+    """With a digit more where it is small."""
+    return f"{100 * share:.{int(share < 0.03)}f} %"
+
+
+def _inside(title: str) -> str:
+    """A title inside a sentence."""
+    return title[0].lower() + title[1:]

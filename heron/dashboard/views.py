@@ -66,6 +66,7 @@ def state(opened: OpenRun) -> View:
     start, checkpoint = _last(_of(events, "start")), _last(_of(events, "checkpoint"))
     history = History(metrics=_looked_at(opened, newest), evaluations=evaluations, checkpoint=checkpoint)
     standing = examine(history)
+    verdict = judge(history, standing, status)
     return {
         "name": opened.name,
         "path": str(run.path),
@@ -78,7 +79,8 @@ def state(opened: OpenRun) -> View:
         "step": index.last_step(),
         "names": index.names(),
         "latest": newest[-1] if newest else {},
-        "verdict": dataclasses.asdict(judge(history, standing, status)),
+        "verdict": dataclasses.asdict(verdict),
+        "is_calm": bool(newest) and verdict.mood in ("good", "wait"),
         "changes": [dataclasses.asdict(change) for change in changes(history)],
         "alerts": _alerts(standing, _of(events, "alert"), status),
         "evaluations": [{"name": name, **totals} for name, totals in evaluations.items()],

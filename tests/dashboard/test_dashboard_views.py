@@ -87,6 +87,19 @@ def test_alerts_are_shown_while_they_stand_and_remembered_after(page) -> None:
     with_alerts.close()
 
 
+def test_a_bad_word_never_stands_beside_an_all_clear(page) -> None:
+    """`It got worse.` beside `Nothing looks wrong.` makes one doubt both; so does an all-clear before anything was recorded."""
+    assert page.get(RUN)["is_calm"] is True
+    worse = RunWriter.create(page.folder / "worse", config_toml="", manifest={})
+    assert page.get("/api/runs/worse")["is_calm"] is False
+    for step in range(1, 41):
+        worse.log(step, {"reward": 4.0 - step / 100, "reward_std": 1.0, "pass@1": 0.6 - step / 200 + 0.01 * (-1) ** step})
+    worse.close()
+    time.sleep(1)  # a run counts as fresh for a moment
+    state = page.get("/api/runs/worse")
+    assert (state["verdict"]["mood"], state["alerts"], state["is_calm"]) == ("bad", [], False)
+
+
 def test_curves_are_those_asked_for_and_grow(page) -> None:
     """A page that asks for all numbers of all steps each second is slow; one that misses a step shows a gap."""
     found = page.get(f"{RUN}/curves?name=reward&name=nobody&points=2000")

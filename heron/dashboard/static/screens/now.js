@@ -58,7 +58,7 @@ export function build({ run, link }) {
     close: () => chart.close(),
     update: (state, curves) => {
       drawVerdict(parts, state);
-      drawAlerts(parts.alerts, state.alerts);
+      drawAlerts(parts.alerts, state);
       drawLuck(parts.luck, state.latest);
       drawPhases(parts.phases, state.time);
       drawMemory(parts.memory, state.memory);
@@ -113,10 +113,10 @@ function drawVerdict(parts, state) {
   );
 }
 
-function drawAlerts(box, alerts) {
+function drawAlerts(box, { alerts, is_calm: isCalm }) {
   const standing = alerts.filter((alert) => alert.standing),
     past = alerts.filter((alert) => !alert.standing);
-  if (!alerts.length) return replace(box, element("p", { class: "notice good calm" }, "Nothing looks wrong."));
+  if (!alerts.length) return replace(box, isCalm && element("p", { class: "notice good calm" }, "Nothing looks wrong."));
   const earlier =
     past.length > 0 &&
     element(
