@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from heron.errors import RunError
+from heron.run.own import is_own
 
 NAME = "writer.lock"
 
@@ -31,7 +32,7 @@ def take(directory: Path, *, patience: float = 1.0) -> IO[bytes]:
 def is_held(directory: Path) -> bool:
     """True while some process, this one included, writes the run."""
     path = directory / NAME
-    if not path.exists():
+    if not path.exists() or not is_own(directory, path):
         return False
     with open(path, "rb") as file:
         return not _try(file, fcntl.LOCK_SH)

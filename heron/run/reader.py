@@ -2,7 +2,7 @@
 
 The one hard idea: the record is the truth, so nothing here is remembered; every call reads the files as they are now. A run that
 calls itself running while nobody holds its lock was killed, and is reported as interrupted. Lines that cannot be read are left out, and
-`flaws` says so.
+`flaws` says so. What is not the run's own file is not opened (see `own`).
 
 Files: `run.json` (manifest), `config.toml` (resolved), `metrics.jsonl` (a line per step), `events.jsonl`, `rollouts/step-000010.jsonl`
 (a line per rollout), `evaluation/<name>.jsonl` (a line per problem), `checkpoints/`, `model/`, `summary.json`.
@@ -21,6 +21,7 @@ from typing import Any
 
 from heron.errors import RunError, did_you_mean
 from heron.run import lock, records
+from heron.run.own import is_own, own
 from heron.run.records import Lines, Record
 
 METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
@@ -57,7 +58,7 @@ class Run:
     @property
     def manifest(self) -> Record:
         """Who and what: id, status, created, argv, versions, model, rewards, tags."""
-        return _read_json(self.path / "run.json")
+        return _read_json(own(self.path, "run.json"))
 
     @property
     def status(self) -> str:
@@ -68,7 +69,7 @@ class Run:
     @property
     def config_toml(self) -> str:
         """The resolved configuration, as text; RunError if it is missing or no text."""
-        path = self.path / "config.toml"
+        path = own(self.path, "config.toml")
         try:
             return path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
@@ -106,7 +107,7 @@ class Run:
     @property
     def summary(self) -> Record | None:
         """What the run came to, or None while it has not ended."""
-        path = self.path / "summary.json"
+        path = own(self.path, "summary.json")
         return _read_json(path) if path.exists() else None
 
     @property
@@ -141,12 +142,12 @@ class Run:
 
     def lines(self, name: str) -> Lines:
         """What can be read of a record file, such as `metrics.jsonl` or `evaluation/before.jsonl`."""
-        return records.read_lines(self.path / name, *FORMS[name.partition("/")[0]])
+        return records.read_lines(own(self.path, name), *FORMS[name.partition("/")[0]])
 
     def torn(self) -> tuple[str, ...]:
         """Record files whose last line a kill left incomplete. That line is not read; the others are."""
         files = (*(self.path / name for name in (METRICS, EVENTS)), *sorted(self.path.glob("evaluation/*.jsonl")))
-        return tuple(str(path.relative_to(self.path)) for path in files if records.is_torn(path))
+        return tuple(str(path.relative_to(self.path)) for path in files if is_own(self.path, path) and records.is_torn(path))
 
     def rollout_steps(self) -> tuple[int, ...]:
         """Steps whose rollouts were recorded."""
@@ -207,10 +208,10 @@ def reward_names(metrics: list[Record]) -> list[str]:
 
 
 def _created(run: Run) -> tuple[str, str]:
-    """When it was started; a run whose manifest is spoilt counts as the oldest, so that it does not hide the others."""
+    """When it was started; a run whose manifest is spoilt, or gone by now, counts as the oldest, so that it does not hide the others."""
     try:
         return str(run.manifest.get("created", "")), run.path.name
-    except RunError:
+    except (RunError, OSError):
         return "", run.path.name
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from heron.run.index import lines
-from heron.run.reader import Run
+from heron.run.own import own
+from heron.run.reader import METRICS, Run
 from heron.run.records import Record, parsed
 from heron.run.writer import Listener
 
@@ -26,7 +27,7 @@ BLOCK = 1 << 20
 
 def follow(run: Run, listener: Listener, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Tell `listener` everything that was recorded and everything that will be, until the run has ended."""
-    metrics = _Tail(run.path / "metrics.jsonl")
+    metrics = _Tail(own(run.path, METRICS))
     heard = told = 0
     while True:
         is_over = run.status != "running"

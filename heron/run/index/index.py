@@ -20,6 +20,7 @@ from heron.run.index.lengths import Lengths, lengths
 from heron.run.index.reading import Progress, Reading
 from heron.run.index.shelf import open_store
 from heron.run.index.thinning import Curve, curve_of
+from heron.run.own import is_own, own
 from heron.run.reader import Run, rollout_file
 from heron.run.records import Record
 
@@ -30,7 +31,6 @@ class Index:
     def __init__(self, run: Run, folder: Path | None = None, *, has_search: bool | None = None) -> None:
         self.run = run
         self._path = run.path.resolve()
-        self._metrics = self._path / "metrics.jsonl"
         self._store = open_store(folder or cache_folder() / "index", self._path, has_search=has_search)
         self._reading = Reading(self._path, self._store)
         self._refreshing = threading.Lock()
@@ -44,7 +44,7 @@ class Index:
     def torn(self) -> int:
         """Lines that a kill, or a spoilt disk, left incomplete. They are left out."""
         spoilt = self._store.state("spoilt lines", 0) + self._store.state("spoilt rows", 0)
-        return int(spoilt) + sum(records.is_torn(self._path / name) for name in ("metrics.jsonl", "events.jsonl"))
+        return int(spoilt) + sum(records.is_torn(own(self._path, name)) for name in ("metrics.jsonl", "events.jsonl"))
 
     def refresh(self, seconds: float | None = None) -> Progress:
         """Read what is new: all of it, or for about so many seconds. Another process that is at it is not waited for."""
@@ -63,11 +63,11 @@ class Index:
 
     def first(self, count: int) -> list[Record]:
         """The oldest so many records, in order."""
-        return lines.first_records(self._metrics, count)
+        return lines.first_records(own(self._path, "metrics.jsonl"), count)
 
     def latest(self, count: int) -> list[Record]:
         """The newest so many records, in order."""
-        return lines.last_records(self._metrics, count)
+        return lines.last_records(own(self._path, "metrics.jsonl"), count)
 
     def curves(self, names: Sequence[str], *, after: int = 0, points: int = 600) -> dict[str, Curve]:
         """Each figure over the steps after that one, thinned so that no spike is lost; one that nobody logged has no points."""
@@ -104,7 +104,8 @@ class Index:
     def _rows_at(self, step: int, number: int) -> list[Record]:
         """The rows at the place that is indexed, if their file is still the one that was; else none."""
         path = rollout_file(self._path, step)
-        found = self._store.rows(rollouts.PLACE, step, rollouts.group_id(step, number)) if path.exists() else []
+        is_readable = path.exists() and is_own(self._path, path)
+        found = self._store.rows(rollouts.PLACE, step, rollouts.group_id(step, number)) if is_readable else []
         if not found or found[0][2:] != rollouts.identity(path):
             return []
         start, size = found[0][:2]

@@ -14,6 +14,7 @@ from pathlib import Path
 from heron.run.index import columns, lines, rollouts
 from heron.run.index.shelf import note_path
 from heron.run.index.store import Store, Writing
+from heron.run.own import own
 from heron.run.records import Record, parsed
 
 AT_ONCE = 64
@@ -72,6 +73,7 @@ class Reading:
 
     def _look(self) -> None:
         """See whether what was read is still true, and what is new."""
+        own(self._path, self._metrics.name)
         with self._store.writing() as writing:
             if writing is None:
                 return

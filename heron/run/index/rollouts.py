@@ -14,6 +14,7 @@ from pathlib import Path
 
 from heron.run.index.rows import GroupRows, groups_of, lengths_of, marks_of, mean_reward, prompt_of, siblings_of, words_of
 from heron.run.index.store import MARKS, Writing
+from heron.run.own import is_inside, is_own
 from heron.run.reader import rollout_file, step_of
 
 PLACES = 1 << 20
@@ -29,6 +30,7 @@ class Folder:
     """The steps that have a rollouts file: listed when the folder may have changed, and not more often than is cheap."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._path = directory / "rollouts"
         self._next = 0.0
         self.seen: int | None = None
@@ -39,7 +41,8 @@ class Folder:
     def news(self) -> set[int] | None:
         """The steps, listed anew; None if they cannot have changed, or were listed just now."""
         began = time.monotonic()
-        modified = self._path.stat().st_mtime_ns if self._path.is_dir() else 0
+        is_there = self._path.is_dir() and is_inside(self._directory, self._path)
+        modified = self._path.stat().st_mtime_ns if is_there else 0
         if modified == self.seen or began < self._next:
             return None
         steps = _steps_in(os.listdir(self._path)) if modified else set()
@@ -58,7 +61,8 @@ class Folder:
 
 
 def read_some(writing: Writing, directory: Path, steps: Sequence[int], until: float) -> list[int]:
-    """Index these steps, in order, until that moment, but at least one; those that are left. A file that is gone is none of them."""
+    """Index these steps, in order, until that moment, but at least one; those that are left. Files that are gone, or not the run's, are
+    passed over."""
     known = {step for (step,) in writing.rows("SELECT step FROM files WHERE step BETWEEN ? AND ?", min(steps), max(steps))}
     left = sorted(set(steps) - known)
     while left:
@@ -101,6 +105,8 @@ def _steps_in(names: Sequence[str]) -> set[int]:
 
 def _add(writing: Writing, directory: Path, step: int) -> None:
     path = rollout_file(directory, step)
+    if not is_own(directory, path):
+        return
     try:
         status, data = identity(path), path.read_bytes()
     except FileNotFoundError:  # taken back in the meantime
