@@ -12,7 +12,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -73,11 +72,8 @@ class Guard:
         return answer
 
     def _is_known(self, request: Request) -> bool:
-        try:
-            cookie = SimpleCookie(request.headers.get("Cookie", "")).get(self._cookie)
-        except CookieError:
-            return False
-        return self._is_token(cookie.value if cookie else request.headers.get("Authorization", "").removeprefix("Bearer "))
+        cookie = _cookie(request, self._cookie)
+        return self._is_token(request.headers.get("Authorization", "").removeprefix("Bearer ") if cookie is None else cookie)
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self._token.encode())
@@ -86,6 +82,15 @@ class Guard:
 def _asked_with(request: Request) -> str:
     """The token of the address; it counts only where the page is opened."""
     return request.query_params.get("token", "") if request.url.path == "/" else ""
+
+
+def _cookie(request: Request, wanted: str) -> str | None:
+    """Its value. Pages on other ports leave their cookies here too, in any form, so nothing but the own name is understood."""
+    for part in request.headers.get("Cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == wanted:
+            return value.strip('"')
+    return None
 
 
 def _names_this_machine(request: Request) -> bool:

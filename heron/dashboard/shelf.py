@@ -31,9 +31,14 @@ class OpenRun:
     def __init__(self, name: str, run: Run) -> None:
         self.name = name
         self.run = run
+        self.lies_at = run.path.resolve()
         self.index = Index(run)
         self.fresh = Freshness(self.index)
         self._kept: dict[str, tuple[Any, Any]] = {}
+
+    def is_there(self) -> bool:
+        """Whether the run still lies where it did; a link may lead to another one by now."""
+        return (self.run.path / "run.json").is_file() and self.run.path.resolve() == self.lies_at
 
     def unless_changed(self, what: str, files: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` gives, made again only when one of the files has changed."""
@@ -54,15 +59,17 @@ class Shelf:
         self._lock = threading.Lock()
 
     def runs(self) -> list[tuple[str, Run]]:
-        """Every run with its name, newest first."""
-        return [(run.path.resolve().name, run) for run in list_runs(self.folder)]
+        """Every run with its name in the folder, which may be a link's; newest first."""
+        found = list_runs(self.folder)
+        is_itself_one = [run.path for run in found] == [self.folder]
+        return [(run.path.resolve().name if is_itself_one else run.path.name, run) for run in found]
 
     def open(self, name: str) -> OpenRun:
         """The run of that name, by comparing with the names that exist: a name never becomes a path."""
         with self._lock:
             self._close_unused()
             known = self._open.get(name)
-            if known is None or not (known.run.path / "run.json").is_file():
+            if known is None or not known.is_there():
                 known = self._open[name] = self._opened(name)
         known.fresh.look()
         return known
@@ -75,7 +82,9 @@ class Shelf:
             self._open.clear()
 
     def _opened(self, name: str) -> OpenRun:
-        self._open.pop(name, None)
+        before = self._open.pop(name, None)
+        if before is not None:
+            before.index.close()
         for found, run in self.runs():
             if found == name:
                 return OpenRun(name, run)

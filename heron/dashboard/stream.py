@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from heron.dashboard import views
 from heron.dashboard.shelf import Shelf, stamp
-from heron.errors import HeronError, RunError
+from heron.errors import HeronError
 from heron.run import Run
 from heron.run.index import Index
 from heron.run.records import to_json
@@ -120,17 +120,10 @@ class _List:
 
     def _card(self, name: str, run: Run) -> views.View:
         """Made again only when the run's files have changed, or its writer is gone."""
-        state = (*(stamp(run.path / file) for file in CARD_FILES), _status(run))
+        state = (*(stamp(run.path / file) for file in CARD_FILES), views.status_of(run))
         if name not in self._cards or self._cards[name][0] != state:
             self._cards[name] = (state, views.card(name, run))
         return self._cards[name][1]
-
-
-def _status(run: Run) -> str:
-    try:
-        return str(run.status)
-    except RunError:
-        return "unreadable"
 
 
 def _event(kind: str, value: Any, identity: str | None = None) -> str:

@@ -19,6 +19,7 @@ from heron.run import Alert, History, Run, examine
 from heron.run.alerts.history import HEAD, TAIL
 from heron.run.averages import finite, mean
 from heron.run.index import lines
+from heron.run.own import own
 from heron.run.records import Record
 
 CURVE_POINTS = 40
@@ -27,6 +28,10 @@ RECENT = 20
 """Steps whose mean says how long a step takes."""
 MESSAGES = 6
 """Messages of the run that are shown."""
+MOST_WORDS = 500
+"""Characters of a card's entry."""
+UNREADABLE = "unreadable"
+"""Status of a run whose files cannot be read."""
 EVENTS = ("events.jsonl", "run.json", "summary.json")
 
 View = dict[str, Any]
@@ -36,25 +41,32 @@ def card(name: str, run: Run) -> View:
     """A run in a few figures, for the list. One that cannot be read is listed with the reason."""
     try:
         return _card(name, run)
-    except (RunError, OSError) as error:
-        return {"name": name, "status": "unreadable", "error": str(error), "curve": []}
+    except Exception as error:  # boundary: whatever a run's files hold, it is one entry of the list and does not hide the others
+        words = str(error) if isinstance(error, RunError) else f"This run cannot be read: {error!r}"
+        return {"name": name, "status": UNREADABLE, "error": words[:MOST_WORDS], "curve": []}
 
 
 def _card(name: str, run: Run) -> View:
-    manifest, known = run.manifest, lines.spread(run.path / "metrics.jsonl", CURVE_POINTS)
+    manifest, known = run.manifest, lines.spread(own(run.path, "metrics.jsonl"), CURVE_POINTS)
     start, accuracies = _last(run.events("start")), [totals.get("accuracy") for totals in run.evaluations().values()]
     return {
         "name": name,
         "status": run.status,
-        "created": manifest.get("created"),
-        "model": manifest.get("model"),
-        "recipe": manifest.get("recipe"),
+        **{key: None if manifest.get(key) is None else str(manifest[key])[:MOST_WORDS] for key in ("created", "model", "recipe")},
         "step": known[-1]["step"] if known else 0,
-        "max_steps": start.get("max_steps"),
-        "reward": known[-1].get("reward") if known else None,
-        "accuracy": accuracies[-1] if accuracies else None,
-        "curve": [record.get("reward") for record in known],
+        "max_steps": _figure(start.get("max_steps")),
+        "reward": _figure(known[-1].get("reward")) if known else None,
+        "accuracy": _figure(accuracies[-1]) if accuracies else None,
+        "curve": [_figure(record.get("reward")) for record in known],
     }
+
+
+def status_of(run: Run) -> str:
+    """The run's, or that it cannot be read."""
+    try:
+        return run.status
+    except Exception:  # boundary: `card` says why
+        return UNREADABLE
 
 
 def state(opened: OpenRun) -> View:
@@ -157,6 +169,10 @@ def _reading(opened: OpenRun) -> View | None:
     if done is None or not opened.fresh.is_behind:
         return None
     return {"metrics": [done.metrics_bytes_done, done.metrics_bytes_total], "rollouts": [done.rollouts_done, done.rollouts_total]}
+
+
+def _figure(value: Any) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def _mean(records: Sequence[Record], name: str) -> float | None:

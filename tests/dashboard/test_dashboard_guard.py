@@ -38,6 +38,16 @@ def test_the_token_moves_from_the_address_into_a_cookie(page) -> None:
     assert status == 200 and b"/static/app.js" in body and b"secret" not in body
 
 
+@pytest.mark.parametrize("other", ['x={"a":"b"}', "foo[bar]=1", "a=b c", 'a="q w', "novalue", "é=ü".encode().decode("latin-1"), "=", ""])
+def test_the_cookies_of_other_pages_lock_nobody_out(page, other: str) -> None:
+    """All ports of 127.0.0.1 share their cookies: one that some other local page had set, in a form that no standard allows, was enough
+    to be refused for ever."""
+    own = f"heron_{page.dashboard.port}=secret"
+    assert page.raw("/api/runs", token=None, Cookie=f"{other}; {own}")[0] == 200
+    assert page.raw("/api/runs", token=None, Cookie=f"{own}; {other}")[0] == 200
+    assert page.raw("/api/runs", token=None, Cookie=f"{other}; x{own}")[0] == 403
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost@evil.example", ""])
 def test_a_foreign_host_name_is_refused_even_with_the_token(page, host: str) -> None:
     """DNS rebinding: a page whose name is made to point to 127.0.0.1 would be same-origin with the dashboard."""

@@ -11,9 +11,12 @@ from urllib.parse import quote
 
 import pytest
 from recorded import begin, evaluate, record, write_step
+from test_dashboard_stream import Listening
 
 from heron.dashboard import explain, views
-from heron.run import RunWriter
+from heron.dashboard.server import Dashboard
+from heron.dashboard.shelf import Shelf
+from heron.run import Run, RunWriter
 from heron.run.alerts.history import HEAD, TAIL
 from heron.run.index import Progress, lines
 from heron.run.metrics import registered
@@ -40,13 +43,54 @@ def test_a_copied_run_in_a_folder_of_its_own_is_shown(page, tmp_path: Path) -> N
     assert page.get("/api/runs/copy")["step"] == 30 and page.get("/api/runs/copy/groups?step=3")["total"] == 4
 
 
-@pytest.mark.parametrize(("file", "content"), [("run.json", b"{"), ("metrics.jsonl", b"\xff\n\xfe{"), ("events.jsonl", b"{\n\n")])
-def test_a_spoilt_run_does_not_hide_the_others(page, file: str, content: bytes) -> None:
-    """One broken folder must not empty the whole page."""
-    record(page.folder / "broken", steps=3)
-    (page.folder / "broken" / file).write_bytes(content)
+ODD = [
+    ("run.json", b"{"), ("run.json", b"5"), ("run.json", b"[1]"), ("run.json", b"[" * 100_000), ("metrics.jsonl", b"\xff\n\xfe{"),
+    ("metrics.jsonl", b'{"step": "x"}\n{"step": 2, "reward": [1]}\n'), ("metrics.jsonl", b'{"step": 1, "a": ' + b"[" * 100_000 + b"\n"),
+    ("events.jsonl", b"{\n\n"), ("events.jsonl", b"[]\n"), ("events.jsonl", b'{"time": 1}\n'),
+    ("events.jsonl", b'{"kind": "evaluation", "name": [], "totals": 3}\n'), ("events.jsonl", b'{"kind": "start", "max_steps": "many"}\n'),
+]  # fmt: skip
+"""Files as a broken disk, another program or somebody's pleasure leaves them."""
+
+
+@pytest.mark.parametrize(("file", "content"), ODD)
+def test_an_odd_run_does_not_hide_the_others(page, file: str, content: bytes) -> None:
+    """One odd folder emptied the list, ended every page's stream, or kept `heron ui` from opening at all."""
+    record(page.folder / "odd", steps=3)
+    (page.folder / "odd" / file).write_bytes(content)
     cards = {card["name"]: card for card in page.get("/api/runs")["runs"]}
-    assert cards["first run"]["step"] == 30 and ("error" in cards["broken"] or cards["broken"]["status"] == "finished")
+    assert cards["first run"]["step"] == 30
+    assert cards["odd"]["status"] == "finished" or (cards["odd"]["status"] == "unreadable" and cards["odd"]["error"])
+    assert all(isinstance(cards["odd"].get(key), int | float | None) for key in ("step", "max_steps", "reward", "accuracy"))
+    (told,) = itertools.islice((data for kind, _, data in Listening(page, "odd").events() if kind == "runs"), 1)
+    assert {card["name"] for card in told["runs"]} == {"first run", "odd"}
+    Dashboard(page.folder)._socket.close()
+
+
+def test_a_run_that_cannot_be_read_for_any_reason_is_listed_with_it(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody thought of would otherwise take the whole list away."""
+    record(page.folder / "odd", steps=3)
+    whole = Run.evaluations
+    monkeypatch.setattr(Run, "evaluations", lambda run: 1 / 0 if run.path.name == "odd" else whole(run))
+    cards = {card["name"]: card for card in page.get("/api/runs")["runs"]}
+    assert cards["first run"]["step"] == 30 and cards["odd"]["status"] == "unreadable" and "division by zero" in cards["odd"]["error"]
+    assert views.status_of(Run(page.folder / "odd")) == "finished"
+    monkeypatch.setattr(Run, "manifest", property(lambda run: (run.path / "gone").read_text()))
+    assert {card["status"] for card in page.get("/api/runs")["runs"]} == {"unreadable"}, "gone while it was looked at"
+
+
+def test_runs_behind_links_are_named_as_the_folder_names_them(page) -> None:
+    """`latest -> first` was listed twice as `first`, and of two runs of one name in different places only one could be opened."""
+    record(page.folder / "first", steps=3)
+    record(page.folder.parent / "elsewhere" / "first", steps=5)
+    (page.folder / "latest").symlink_to("first")
+    (page.folder / "other").symlink_to(page.folder.parent / "elsewhere" / "first")
+    cards = {card["name"]: card for card in page.get("/api/runs")["runs"]}
+    assert {name: card["step"] for name, card in cards.items()} == {"first run": 30, "first": 3, "latest": 3, "other": 5}
+    assert [page.get(f"/api/runs/{name}")["step"] for name in ("first", "latest", "other")] == [3, 3, 5]
+    (page.folder / "latest").unlink()
+    (page.folder / "latest").symlink_to("first run")
+    assert page.get("/api/runs/latest")["step"] == 30, "the link leads to another run now"
+    assert [name for name, _ in Shelf(page.folder / "first").runs()] == ["first"]
 
 
 def test_the_state_says_whether_it_learns_and_what_it_is_made_of(page) -> None:
