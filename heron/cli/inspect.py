@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,14 @@ def ui(
     """Open a local web page on the runs of a folder."""
     from heron.dashboard import serve
 
-    serve(folder, port=port)
+    serve(folder, port=port, defaults=_default_settings)
+
+
+def _default_settings() -> dict[str, Any]:
+    """What a setting is that an earlier version did not know."""
+    from heron.config import Config
+
+    return Config(recipe="").as_dict()
 
 
 def doctor(

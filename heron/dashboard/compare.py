@@ -1,4 +1,8 @@
-"""Runs side by side: first in what they were told to do otherwise, then in what became of them."""
+"""Runs side by side: first in what they were told to do otherwise, then in what became of them.
+
+The one hard idea: a record knows the settings that there were when it was made. One that came later was at its default in that run, so two
+runs differ in it only if the other one has it otherwise; that it is not recorded is shown, and is no difference.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,31 @@ from heron.run.alerts.history import History
 RECENT = 20
 """Steps that the end figures are means over."""
 FIGURES = ("reward", "pass@1", "completions/mean_length", "completions/clipped_ratio", "entropy", "time/step")
-_ABSENT = object()
 
 
-def compare(runs: Sequence[OpenRun]) -> dict[str, Any]:
-    """The settings that differ, with each run's value, and a few figures of each."""
-    settings = [dict(_flat(opened.run.settings)) for opened in runs]
+def compare(runs: Sequence[OpenRun], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ, with each run's value; those that only some runs have recorded; and a few figures of each. `defaults` are
+    what a setting is that a run does not know, as nested mappings."""
+    settings, usual = [dict(_flat(opened.run.settings)) for opened in runs], dict(_flat(defaults))
     keys = sorted({key for each in settings for key in each})
-    different = [key for key in keys if any(each.get(key, _ABSENT) != settings[0].get(key, _ABSENT) for each in settings)]
+    different = [key for key in keys if any(_value(each, key, usual) != _value(settings[0], key, usual) for each in settings)]
+    unrecorded = [key for key in keys if key not in different and any(key not in each for each in settings)]
     return {
         "runs": [opened.name for opened in runs],
         "settings": len(keys),
-        "different": [{"key": key, "values": [_shown(each, key) for each in settings]} for key in different],
+        "different": [_row(key, settings, usual) for key in different],
+        "unrecorded": [_row(key, settings, usual) for key in unrecorded],
         "figures": [_figures(opened) for opened in runs],
     }
+
+
+def _value(settings: Mapping[str, Any], key: str, usual: Mapping[str, Any]) -> Any:
+    return settings[key] if key in settings else usual.get(key)
+
+
+def _row(key: str, settings: Sequence[Mapping[str, Any]], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting that may be left out is not set where it is absent; any other one is not recorded."""
+    return {"key": key, "values": [_shown(each, key) for each in settings], "absent": "not recorded" if key in usual else "not set"}
 
 
 def _figures(opened: OpenRun) -> dict[str, Any]:

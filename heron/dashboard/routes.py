@@ -121,7 +121,7 @@ def _compare(shelf: Shelf, request: Request) -> Any:
     names = list(dict.fromkeys(request.query_params.getlist("run")))
     if not names:
         raise RunError("Name the runs to compare, as ?run=first&run=second.")
-    return compare([shelf.open(name) for name in names[:MOST_RUNS]])
+    return compare([shelf.open(name) for name in names[:MOST_RUNS]], shelf.defaults())
 
 
 def _explain(shelf: Shelf, request: Request) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -23,10 +25,13 @@ PATIENCE_S = 5
 
 
 class Dashboard:
-    """The page over the runs in `folder`. `serve_forever` blocks; `start` serves from a thread; `close` ends it."""
+    """The page over the runs in `folder`. `serve_forever` blocks; `start` serves from a thread; `close` ends it. `defaults` are asked for
+    what a setting is that a run has not recorded."""
 
-    def __init__(self, folder: str | Path, *, port: int = 0, token: str | None = None) -> None:
-        self.shelf = Shelf(Path(folder))
+    def __init__(
+        self, folder: str | Path, *, port: int = 0, token: str | None = None, defaults: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
+        self.shelf = Shelf(Path(folder), defaults)
         self.token = token or secrets.token_urlsafe(24)
         self._socket = _take(port)
         self._closing = threading.Event()

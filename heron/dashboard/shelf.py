@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,9 +52,10 @@ class OpenRun:
 class Shelf:
     """The runs in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, defaults: Callable[[], Mapping[str, Any]] = dict) -> None:
         list_runs(folder)
         self.folder = folder
+        self.defaults = defaults
         self._open: dict[str, OpenRun] = {}
         self._lock = threading.Lock()
 

@@ -52,6 +52,7 @@ def _card(name: str, run: Run) -> View:
     return {
         "name": name,
         "status": run.status,
+        "lies_at": str(run.path.resolve()),
         **{key: None if manifest.get(key) is None else str(manifest[key])[:MOST_WORDS] for key in ("created", "model", "recipe")},
         "step": known[-1]["step"] if known else 0,
         "max_steps": _figure(start.get("max_steps")),

@@ -211,6 +211,20 @@ def test_a_comparison_begins_with_what_is_set_otherwise(page) -> None:
     assert page.raw("/api/compare?run=nobody")[0] == 404
 
 
+def test_a_setting_that_a_record_does_not_know_is_at_its_default(page) -> None:
+    """Each setting that was added since stood among the differences of two runs that were told the same."""
+    page.dashboard.shelf.defaults = lambda: {"train": {"strict": [], "pace": 1.0}}
+    old, new = page.folder / "first run" / "config.toml", page.folder / "new"
+    record(new, steps=30)
+    (new / "config.toml").write_text(old.read_text().replace("[train]", "[data]\nlimit = 5\n[train]\nstrict = []\npace = 2.0"))
+    found = page.get(f"/api/compare?run={quote('first run')}&run=new")
+    assert found["different"] == [
+        {"key": "data.limit", "values": [None, "5"], "absent": "not set"},
+        {"key": "train.pace", "values": [None, "2.0"], "absent": "not recorded"},
+    ]
+    assert found["unrecorded"] == [{"key": "train.strict", "values": [None, "[]"], "absent": "not recorded"}]
+
+
 def test_every_registered_number_is_explained_with_its_value(page) -> None:
     """A section whose first definition was renamed would swallow the rest, and a logged name without a definition would be hidden."""
     sections = page.get(f"{RUN}/explain")

@@ -46,7 +46,7 @@ export function build({ run, asked, runs, go, link }) {
 
   function list(all) {
     const names = all.filter((one) => one.status !== "unreadable").map((one) => one.name);
-    if (!asked.has("with") && !chosen.length) chosen = names.filter((name) => name !== run).slice(0, 1);
+    if (!asked.has("with") && !chosen.length) chosen = nearest(all, run);
     const key = JSON.stringify([names, chosen]);
     if (key === listed) return;
     listed = key;
@@ -139,19 +139,30 @@ export function build({ run, asked, runs, go, link }) {
   };
 }
 
-function drawSettings(box, { runs, different, settings }, amount) {
+// The newest run of the same recipe, or else the newest one. (A link to the same run is no other one.)
+function nearest(all, run) {
+  const own = all.find((one) => one.name === run);
+  const others = all.filter((one) => one.name !== run && one.status !== "unreadable" && one.lies_at !== own?.lies_at);
+  const found = others.find((one) => one.recipe === own?.recipe) ?? others[0];
+  return found ? [found.name] : [];
+}
+
+function drawSettings(box, { runs, different, unrecorded, settings }, amount) {
   if (amount < 2) return replace(box, element("p", { class: "none" }, "Choose a second run."));
-  if (!different.length) return replace(box, element("p", { class: "none" }, `All ${settings} settings are the same.`));
+  const gaps = unrecorded.length ? ` ${unrecorded.length} more were not recorded by each run, and were at their default there.` : "";
+  const differ = different.length ? `${different.length} of ${settings} settings.` : "No setting differs.";
+  const rows = [...different, ...unrecorded];
+  if (!rows.length) return replace(box, element("p", { class: "none" }, `All ${settings} settings are the same.`));
   return replace(
     box,
-    element("p", { class: "say" }, `${different.length} of ${settings} settings.`),
+    element("p", { class: "say" }, differ + gaps),
     table(
       "setting",
       runs,
-      different.map(({ key, values }) => [
+      rows.map(({ key, values, absent }) => [
         element("code", { class: "hostile" }, key),
         values.map((value) =>
-          value === null ? element("span", { class: "faint" }, "not set") : element("code", { class: "hostile" }, value),
+          value === null ? element("span", { class: "faint" }, absent) : element("code", { class: "hostile" }, value),
         ),
       ]),
     ),
