@@ -53,7 +53,7 @@ def _told(run: Any) -> dict[str, Any]:
 
     run = Snapshot(run)
     try:
-        about = {key: run.manifest.get(key) for key in ("id", "created", "recipe", "model", "method")}
+        about = {key: run.manifest.get(key) for key in ("id", "name", "created", "recipe", "model", "method")}
         return {**about, **end_figures(run), "flaws": flaws(run)}
     except (RunError, OSError) as error:  # boundary: one run of a list
         return {"status": "unreadable", "error": str(error)}

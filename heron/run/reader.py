@@ -57,7 +57,7 @@ class Run:
 
     @property
     def manifest(self) -> Record:
-        """Who and what: id, status, created, argv, versions, model, rewards, tags."""
+        """Who and what: id, name, status, created, argv, versions, model, rewards, tags."""
         return _read_json(own(self.path, "run.json"))
 
     @property

@@ -8,6 +8,7 @@ Left out: checkpoints and the trained model, which `training` and `models` write
 
 from __future__ import annotations
 
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,7 +47,8 @@ class RunWriter:
             (path / folder).mkdir(parents=True, exist_ok=True)
         writer = cls(path)
         records.replace(path / "config.toml", config_toml.encode())
-        writer._write_manifest({"id": path.resolve().name, "created": _now(), **manifest, "status": "running"})
+        known = {"id": secrets.token_hex(6), "name": path.resolve().name, "created": _now()}
+        writer._write_manifest({**known, **manifest, "status": "running"})
         return writer
 
     @classmethod

@@ -36,7 +36,7 @@ from heron.objective import find_estimator
 from heron.rewards import Rubric
 from heron.rollout import Collector
 from heron.run import Run, RunWriter, Watchman
-from heron.run.sinks import check_sinks, open_sinks
+from heron.run.sinks import check_sinks, subscribe_sinks
 from heron.training.anchor import anchored
 from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
@@ -112,6 +112,7 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     config = config_of(record)
     check_optimizer(config.train, find_device(config.model.device))
     check_bitsandbytes(config.model)
+    check_sinks(config.train.report_to)
     check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
     _check_objective(config)
     if rewards is None and record.manifest.get("rewards_from_python"):
@@ -210,8 +211,7 @@ def _trainer(
     watchman = Watchman(run, stop_at=config.train.strict)
     for listener in listeners:
         run.subscribe(listener)
-    for sink in open_sinks(config.train.report_to, run.path, config.as_dict()):
-        run.subscribe(sink)
+    subscribe_sinks(run, config.train.report_to, config.as_dict())
     run.subscribe(watchman)
     lend_start(rubric, policy)
     environment = environment_of(config)

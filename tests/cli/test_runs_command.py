@@ -54,7 +54,7 @@ class TestList:
     def test_json(self, tmp_path: Path) -> None:
         a_run(tmp_path / "first", model=HARM)
         a_run(tmp_path / "second", end=False)
-        told = {each["id"]: each for each in json.loads(heron("runs", str(tmp_path), "--json").output)}
+        told = {each["name"]: each for each in json.loads(heron("runs", str(tmp_path), "--json").output)}
         assert told["first"]["after/accuracy"] == 0.9 and told["first"]["steps"] == 8 and told["first"]["model"] == HARM
         assert told["second"]["status"] == "interrupted" and "seconds" not in told["second"]
 

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     writer.evaluation("before", [{"id": "a", "verdict": "right"}], {"accuracy": 1.0, "step": 0})
     writer.finish("finished", {"steps": 1})
     run = Run(tmp_path / "first")
-    assert run.status == "finished" and run.manifest["id"] == "first" and run.manifest["model"] == "embedded"
+    assert run.status == "finished" and run.manifest["name"] == "first" and run.manifest["model"] == "embedded"
     assert run.settings == {"recipe": "arithmetic"} and run.summary == {"steps": 1}
     assert run.metrics() == [{"step": 1, "reward": 0.5}]
     assert [event["kind"] for event in run.events()] == ["start", "evaluation", "end"]

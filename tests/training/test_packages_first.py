@@ -1,4 +1,4 @@
-"""An engine whose package is absent is refused before a model is loaded."""
+"""An engine, or a tracker, whose package is absent is refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Loaded(Exception):
 
 @pytest.fixture(autouse=True)
 def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM is absent, and loading a model ends the test."""
+    """vLLM and Weights & Biases are absent, and loading a model ends the test."""
     find = importlib.util.find_spec
 
     def load(*_: Any, **__: Any) -> None:
         raise Loaded
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in ("vllm", "wandb") else find(name, *rest))
     monkeypatch.setattr(module, "load_policy", load)
     monkeypatch.setattr(module, "begin", load)
 
@@ -47,6 +47,16 @@ def test_a_run_that_is_resumed_without_vllm(tiny_folder: Callable[[str], Path], 
     config = small_config(tiny_folder("qwen3"), rollout={"engine": "vllm"})
     RunWriter.create(tmp_path / "run", config_toml=to_toml(config), manifest={}).close()
     with pytest.raises(MissingExtra, match=r"heron-rl\[vllm\]"):
+        reassemble(tmp_path / "run")
+
+
+def test_a_tracker_that_is_not_installed(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Prevents: a run that says only after it has loaded, or has been taken back to its checkpoint, what it misses."""
+    config = small_config(tiny_folder("qwen3"), train={"report_to": ["wandb"]})
+    with pytest.raises(MissingExtra, match=r"heron-rl\[wandb\]"):
+        make_trainer(config, tmp_path / "new")
+    RunWriter.create(tmp_path / "run", config_toml=to_toml(config), manifest={}).close()
+    with pytest.raises(MissingExtra, match=r"heron-rl\[wandb\]"):
         reassemble(tmp_path / "run")
 
 
