@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
 import socket
 import stat
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from heron.errors import SandboxError
-from heron.run.machine import Fact, as_json, as_lines, environment, gpu, machine_report, network, packages, storage, system, torch
+from heron.run.machine import (
+    Fact,
+    as_json,
+    as_lines,
+    environment,
+    gpu,
+    machine_report,
+    network,
+    packages,
+    requirements,
+    storage,
+    system,
+    torch,
+)
 from heron.run.machine.sandbox import sandbox_facts
+from heron.version import VERSION
 
 SECRET = "hf_verysecret"
 GPUS = "0, GPU-a, NVIDIA H200, 580.1, 143771, 20480"
@@ -98,34 +114,70 @@ class TestGpu:
 
 
 class TestPackages:
-    """Versions against what the package itself requires."""
+    """Versions against what the code that runs requires."""
 
-    REQUIRES = ("torch>=2.11,<2.14", "rich<1,>=0.1", 'absent-package>=1; extra == "odd"', 'rich>=2; extra == "there"', 'x; extra == "dev"',
-                'windows-only>=1; sys_platform == "win32"')
+    PROJECT = """
+        [project]
+        name = "heron-rl"
+        dependencies = ["torch>=2.11,<2.14", "rich<1,>=0.1", "windows-only>=1; sys_platform == 'win32'"]
+        [project.optional-dependencies]
+        odd = ["absent-package>=1"]
+        there = ["rich>=2", "windows-only>=1; sys_platform == 'win32'"]
+        dev = ["x"]
+    """
 
-    @pytest.fixture(autouse=True)
-    def _metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Metadata:
-            def get_all(self, name: str) -> list[str]:
-                return ["odd", "there", "dev"]
+    @pytest.fixture
+    def code(self, tmp_path: Path) -> Path:
+        """A checkout."""
+        (tmp_path / "pyproject.toml").write_text(textwrap.dedent(self.PROJECT))
+        return tmp_path / "heron"
 
-        monkeypatch.setattr("importlib.metadata.requires", lambda name: list(self.REQUIRES))
-        monkeypatch.setattr("importlib.metadata.metadata", lambda name: Metadata())
-
-    def test_versions_outside_of_the_tested_range(self) -> None:
+    def test_versions_outside_of_the_tested_range(self, code: Path) -> None:
         """Prevents: hours spent on a fault of a version that nobody ever ran; and a local build (+cpu) taken for untested."""
-        facts = packages.package_facts()
-        assert [fact.name for fact in facts] == ["torch", "rich", "rich", "extras not installed"]
-        assert facts[0].advice == "" and facts[0].words.endswith("(tested with >=2.11,<2.14)")
-        assert 'install "rich>=0.1,<1"' in facts[1].advice and facts[1].data["is_tested"] is False
-        assert facts[2].words.endswith("for the extra there") and facts[3].data == ["odd"]
+        facts = packages.package_facts(code)
+        assert [fact.name for fact in facts] == ["heron", "torch", "rich", "rich", "extras not installed"]
+        assert facts[1].advice == "" and facts[1].words.endswith("(tested with >=2.11,<2.14)")
+        assert 'install "rich>=0.1,<1"' in facts[2].advice and facts[2].data["is_tested"] is False
+        assert facts[3].words.endswith("for the extra there") and facts[4].data == ["odd"]
 
-    def test_without_metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Prevents: a traceback in a checkout that was never installed."""
-        monkeypatch.undo()
-        monkeypatch.setattr(packages, "PACKAGE", "no-such-package")
-        (found,) = packages.package_facts()
-        assert "not installed" in found.words and "pip install -e" in found.advice
+    def test_another_checkout_than_the_one_that_is_installed(self, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: what another checkout, or an older version, required being told as what this code was tested with."""
+        self.install(monkeypatch, code.parent / "other", editable=True)
+        place, first, *_ = packages.package_facts(code)
+        assert place.words == f"runs from {code.parent}; what is installed as heron-rl is {VERSION} of {code.parent / 'other'}"
+        assert first.name == "torch" and "2.11" in first.words, "of the project beside the code, not of the installation"
+        (code.parent / "pyproject.toml").unlink()
+        place, found = packages.package_facts(code)
+        assert "not known" in found.words and "pip install -e" in found.advice
+
+    @pytest.mark.parametrize("version", [VERSION, "0.0.1"])
+    def test_the_code_that_is_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+        """Prevents: no ranges where there is only an installation; and those of another version."""
+        self.install(monkeypatch, tmp_path, version=version)
+        place, first, *others = packages.package_facts(tmp_path / "heron")
+        if version == VERSION:
+            assert place.words.endswith("as installed") and first.words.endswith("(tested with >=1,<2)")
+            assert [fact.name for fact in others] == ["rich", "extras not installed"] and others[-1].data == ["odd"]
+        else:
+            assert "0.0.1" in place.words and first.advice and not others
+
+    def test_without_metadata(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: a traceback in a folder of code that was never installed."""
+        monkeypatch.setattr(requirements, "PACKAGE", "no-such-package")
+        place, found = packages.package_facts(tmp_path / "heron")
+        assert "not installed" in place.words and "pip install -e" in found.advice
+
+    def install(self, monkeypatch: pytest.MonkeyPatch, home: Path, *, editable: bool = False, version: str = VERSION) -> None:
+        """As if the package lay there."""
+        folder = home / "heron_rl-1.dist-info"
+        folder.mkdir(parents=True)
+        lines = ("Metadata-Version: 2.1", "Name: heron-rl", f"Version: {version}", "Requires-Dist: torch>=1,<2", "Provides-Extra: odd",
+                 "Provides-Extra: there", "Requires-Dist: absent-package; extra == 'odd'", "Requires-Dist: rich>=2; extra == 'there'")
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+        if editable:
+            (folder / "direct_url.json").write_text(json.dumps({"url": home.as_uri(), "dir_info": {"editable": True}}))
+        real, found = importlib.metadata.distribution, importlib.metadata.Distribution.at(folder)
+        monkeypatch.setattr("importlib.metadata.distribution", lambda name: found if name == "heron-rl" else real(name))
 
 
 class TestNetwork:

@@ -1,37 +1,35 @@
 """Versions of the packages, against the ranges that Heron was tested with.
 
-The one hard idea: the ranges are those that the installed package itself requires, so there is no second list to keep.
+The one hard idea: the ranges are those that the code which runs requires (see `requirements`), so there is no second list to keep.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Iterable
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from heron.run.machine.fact import Fact
+from heron.run.machine.requirements import CODE, required, whereabouts
 
-PACKAGE = "heron-rl"
 UNSHOWN = ("dev", "bench")
 """Extras of those who work on Heron."""
 
 
-def package_facts() -> list[Fact]:
-    """One for each package that is needed, one for each extra that is there, one that names the extras that are not."""
-    try:
-        wanted = [Requirement(line) for line in importlib.metadata.requires(PACKAGE) or ()]
-        extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
-    except importlib.metadata.PackageNotFoundError:
-        words = f"not known: {PACKAGE} is not installed as a package"
-        return [_fact("tested ranges", words, advice=f"Install it where its code lies: {sys.executable} -m pip install -e .")]
-    needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
-    by_extra = {name: _of_extra(name, wanted) for name in extras if name not in UNSHOWN}
-    there = {name: each for name, each in by_extra.items() if each and all(version_of(one.name) for one in each)}
-    absent = [name for name in by_extra if name not in there]
+def package_facts(code: Path = CODE) -> list[Fact]:
+    """Where the code lies; one fact for each package that is needed, for each extra that is there, and one for those that are not."""
+    place, known = whereabouts(code), required(code)
+    if known is None:
+        advice = f"Run the code that is installed, or install this one where it lies: {sys.executable} -m pip install -e ."
+        return [_fact("heron", place), _fact("tested ranges", "not known of this code", advice=advice)]
+    shown = {name: each for name, each in known.extras.items() if name not in UNSHOWN}
+    there = {name: each for name, each in shown.items() if each and all(version_of(one.name) for one in each)}
+    absent = [name for name in shown if name not in there]
     return [
-        *(_package(each) for each in needed),
+        _fact("heron", place),
+        *(_package(each) for each in known.needed),
         *(_package(one, extra=name) for name, each in there.items() for one in each),
         _fact("extras not installed", ", ".join(absent) or "none", absent),
     ]
@@ -43,11 +41,6 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _of_extra(extra: str, wanted: Iterable[Requirement]) -> list[Requirement]:
-    marked = [each for each in wanted if each.marker is not None and "extra" in str(each.marker)]
-    return [each for each in marked if each.marker is not None and each.marker.evaluate({"extra": extra})]
 
 
 def _package(wanted: Requirement, *, extra: str = "") -> Fact:
