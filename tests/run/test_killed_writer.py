@@ -1,4 +1,5 @@
-"""A trainer that is killed twenty times, at any moment: every step that it reported is in the record, and every page of it opens."""
+"""A process that writes a run as fast as it can and is killed twenty times, so that kills meet writes: what it reported is in the record,
+and every index of it is true. (A real training, and the page, are killed in `tests/e2e`.)"""
 
 from __future__ import annotations
 
