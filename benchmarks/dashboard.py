@@ -2,10 +2,11 @@
 
     python -m benchmarks.dashboard [--quick] [--write]
 
-A made-up run of 100 000 steps and 1 000 000 rollouts is written to a temporary folder and asked, in processes of their own, for what the
-screens show: with nothing indexed, and once all is. Every question is asked in five rounds, and its median counts; of a kind of question
-the slowest one is shown, over all filters, words and pages. No peer has a page for this, so beside it stands the record read without the
-index. Network, server and browser are left out.
+A made-up run of 100 000 steps and 1 000 000 rollouts is written to a temporary folder. `heron ui` is started on it as its user starts it, a
+process of its own, and asked over HTTP for what the screens show: with nothing indexed, and, in a new process, once all is. Opening counts
+from before the process is started until page, list, state and the first curves have come. Every question is asked in five rounds, and its
+median counts; of a kind of question the slowest one is shown, over all filters, words and pages. Memory is the most that any of these
+processes had resident. No peer has a page for this, so beside it stands the record read without the index. The browser is left out.
 """
 
 from __future__ import annotations
@@ -15,28 +16,33 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmarks.dashboard_run import GROUPS, SIBLINGS, make_run
+from benchmarks.dashboard_server import Server, Timings, asked, indexed, opened, served
 from benchmarks.machine import describe_machine
 from benchmarks.report import Bar, Table, conclude
 
 NAME = "dashboard"
 STEPS, QUICK_STEPS = 100_000, 10_000
+RUN = "run"
+"""Name of the run."""
 OPENS_MS, ANSWERS_MS, MEMORY_MB = 2000.0, 200.0, 300.0
 """The goals."""
 KINDS = {
-    "curves": "12 curves", "filter": "a page of groups, any filter", "search": "a page of a search, any filter",
-    "prompt": "one prompt over time", "group": "a group with its texts", "lengths": "histogram of lengths",
+    "screen": "list, state, comparison, definitions, news", "curves": "12 curves", "filter": "a page of groups, any filter",
+    "search": "a page of a search, any filter", "prompt": "one prompt over time", "group": "a group with its texts",
+    "lengths": "histogram of lengths",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """What a process measured."""
+    """What was measured of a process."""
 
     timings: Mapping[str, Sequence[float]]
     """Milliseconds of each round, by what was done."""
@@ -58,13 +64,9 @@ class Sides:
     """All that was measured."""
 
     cold: Side
-    """The first screen with nothing indexed."""
-    fill: Side
-    """All of it indexed."""
+    """A server that finds nothing indexed: it opens, and indexes all while it is looked at."""
     warm: Side
-    """The first screen once all is indexed."""
-    asked: Side
-    """Every question."""
+    """One that finds all indexed: it opens, and answers every question."""
     record: Side
     """The record without the index."""
     index_mb: float
@@ -73,17 +75,17 @@ class Sides:
     @property
     def opens_ms(self) -> float:
         """The slower one of both openings."""
-        return max(self.cold.one("first screen"), self.warm.one("first screen"))
+        return max(self.cold.one("opens"), self.warm.one("opens"))
 
     @property
     def answers_ms(self) -> float:
         """The slowest question."""
-        return max(self.asked.slowest(kind)[1] for kind in KINDS)
+        return max(self.warm.slowest(kind)[1] for kind in KINDS)
 
     @property
     def peak_mb(self) -> float:
-        """Of the processes that used the index."""
-        return max(side.peak_mb for side in (self.cold, self.fill, self.warm, self.asked))
+        """Of both servers."""
+        return max(self.cold.peak_mb, self.warm.peak_mb)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     steps = QUICK_STEPS if options.quick else STEPS
     with tempfile.TemporaryDirectory(prefix="heron-dashboard-") as folder:
-        sides = measure(make_run(Path(folder) / "run", steps=steps), Path(folder) / "cache")
+        runs = Path(folder) / "runs"
+        make_run(runs / RUN, steps=steps)
+        sides = measure(runs, Path(folder) / "cache")
     return conclude(table(sides, steps), bar(sides), machine=describe_machine(1), write=options.write)
 
 
@@ -103,16 +107,27 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def measure(run: Path, cache: Path) -> Sides:
+def measure(runs: Path, cache: Path) -> Sides:
     """One process after the other."""
-    cold, fill, warm, asked, record = (side(name, run, cache) for name in ("first", "fill", "first", "asked", "record"))
-    size = sum(path.stat().st_size for path in cache.iterdir()) / 2**20
-    return Sides(cold=cold, fill=fill, warm=warm, asked=asked, record=record, index_mb=size)
+    cold, warm = (side(runs, cache, further) for further in (indexed, asked))
+    size = sum(path.stat().st_size for path in (cache / "heron" / "index").iterdir()) / 2**20
+    return Sides(cold=cold, warm=warm, record=record(runs / RUN), index_mb=size)
 
 
-def side(name: str, run: Path, cache: Path) -> Side:
-    """A process that measures."""
-    command = [sys.executable, "-m", "benchmarks.dashboard_worker", name, str(run), str(cache)]
+def side(runs: Path, cache: Path, further: Callable[[Server, str], Timings]) -> Side:
+    """Start a server, open the page, do what is to be done further, and end it."""
+    began = time.perf_counter()
+    with served(runs, cache) as server:
+        started = (time.perf_counter() - began) * 1000
+        opened(server, RUN)
+        opens = (time.perf_counter() - began) * 1000
+        timings = {"starts": [started], "opens": [opens], **further(server, RUN)}
+        return Side(timings=timings, peak_mb=server.peak_mb())
+
+
+def record(run: Path) -> Side:
+    """The record alone."""
+    command = [sys.executable, "-m", "benchmarks.dashboard_record", str(run)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
     found = json.loads(printed.splitlines()[-1])
     return Side(timings=found["timings"], peak_mb=found["peak_mb"])
@@ -120,26 +135,38 @@ def side(name: str, run: Path, cache: Path) -> Side:
 
 def table(sides: Sides, steps: int) -> Table:
     """A row for each thing that one waits for."""
-    whole, scanned = sides.record.one("first screen"), sides.record.one("groups")
+    whole, scanned = sides.record.one("curves"), sides.record.one("groups")
     without = {"curves": whole, "filter": scanned, "search": scanned, "prompt": scanned, "lengths": scanned}
     rows = [
-        ("first screen, nothing indexed", _time(sides.cold.one("first screen")), _time(whole), _time(OPENS_MS)),
-        ("first screen, indexed", _time(sides.warm.one("first screen")), _time(whole), _time(OPENS_MS)),
-        *((title, _time(sides.asked.slowest(kind)[1]), _time(without.get(kind)), _time(ANSWERS_MS)) for kind, title in KINDS.items()),
+        *_openings(sides),
+        *((title, _time(sides.warm.slowest(kind)[1]), _time(without.get(kind)), _time(ANSWERS_MS)) for kind, title in KINDS.items()),
         ("memory, resident at most", f"{sides.peak_mb:.0f} MB", f"{sides.record.peak_mb:.0f} MB", f"{MEMORY_MB:.0f} MB"),
-        ("all indexed, in the background", _time(sides.fill.one("all indexed")), "-", "-"),
+        ("all indexed, in the background", _time(sides.cold.one("all indexed")), "-", "-"),
+        ("a look at it meanwhile", _time(sides.cold.one("looks")), "-", "-"),
+        ("the slowest such look", _time(max(sides.cold.timings["looks"])), "-", "-"),
         ("index on disk", f"{sides.index_mb:.0f} MB", "-", "-"),
     ]
-    slowest = {kind: sides.asked.slowest(kind)[0].partition(": ")[2] for kind in ("filter", "search")}
     return Table(
         title=f"A run of {steps} steps and {steps * GROUPS * SIBLINGS} rollouts", rows=tuple(rows),
-        columns=("what one waits for", "with the index", "record alone", "goal"),
-        notes=(
-            "No peer shows groups of a run, so there is none to compare with; `record alone` reads the run's files for each question.",
-            f"Of each kind the slowest question: of the filters {slowest['filter']!r}, of the searches {slowest['search']!r}. "
-            f"{len(sides.asked.timings)} questions, the median of five rounds each.",
-        ),
+        columns=("what one waits for", "`heron ui`", "record alone", "goal"), notes=_notes(sides),
     )  # fmt: skip
+
+
+def _openings(sides: Sides) -> list[tuple[str, str, str, str]]:
+    both = {"nothing indexed": sides.cold, "indexed": sides.warm}
+    return [
+        *((f"opens, {state}", _time(side.one("opens")), "-", _time(OPENS_MS)) for state, side in both.items()),
+        ("of that, until the address is printed", _time(sides.warm.one("starts")), "-", "-"),
+    ]
+
+
+def _notes(sides: Sides) -> tuple[str, ...]:
+    slowest = {kind: sides.warm.slowest(kind)[0].partition(": ")[2] for kind in ("screen", "filter", "search")}
+    return (
+        "No peer shows groups of a run, so there is none to compare with; `record alone` reads the run's files for each question.",
+        f"Of each kind the slowest question: of the screens {slowest['screen']!r}, of the filters {slowest['filter']!r}, of the searches "
+        f"{slowest['search']!r}. {len(sides.warm.timings) - 2} questions over HTTP, the median of five rounds each.",
+    )
 
 
 def bar(sides: Sides) -> Bar:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
@@ -91,7 +92,7 @@ def _curves(shelf: Shelf, request: Request) -> Any:
     return {
         "generation": opened.index.generation,
         "step": opened.index.last_step(),
-        "curves": {name: dataclasses.asdict(curve) for name, curve in found.items()},
+        "curves": {name: views.curve(one) for name, one in found.items()},
     }
 
 
@@ -159,7 +160,15 @@ def _whole(given: str, name: str) -> int:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(to_json(value), status, media_type="application/json")
+    return Response(_encoded(value), status, media_type="application/json")
+
+
+def _encoded(value: Any) -> bytes:
+    """A number that is not finite becomes null. The quick way knows neither halves of characters nor very large numbers."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return to_json(value).encode("ascii")
 
 
 def _not_found(request: Request, error: Exception) -> Response:

@@ -10,7 +10,6 @@ Left out: a push from the trainer. It knows no viewer, so the files are looked a
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 import threading
 import time
@@ -94,7 +93,7 @@ class _Run:
 def _curves(index: Index, after: int) -> dict[str, Any]:
     """The points after that step, of numbers that have some. The record may be a step ahead of them; that one comes with the next look."""
     found = index.curves(index.names(), after=after, points=MOST_POINTS)
-    return {name: dataclasses.asdict(curve) for name, curve in found.items() if curve.steps}
+    return {name: views.curve(one) for name, one in found.items() if one.steps}
 
 
 class _List:

@@ -18,7 +18,7 @@ from heron.errors import RunError
 from heron.run import Alert, History, Run, examine
 from heron.run.alerts.history import HEAD, TAIL
 from heron.run.averages import finite, mean
-from heron.run.index import lines
+from heron.run.index import Curve, lines
 from heron.run.own import own
 from heron.run.records import Record
 
@@ -60,6 +60,11 @@ def _card(name: str, run: Run) -> View:
         "accuracy": _figure(accuracies[-1]) if accuracies else None,
         "curve": [_figure(record.get("reward")) for record in known],
     }
+
+
+def curve(of: Curve) -> View:
+    """Its points, which are not copied: `dataclasses.asdict` takes longer for that than finding them did."""
+    return {"steps": of.steps, "values": of.values}
 
 
 def status_of(run: Run) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import dashboard, dashboard_run, dashboard_worker
+from benchmarks import dashboard, dashboard_run, dashboard_server
 from benchmarks.dashboard import KINDS, Side, Sides
 from heron.run import Run, RunWriter
-from heron.run.index import FILTERS, Index
+from heron.run.index import FILTERS
 from tests.run.test_run_index import group
 
 
@@ -19,11 +19,11 @@ def side(peak_mb: float = 50.0, **timings: float) -> Side:
 
 
 def sides(*, opens: float = 100.0, answers: float = 10.0, peak_mb: float = 50.0) -> Sides:
-    medians = {f"{kind}: {which}": took for kind in KINDS for which, took in (("a", 1.0), ("b", answers))}
+    medians = {f"{kind}: {which}": [took, took, 9e9] for kind in KINDS for which, took in (("a", 1.0), ("b", answers))}
     return Sides(
-        cold=side(first_screen=opens), fill=side(peak_mb, all_indexed=5e4), warm=side(first_screen=9.0), index_mb=1.0,
-        asked=Side(timings={what: [took, took, 9e9] for what, took in medians.items()}, peak_mb=60.0),
-        record=side(first_screen=1e4, groups=1e5),
+        cold=Side(timings={"starts": [5.0], "opens": [opens], "all indexed": [5e4], "looks": [7.0, 8.0, 400.0]}, peak_mb=peak_mb),
+        warm=Side(timings={"starts": [5.0], "opens": [9.0], **medians}, peak_mb=60.0),
+        record=side(curves=1e4, groups=1e5), index_mb=1.0,
     )  # fmt: skip
 
 
@@ -44,18 +44,23 @@ def test_made_up_run_is_in_the_form_of_the_writer(run: Run, tmp_path: Path) -> N
     assert run.status == "finished" and run.settings and run.events()
 
 
-def test_every_question_is_answered_with_something(run: Run, tmp_path: Path) -> None:
-    """Prevents: a table of how quickly nothing is found."""
-    timings = {**dashboard_worker.first(run, tmp_path), **dashboard_worker.fill(run, tmp_path), **dashboard_worker.record(run, tmp_path)}
-    assert set(timings) == {"first screen", "all indexed", "groups"}
-    index = Index(run, tmp_path)
-    questions = dashboard_worker.questions(index)
-    assert {what.partition(":")[0] for what in questions} == set(KINDS)
-    assert all(any(name in what for what in questions) for name in FILTERS)
-    found = [index.groups(search=words).total for words in dashboard_worker.WORDS]
-    assert found[0] == 600 and found[-1] == 0 and 0 < found[-2] < found[1] < 600
-    assert all(index.groups(filter=name).total for name in FILTERS)
-    assert max(value or 0 for value in index.curves(["grad_norm"])["grad_norm"].values) == dashboard_run.SPIKE
+def test_the_real_server_is_measured_and_answers_every_question(run: Run, tmp_path: Path) -> None:
+    """Prevents: a table of functions in a worker, while imports, HTTP, JSON and the page's own thread go unmeasured; a table of how quickly
+    nothing is found."""
+    with dashboard_server.served(run.path.parent, tmp_path) as server:
+        dashboard_server.opened(server, run.path.name)
+        assert set(dashboard_server.indexed(server, run.path.name)) == {"all indexed", "looks"}
+        questions = dashboard_server.questions(server, run.path.name)
+        assert {what.partition(":")[0] for what in questions} == set(KINDS)
+        assert all(any(name in what for what in questions) for name in FILTERS)
+        about = f"runs/{run.path.name}"
+        found = [server.get(f"{about}/groups", search=words)["total"] for words in dashboard_server.WORDS]
+        assert found[0] == 600 and found[-1] == 0 and 0 < found[-2] < found[1] < 600
+        assert all(server.get(f"{about}/groups", filter=name)["total"] for name in FILTERS)
+        values = server.get(f"{about}/curves", name="grad_norm")["curves"]["grad_norm"]["values"]
+        assert max(value or 0 for value in values) == dashboard_run.SPIKE
+        assert all(ask() for what, ask in questions.items() if what.split(":")[0] not in ("filter", "search"))
+        assert 20 < server.peak_mb() < 300
 
 
 def test_the_slowest_question_counts_and_each_goal_can_be_missed() -> None:
@@ -69,6 +74,7 @@ def test_the_slowest_question_counts_and_each_goal_can_be_missed() -> None:
 
 
 def test_a_side_is_measured_in_a_process_of_its_own(run: Run, tmp_path: Path) -> None:
-    """Prevents: the memory of the benchmark in the figure of the index."""
-    found = dashboard.side("first", run.path, tmp_path)
-    assert len(found.timings["first screen"]) == 1 and 10 < found.peak_mb < 300
+    """Prevents: the memory of the benchmark in the figure of the page; a clock that starts when Python has."""
+    found = dashboard.side(run.path.parent, tmp_path, dashboard_server.indexed)
+    assert 50 < found.one("starts") < found.one("opens") and 10 < found.peak_mb < 300
+    assert dashboard.record(run.path).timings.keys() == {"curves", "groups"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import re
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import pytest
 
 import heron.dashboard
 from heron.dashboard import plotly
+from heron.dashboard.guard import Guard
 from heron.dashboard.server import Dashboard
 from heron.errors import ConfigError, MissingExtra, RunError
 
@@ -75,6 +77,19 @@ def test_it_listens_on_this_machine_only_and_only_reads(page) -> None:
     assert page.dashboard._socket.getsockname()[0] == "127.0.0.1" and page.dashboard.url.startswith("http://127.0.0.1:")
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert page.raw("/api/runs", method=method)[0] == 405
+
+
+def test_an_answer_is_sent_without_delay(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and body of an answer are two writes: with Nagle's algorithm each question on an open connection took 40 ms longer."""
+    found, whole = [], Guard.__call__
+
+    async def looked_at(self, scope, receive, send) -> None:
+        transport = send.__self__.transport
+        found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await whole(self, scope, receive, send)
+
+    monkeypatch.setattr(Guard, "__call__", looked_at)
+    assert page.raw("/api/runs")[0] == 200 and found and all(found)
 
 
 def test_every_answer_forbids_what_is_foreign_or_inline(page) -> None:

@@ -13,7 +13,7 @@ import pytest
 from recorded import begin, evaluate, record, write_step
 from test_dashboard_stream import Listening
 
-from heron.dashboard import explain, views
+from heron.dashboard import explain, routes, views
 from heron.dashboard.server import Dashboard
 from heron.dashboard.shelf import Shelf
 from heron.run import Run, RunWriter
@@ -159,6 +159,13 @@ def test_numbers_that_are_not_finite_reach_the_page_as_gaps(page) -> None:
     assert page.get("/api/runs/broke/curves?name=reward")["curves"]["reward"]["values"] == [1.0, None]
     assert page.get("/api/runs/broke")["alerts"][0]["id"] == "not-finite"
     writer.close()
+
+
+def test_every_value_becomes_json(page) -> None:
+    """Half of a character, which a cut answer may hold, and a number beyond 64 bits would be answered with an error."""
+    for value in ({"text": "\ud83d"}, {"step": 10**30}, {"a": {1: 2.0}}, {"a": [1.5, None, "ü"]}):
+        assert json.loads(routes._encoded(value)) == json.loads(json.dumps(value))
+    assert routes._encoded({"a": float("inf"), "b": (float("nan"),)}) == b'{"a":null,"b":[null]}'
 
 
 def test_a_resumed_run_is_another_generation(page) -> None:

@@ -140,7 +140,7 @@ class TestDeterminism:
         torch.manual_seed(12345)
         assert_same(first, uninterrupted(settings(variant), tmp_path / "again"))
         assert len(first.metrics()) == STEPS
-        assert all(re.fullmatch(r'\{"step": \d+, .*\}', line) for line in (first.path / "metrics.jsonl").read_text().splitlines())
+        assert all(re.fullmatch(r'\{"step":\d+,.*\}', line) for line in (first.path / "metrics.jsonl").read_text().splitlines())
 
     def test_another_seed_is_another_run(self, settings: Callable[..., Config], tmp_path: Path) -> None:
         runs = [
