@@ -1,7 +1,7 @@
 """Words and figures for people: hostile text made harmless, durations, shares, intervals.
 
-The one hard idea: a completion is written by a model that may emit anything, so before it reaches a terminal every character that
-could move the cursor, change colours or reverse the reading direction is replaced by a visible sign. Nothing is dropped: an
+The one hard idea: a completion is written by a model that may emit anything, so before it reaches a terminal every character that could
+move the cursor, change colours, reverse the reading direction or hide from sight is replaced by a visible sign. Nothing is dropped: an
 escape sequence shows as `␛[31m`, so one sees that it was there. Callers must still pass the result as `rich.text.Text`, never as markup.
 """
 
@@ -15,6 +15,11 @@ from heron.run.averages import is_finite
 
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible formatting (bidi marks among it), lone surrogates, line and paragraph separators."""
+_UNSEEN = frozenset(map(chr, (
+    0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x2800, 0x3164, *range(0xFE00, 0xFE10), 0xFFA0,
+    *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000),
+)))
+"""What the categories do not tell: letters drawn as nothing (Unicode's Default_Ignorable_Code_Point, and braille's empty cell)."""
 
 
 HUGE = 1e12
@@ -81,7 +86,7 @@ def _absent(value: float | None) -> bool:
 
 
 def _visible(character: str) -> str:
-    if character == "\n" or unicodedata.category(character) not in _HARMFUL:
+    if character == "\n" or (unicodedata.category(character) not in _HARMFUL and character not in _UNSEEN):
         return character
     code = ord(character)
     if code < 0x20:

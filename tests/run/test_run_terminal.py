@@ -55,6 +55,12 @@ def test_clean_leaves_nothing_that_a_terminal_obeys() -> None:
     assert one_line("a\nb " + "x" * 50, 10) == "a b xxxxx…"
 
 
+@pytest.mark.parametrize("unseen", ["\ufe0f", "\u034f", "\u17b4", "\u2800", "\u3164", "\U000e0101", "\u200b"])
+def test_clean_shows_what_is_drawn_as_nothing(unseen: str) -> None:
+    """Two answers look alike and only one is right, or an answer looks empty and is not."""
+    assert clean(f"4{unseen}2") == "4\N{REPLACEMENT CHARACTER}2"
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(8.4, "8 s"), (59.6, "1:00"), (245, "4:05"), (7389, "2:03:09")])
 def test_durations_read_well(seconds: float, words: str) -> None:
     """59.6 must not become `60 s`, nor 3 hours 180 minutes."""
