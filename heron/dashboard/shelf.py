@@ -87,7 +87,7 @@ class Shelf:
         if before is not None:
             before.index.close()
         for found, run in self.runs():
-            if found == name:
+            if name in (found, _as_written(found)):
                 return OpenRun(name, run)
         raise RunError(f"There is no run {name!r} in {self.folder}.")
 
@@ -95,6 +95,11 @@ class Shelf:
         old = [name for name, opened in self._open.items() if time.monotonic() - opened.fresh.looked_at > KEPT_S]
         for name in old:
             self._open.pop(name).index.close()
+
+
+def _as_written(name: str) -> str:
+    """As an address can hold it: bytes of a folder's name that are no character become the sign for that."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else letter for letter in name)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

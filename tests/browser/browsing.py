@@ -22,6 +22,7 @@ HOSTILE = (
     "[/red] [bold]markup[/bold] {{7*7}} ${7*7} <a href='http://evil.example/'>click</a>",
     "&lt;b&gt; stays as written, \\u202e too; lines\nand\ttabs stay",
     "\ud800 alone, \x00 nothing, \u2028 separator, \u3164 filler",
+    "4\ufe0f2 4\u034f2 4\u17b42 \u2800 4\U000e01012",
 )
 """Answers that a browser, a terminal or a reader could be made to obey."""
 
@@ -83,7 +84,7 @@ def settled(page: Page, screen: str) -> None:
     if screen == "groups":
         page.wait_for_selector(".pane .sibling, .list .none")
     if screen == "explain":
-        page.wait_for_selector(".metric .live .spark path")
+        page.wait_for_selector(".metric .live .spark path", state="attached")
     if screen == "compare":
         page.wait_for_selector(".compare table td")
     page.wait_for_timeout(250)

@@ -10,7 +10,7 @@ from browsing import HOSTILE, PHONE, open_page
 from recorded import begin, write_step
 
 Visit = Callable[..., Any]
-UNSEEN = "\x1b\x07\x9b\x00\u202e\u202c\u2066\u2069\u200b\u2028\u3164\U000e0041\ud800"
+UNSEEN = "\x1b\x07\x9b\x00\u202e\u202c\u2066\u2069\u200b\u2028\u3164\U000e0041\ud800\ufe0f\u034f\u17b4\u2800\U000e0101"
 
 
 def test_hostile_answers_are_text_and_nothing_else(visit: Visit) -> None:
@@ -29,6 +29,7 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(visit: Visit) -> None:
     assert not set(UNSEEN) & set(everything)
     marks = page.locator(".pane pre .escape").all_text_contents()
     assert {r"\x1b", r"\x07", r"\x9b", r"\u202e", r"\u2066", r"\u200b", r"\u{e0041}", r"\x00", r"\u2028", r"\u3164"} <= set(marks)
+    assert {r"\ufe0f", r"\u034f", r"\u17b4", r"\u2800", r"\u{e0101}"} <= set(marks), "letters that are drawn as nothing"
     written = page.locator(".pane pre", has_text="stays as written").first
     assert r"\u202e too" in written.text_content() and written.locator(".escape").count() == 0, "what is written out stays as it is"
 

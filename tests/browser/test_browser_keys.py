@@ -39,6 +39,22 @@ def test_arrows_move_between_screens_and_enter_opens_one(visit: Visit) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#screen.groups .entry")
     assert page.get_attribute("#tab-groups", "aria-current") == "page"
+    assert page.evaluate("document.activeElement.id") == "tab-groups", "whoever opened it goes on from there"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#screen.lengths .plot")
+    assert page.evaluate("document.activeElement.id") == "tab-lengths"
+
+
+def test_a_way_out_of_a_screen_leads_to_the_heading_of_the_next(visit: Visit) -> None:
+    """The focus was on something that is gone, and Tab begins at the top of the page again."""
+    page = visit("good", "now")
+    page.click("#tab-rewards")
+    page.wait_for_selector("#screen.rewards .plot")
+    page.focus("#screen .help")
+    page.go_back()
+    page.wait_for_selector("#screen.now .verdict")
+    assert page.evaluate("document.activeElement.matches('#screen h2')") and page.evaluate("document.activeElement.textContent") == "Now"
 
 
 def test_arrows_walk_through_steps_and_groups(visit: Visit) -> None:
@@ -72,6 +88,11 @@ def test_arrows_and_pointer_walk_along_a_chart_and_its_values_follow(visit: Visi
     assert page.inner_text(".values .when") == "step 40"
     page.hover(".plot", position={"x": 300, "y": 150})
     page.wait_for_function("() => /^step (1|2)[0-9]$/.test(document.querySelector('.values .when')?.textContent)")
+    page.focus(".plot")
+    page.keyboard.press("Home")
+    assert page.get_attribute(".values", "aria-live") == "polite", "said as one walks"
+    page.evaluate("document.activeElement.blur()")
+    assert page.get_attribute(".values", "aria-live") == "off", "and not whenever a run goes on"
     label = page.get_attribute(".plot", "aria-label")
     assert label.startswith("Reward: reward from") and "between steps 1 and 40" in label
 

@@ -121,29 +121,18 @@ def test_every_screen_fits_its_window_and_names_what_can_be_used(visit: Visit, s
         assert page.evaluate(NAMELESS) == [], screen
 
 
-def test_light_and_dark_follow_the_system_and_letters_stand_out(visit: Visit) -> None:
-    """A white page at night; or grey on grey, which many cannot read (below 4.5 to 1)."""
+def test_light_and_dark_follow_the_system(visit: Visit) -> None:
+    """A white page at night."""
     for dark in (False, True):
         page = visit("good", "now", dark=dark)
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         lightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
         assert lightness < 150 if dark else lightness > 600
-        for name, least in (("ink", 10), ("soft", 4.5), ("heron", 4.5), ("reed", 4.5), ("beak", 3.5), ("rust", 4.5)):
-            assert page.evaluate(CONTRAST, name) >= least, (dark, name)
 
 
 NAMELESS = """() => [...document.querySelectorAll('a, button, input, select, summary, [role=img], [tabindex="0"]')]
   .filter((one) => one.checkVisibility() && !(one.ariaLabel || one.textContent.trim() || one.labels?.length || one.title))
   .map((one) => one.outerHTML.slice(0, 200))"""
-
-CONTRAST = """(name) => {
-  const style = getComputedStyle(document.documentElement);
-  const light = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
-    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
-  const [one, other] = [name, "card"].map((each) => light(style.getPropertyValue(`--${each}`).trim())).sort((a, b) => b - a);
-  return (one + 0.05) / (other + 0.05);
-}"""
 
 
 @pytest.mark.slow

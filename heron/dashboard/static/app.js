@@ -4,7 +4,9 @@
 
 import { element, plain, replace } from "./dom.js";
 import { drawHead, drawRuns } from "./shell.js";
-import { Curves, Stream } from "./source.js";
+import { Curves, decoded, encoded, Stream } from "./source.js";
+import { Tabs } from "./tabs.js";
+import { Trouble } from "./trouble.js";
 import * as compare from "./screens/compare.js";
 import * as explain from "./screens/explain.js";
 import * as groups from "./screens/groups.js";
@@ -22,15 +24,19 @@ const SCREENS = [
   ["compare", "Compare runs", compare],
   ["explain", "Explain", explain],
 ];
+const AGAIN_MS = 3000;
 const at = (id) => document.getElementById(id);
 const page = { runs: [], run: null, state: null, curves: null, screen: null, name: null, busy: false, again: false };
+const trouble = new Trouble(at("trouble"));
+const tabs = new Tabs(at("tabs"), SCREENS, link);
 
 const stream = new Stream({
   news: ({ state, curves }) => {
     if (state.name !== page.run) return;
     page.curves.hear(state.generation, curves);
     page.state = state;
-    say(null);
+    trouble.say("run", null);
+    trouble.say("stream", null);
     draw();
   },
   runs: ({ folder, runs }) => {
@@ -41,49 +47,70 @@ const stream = new Stream({
     if (page.run === null && runs.length) location.replace(link(runs[0].name, "now"));
     else page.screen?.hear?.(runs);
   },
-  gone: ({ error }) => say(error),
-  lost: () => say("The server does not answer; the page keeps trying. If it was started anew, open the address that it printed."),
-  back: () => say(null),
+  gone: ({ error }) => trouble.say("run", error),
+  lost: () =>
+    trouble.say("stream", "The server does not answer; the page keeps trying. If it was started anew, open the address that it printed."),
+  back: () => trouble.say("stream", null),
 });
 
 function link(run, screen, question = "") {
-  return `#/${encodeURIComponent(run)}/${screen}${question}`;
+  return `#/${encoded(run)}/${screen}${question}`;
 }
 
 // What stands in the address.
 function place() {
   const [path, question] = location.hash.slice(2).split("?");
-  const [run, screen] = path.split("/").map(decodeURIComponent);
+  const [run, screen] = path.split("/").map(decoded);
   const known = SCREENS.find(([name]) => name === screen) ?? SCREENS[0];
-  return { run: run || null, screen: known, asked: new URLSearchParams(question ?? "") };
+  return { run: run || null, screen: known, question: question ? `?${question}` : "" };
 }
 
 function open() {
   const {
     run,
     screen: [name, title, module],
-    asked,
+    question,
   } = place();
-  if (run !== page.run) {
-    Object.assign(page, { run, state: null, curves: run === null ? null : new Curves(run) });
-    drawRuns(at("runs"), page.runs, run);
-    replace(at("head"));
-    stream.follow(run);
-    shut();
-  }
+  if (run !== page.run) choose(run);
   document.title = run === null ? "heron" : `${plain(run)} · ${title} · heron`;
   at("chosen").textContent = plain(run ?? "");
-  drawTabs(name);
+  tabs.remember(name, question);
+  tabs.draw(run, name);
   if (run === null) return;
+  const asked = new URLSearchParams(question);
   if (page.name === name && page.screen?.ask) page.screen.ask(asked);
-  else {
-    shut();
-    page.name = name;
-    page.screen = module.build({ run, asked, runs: () => page.runs, go: (question) => go(run, name, question), link, say });
-    replace(at("screen"), page.screen.node);
-    at("screen").className = name;
-  }
+  else show(name, title, module, asked);
   draw();
+}
+
+function choose(run) {
+  Object.assign(page, { run, state: null, curves: run === null ? null : new Curves(run) });
+  trouble.say("run", null);
+  tabs.forget();
+  drawRuns(at("runs"), page.runs, run);
+  replace(at("head"));
+  stream.follow(run);
+  shut();
+}
+
+// A screen takes the place of the one before. Whoever was on that one with the keyboard goes on at the new one's heading.
+function show(name, title, module, asked) {
+  shut();
+  const run = page.run,
+    wasInside = at("screen").contains(document.activeElement),
+    heading = element("h2", { class: "unseen", tabindex: -1 }, title);
+  page.name = name;
+  page.screen = module.build({
+    run,
+    asked,
+    runs: () => page.runs,
+    go: (question) => go(run, name, question),
+    link,
+    attempt: (work) => trouble.attempt("asking", work),
+  });
+  replace(at("screen"), heading, page.screen.node);
+  at("screen").className = name;
+  if (wasInside) heading.focus({ preventScroll: true });
 }
 
 // Puts what a screen was asked for into the address, so that it can be sent to somebody and gone back to.
@@ -96,16 +123,18 @@ function go(run, screen, question) {
         .map((one) => [name, one]),
     ),
   ).toString();
+  tabs.remember(screen, words && `?${words}`);
   const target = link(run, screen, words && `?${words}`);
   if (target !== location.hash) history.replaceState(null, "", target);
 }
 
 function shut() {
   page.screen?.close?.();
+  for (const where of ["drawing", "asking"]) trouble.say(where, null);
   Object.assign(page, { screen: null, name: null });
 }
 
-// One drawing at a time; news that come meanwhile are drawn once after it.
+// One drawing at a time; news that come meanwhile are drawn once after it. Where nobody answered, it is tried again.
 async function draw() {
   if (page.busy) {
     page.again = true;
@@ -113,61 +142,34 @@ async function draw() {
   }
   if (!page.state || !page.screen) return;
   page.busy = true;
-  try {
-    const { state, screen, curves } = page;
-    drawHead(at("head"), state);
-    drawAlertCount(state);
-    const known = await curves.need(screen.names?.(state) ?? []);
-    if (page.screen === screen && page.state?.name === state.name) await screen.update(page.state, known);
-  } catch (error) {
-    say(error instanceof TypeError ? "The server does not answer; the page keeps trying." : error.message);
-    if (error instanceof TypeError) console.warn(error);
-  } finally {
-    page.busy = false;
-    if (page.again) {
-      page.again = false;
-      draw();
-    }
-  }
+  const { screen } = page,
+    isWorthAnother = await trouble.attempt("drawing", () => drawScreen(screen));
+  page.busy = false;
+  if (page.screen !== screen) trouble.say("drawing", null);
+  if (page.again) {
+    page.again = false;
+    draw();
+  } else if (isWorthAnother) setTimeout(draw, AGAIN_MS);
 }
 
-function drawTabs(chosen) {
-  const tabs = SCREENS.map(([name, title]) =>
-    element("a", { href: link(page.run ?? "", name), id: `tab-${name}`, "aria-current": name === chosen && "page" }, title),
-  );
-  replace(at("tabs"), page.run === null ? [] : tabs);
-  const current = at(`tab-${chosen}`);
-  if (current) at("tabs").scrollLeft = current.offsetLeft - 60;
+async function drawScreen(screen) {
+  const { state, curves } = page;
+  drawHead(at("head"), state);
+  tabs.count("now", state.alerts.filter((alert) => alert.standing).length);
+  const known = await curves.need(screen.names?.(state) ?? []);
+  if (page.screen === screen && page.state?.name === state.name) await screen.update(page.state, known);
 }
-
-function drawAlertCount(state) {
-  const standing = state.alerts.filter((alert) => alert.standing).length;
-  const tab = at("tab-now");
-  tab.querySelector("b")?.remove();
-  if (standing) tab.append(element("b", { title: `${standing} alerts` }, String(standing)));
-}
-
-function say(words) {
-  at("trouble").hidden = words === null;
-  if (words !== null) replace(at("trouble"), words);
-}
-
-// The arrow keys move between tabs, as between the tabs of a window.
-at("tabs").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key],
-    tabs = [...at("tabs").children],
-    now = tabs.indexOf(document.activeElement);
-  if (step === undefined || now < 0) return;
-  event.preventDefault();
-  tabs[(now + step + tabs.length) % tabs.length].focus();
-});
 
 const phone = matchMedia("(max-width: 900px)");
 const fold = () => {
   at("shelf").open = !phone.matches;
 };
 phone.addEventListener("change", fold);
-at("runs").addEventListener("click", () => phone.matches && fold());
+at("runs").addEventListener("click", () => {
+  if (!phone.matches) return;
+  fold();
+  at("main").focus({ preventScroll: true });
+});
 at("shelf").firstElementChild.addEventListener("click", (event) => {
   if (!phone.matches) event.preventDefault();
 });

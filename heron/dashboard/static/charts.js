@@ -1,15 +1,21 @@
-// A chart: a heading, a sentence on what it shows, the lines with their values, and the drawing, which plotly makes.
+// A chart: a heading, a sentence on what it shows, the lines with their values, and the drawing, which plotly makes (see drawing.js).
 // The values stand above the drawing and follow the pointer or the arrow keys, so nothing ever covers the lines; names of the run
 // (of reward functions, of runs) stay in the page's own text and never reach plotly, which would read some of them as markup.
 
-import { element, plain, replace } from "./dom.js";
+import { element, plain, renew } from "./dom.js";
+import { beyond, edges, isFine, layout, traces, valueAt } from "./drawing.js";
 import { exact } from "./format.js";
+import { Unreachable } from "./source.js";
 
 let library = null;
 
 function load() {
   library ??= new Promise((done, failed) => {
-    document.head.append(element("script", { src: "/plotly.min.js", onload: () => done(globalThis.Plotly), onerror: failed }));
+    const lost = () => failed(new Unreachable("The server does not answer; the page keeps trying."));
+    document.head.append(element("script", { src: "/plotly.min.js", onload: () => done(globalThis.Plotly), onerror: lost }));
+  }).catch((error) => {
+    library = null;
+    throw error;
   });
   return library;
 }
@@ -28,17 +34,24 @@ export class Chart {
       stacked,
       ticks,
       marks: [],
+      data: null,
       cursor: null,
+      zoomed: null,
+      whole: false,
       drawn: Promise.resolve(),
     });
     this.plot = element("div", {
       class: "plot",
       tabindex: 0,
-      role: "img",
+      role: "application",
+      "aria-roledescription": "chart",
       onkeydown: (event) => this.press(event),
-      onblur: () => this.point(null),
+      onblur: () => this.walk(null),
     });
-    this.values = element("div", { class: "values" });
+    this.values = element("div", { class: "values", "aria-atomic": "true" });
+    this.left = element("span", {});
+    this.switch = element("button", { type: "button", class: "small", "aria-pressed": "false", onclick: () => this.toggle() }, "full range");
+    this.outside = element("p", { class: "outside", hidden: true }, this.left, this.switch);
     const help = about && element("a", { class: "help", href: about, "aria-label": `what ${title} means`, title: "what this means" }, "?");
     this.node = element(
       "section",
@@ -46,6 +59,7 @@ export class Chart {
       element("div", { class: "heading" }, element("h3", {}, title), help),
       say && element("p", { class: "say" }, say),
       this.values,
+      this.outside,
       this.plot,
     );
     this.plot.style.height = `${height}px`;
@@ -63,15 +77,34 @@ export class Chart {
 
   // curves: name -> { steps, values }
   draw(curves, marks = []) {
-    Object.assign(this, { curves, marks });
+    Object.assign(this, { curves, marks: marks.filter((mark) => mark.points.length) });
     this.data = this.lines
       .map((line) => ({ line, curve: (line.of ?? curves)[line.name] }))
-      .filter(({ curve }) => curve?.values.some((value) => value !== null));
-    this.plot.classList.toggle("empty", !this.data.length && !marks.length);
+      .filter(({ curve }) => curve?.values.some((value) => value !== null))
+      .map(({ line, curve }) => ({ line, curve, edges: edges(line, curve, line.of ?? curves) }));
+    this.plot.classList.toggle("empty", !this.data.length && !this.marks.length);
+    this.beyond = beyond(this);
+    this.say();
     this.readout();
     this.plot.setAttribute("aria-label", this.summary());
-    this.drawn = this.drawn.then(() => this.paint()).catch((error) => console.error(error));
-    return this.drawn;
+    const painted = this.drawn.then(() => this.paint());
+    this.drawn = painted.catch(() => null); // said by whoever waits for this one; the next is drawn all the same
+    return painted;
+  }
+
+  // That a spike is left out, and a switch to see it as well.
+  say() {
+    this.outside.hidden = !this.beyond;
+    if (!this.beyond) return;
+    const { low, high, least, most } = this.beyond;
+    const ways = [most > high && `up to ${this.format(most)}`, least < low && `down to ${this.format(least)}`].filter(Boolean);
+    renew(this.left, [ways, this.whole], () => `${this.whole ? "Spikes reach" : "Beyond the axis:"} ${ways.join(", ")}`);
+  }
+
+  toggle() {
+    this.whole = !this.whole;
+    this.switch.setAttribute("aria-pressed", String(this.whole));
+    return this.draw(this.curves, this.marks);
   }
 
   async paint() {
@@ -80,7 +113,7 @@ export class Chart {
     if (!this.plot.isConnected || !this.plot.clientWidth) return;
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    await plotly.react(this.plot, this.traces(colour), this.layout(colour, style), {
+    await plotly.react(this.plot, traces(this, colour), layout(this, colour, style), {
       displayModeBar: false,
       responsive: true,
       doubleClick: "reset",
@@ -89,109 +122,15 @@ export class Chart {
     this.listens = true;
     this.plot.on("plotly_hover", ({ points }) => this.point(points[0].x));
     this.plot.on("plotly_unhover", () => this.point(null));
+    this.plot.on("plotly_relayout", (change) => this.zoom(change));
   }
 
-  traces(colour) {
-    const bands = [],
-      lines = [];
-    this.data.forEach(({ line, curve }) => {
-      const tone = colour(line.tone),
-        mode = curve.steps.length === 1 ? "markers" : "lines";
-      if (this.stacked)
-        return lines.push({
-          ...basis(curve),
-          stackgroup: "one",
-          mode: "lines",
-          line: { width: 0.6, color: colour("card") },
-          fillcolor: faint(tone, 0.62),
-        });
-      for (const edge of this.edges(line, curve))
-        bands.push({
-          ...basis(edge),
-          mode: "lines",
-          line: { width: 0 },
-          fill: bands.length % 2 ? "tonexty" : "none",
-          fillcolor: faint(tone, 0.13),
-        });
-      const width = line.faint ? 1.2 : line.bold ? 2.4 : 1.7;
-      return lines.push({
-        ...basis(curve),
-        mode,
-        line: { color: tone, width, dash: line.dash },
-        marker: { color: tone, size: 6 },
-        opacity: line.faint ? 0.45 : 1,
-        connectgaps: false,
-      });
-    });
-    const points = this.marks.filter((mark) => mark.points.length).map((mark) => measured(mark, colour(mark.tone), colour("card")));
-    return [...bands, ...lines, ...points];
-  }
-
-  // The lower and the upper edge of a line's band, each a curve of its own.
-  edges(line, curve) {
-    const source = line.of ?? this.curves;
-    if (line.low && source[line.low] && source[line.high]) return [source[line.low], source[line.high]];
-    const std = line.std && source[line.std];
-    if (!std) return [];
-    const edge = (sign) => ({
-      steps: curve.steps,
-      values: curve.values.map((value, at) => (value === null ? null : value + sign * (valueAt(std, curve.steps[at]) ?? 0))),
-    });
-    return [edge(-1), edge(1)];
-  }
-
-  layout(colour, style) {
-    const tick = { color: colour("soft"), size: 11.5, family: getComputedStyle(document.body).fontFamily };
-    const axis = { zeroline: false, tickfont: tick, showline: false, ticks: "", automargin: false, exponentformat: "e", minexponent: 2 };
-    const bounds = [this.floor ?? null, this.ceiling ?? null];
-    return {
-      height: this.height,
-      margin: { l: 46, r: 10, t: 6, b: 24 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      showlegend: false,
-      hovermode: "x",
-      hoverdistance: -1,
-      spikedistance: -1,
-      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-      uirevision: "kept",
-      separators: ". ",
-      xaxis: {
-        ...axis,
-        range: this.span(),
-        showgrid: false,
-        tickformat: "d",
-        nticks: 7,
-        showspikes: true,
-        spikemode: "across",
-        spikethickness: 1,
-        spikedash: "solid",
-        spikecolor: colour("faint"),
-        spikesnap: "data",
-      },
-      yaxis: {
-        ...axis,
-        fixedrange: true,
-        gridcolor: colour("grid"),
-        nticks: this.height > 240 ? 7 : 5,
-        tickformat: this.ticks ?? (this.ceiling === 1 && this.floor === 0 ? ".0%" : "~g"),
-        autorangeoptions: { include: bounds.filter((bound) => bound !== null) },
-        rangemode: this.floor === 0 ? "tozero" : "normal",
-      },
-    };
-  }
-
-  // From the first to the last step of anything that is drawn.
-  span() {
-    const ends = [
-      ...this.data.flatMap(({ curve }) => [curve.steps[0], curve.steps.at(-1)]),
-      ...this.marks.flatMap((mark) => mark.points.map((point) => point.step)),
-    ];
-    if (!ends.length) return undefined;
-    const low = Math.min(...ends),
-      high = Math.max(...ends),
-      room = (high - low || 2) * 0.012;
-    return [low - Math.min(room, 0.5), high + room];
+  // Between few steps there is nothing to write at the axis but the steps themselves.
+  zoom(change) {
+    const wasFine = isFine(this);
+    if ("xaxis.range[0]" in change) this.zoomed = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    else if ("xaxis.range" in change || "xaxis.autorange" in change) this.zoomed = null;
+    if (isFine(this) !== wasFine) this.redraw();
   }
 
   // Shows the values at a step (null: the newest ones).
@@ -209,23 +148,32 @@ export class Chart {
     const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: steps.length - 1 }[event.key];
     const step = steps[Math.max(0, Math.min(to, steps.length - 1))];
     globalThis.Plotly?.Fx.hover(this.plot, [{ xval: step }], "xy");
+    this.walk(step);
+  }
+
+  // As `point`, with the keys: then the values are said as well, which they are not while news or a pointer change them.
+  walk(step) {
+    this.values.setAttribute("aria-live", step === null ? "off" : "polite");
     this.point(step);
   }
 
   readout() {
     const at = this.cursor;
-    const rows = (this.data ?? []).map(({ line, curve }) =>
-      row(line.label, line.tone, this.format(at === null ? curve.values.at(-1) : valueAt(curve, at))),
-    );
-    const marks = this.marks
-      .filter((mark) => mark.points.length)
-      .map((mark) => {
-        const point = at === null ? mark.points.at(-1) : mark.points.filter((one) => one.step <= at).at(-1);
-        return row(mark.label, mark.tone, point ? `${this.format(point.value)}${spread(point, this.format)}` : "–");
-      });
-    const when = at === null ? "" : element("span", { class: "when" }, `step ${Math.round(at)}`);
-    replace(this.values, rows, marks, when);
-    if (!rows.length && !marks.length) replace(this.values, element("span", { class: "faint" }, "not recorded"));
+    const rows = (this.data ?? []).map(({ line, curve }) => [
+      line.label,
+      line.tone,
+      this.format(at === null ? curve.values.at(-1) : valueAt(curve, at)),
+    ]);
+    const marks = this.marks.map((mark) => {
+      const point = at === null ? mark.points.at(-1) : mark.points.filter((one) => one.step <= at).at(-1);
+      return [mark.label, mark.tone, point ? `${this.format(point.value)}${spread(point, this.format)}` : "–"];
+    });
+    const found = [...rows, ...marks];
+    renew(this.values, [found, at], () => [
+      found.map((one) => row(...one)),
+      at !== null && element("span", { class: "when" }, `step ${Math.round(at)}`),
+      !found.length && element("span", { class: "faint" }, "not recorded"),
+    ]);
   }
 
   summary() {
@@ -243,47 +191,6 @@ export class Chart {
   }
 }
 
-// The newest value at or before a step.
-export function valueAt(curve, step) {
-  let low = 0,
-    high = curve.steps.length - 1;
-  if (high < 0 || curve.steps[0] > step) return null;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (curve.steps[middle] <= step) low = middle;
-    else high = middle - 1;
-  }
-  return curve.values[low];
-}
-
-function basis(curve) {
-  return { x: curve.steps, y: curve.values, type: "scatter", hoverinfo: "none" };
-}
-
-function measured(mark, tone, ground) {
-  const points = mark.points.filter((point) => point.value !== null && point.value !== undefined);
-  const bars = points.every((point) => point.low !== undefined && point.high !== undefined) && {
-    type: "data",
-    symmetric: false,
-    array: points.map((point) => point.high - point.value),
-    arrayminus: points.map((point) => point.value - point.low),
-    color: tone,
-    thickness: 1.4,
-    width: 3,
-  };
-  return {
-    x: points.map((point) => point.step),
-    y: points.map((point) => point.value),
-    type: "scatter",
-    mode: "lines+markers",
-    hoverinfo: "none",
-    cliponaxis: false,
-    line: { color: faint(tone, 0.45), width: 1.2, dash: "dot" },
-    marker: { color: tone, size: 10, symbol: "diamond", line: { color: ground, width: 1.5 } },
-    error_y: bars || undefined,
-  };
-}
-
 function spread(point, format) {
   return point.low === undefined || point.high === undefined ? "" : ` (${format(point.low)} to ${format(point.high)})`;
 }
@@ -296,9 +203,4 @@ function row(label, tone, value) {
     element("span", { class: "label hostile" }, label),
     element("b", {}, value),
   );
-}
-
-function faint(colour, opacity) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-  return `rgba(${red},${green},${blue},${opacity})`;
 }

@@ -2,7 +2,7 @@
 // Characters that one does not see, or that would reorder or steer what one sees, stand as escapes in a colour of their own.
 
 const SVG = "http://www.w3.org/2000/svg";
-const UNSEEN = /([\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115F\u1160\u3164\uFFA0])/u;
+const UNSEEN = /([\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800])/u;
 
 export function element(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
@@ -37,6 +37,23 @@ export function plain(value) {
 export function replace(node, ...children) {
   node.replaceChildren();
   return fill(node, {}, children);
+}
+
+// Makes `children` the node's children and moves as few as can be: who stays keeps its state, and the focus.
+export function keep(node, children) {
+  const wanted = children.filter(Boolean),
+    focused = document.activeElement;
+  for (const child of [...node.children]) if (!wanted.includes(child)) child.remove();
+  wanted.forEach((child, index) => child !== node.children[index] && node.insertBefore(child, node.children[index] ?? null));
+  if (focused !== document.activeElement && node.contains(focused)) focused.focus();
+}
+
+// Fills a node anew only when what it is made from has changed, so that a live page does not disturb who reads.
+export function renew(node, from, make) {
+  const key = JSON.stringify(from);
+  if (node.madeFrom === key) return;
+  node.madeFrom = key;
+  replace(node, make());
 }
 
 // Numbers of a layout go through the object model: the page's policy forbids style attributes.

@@ -3,14 +3,15 @@
 import { element, replace } from "./dom.js";
 import { duration, exact, share } from "./format.js";
 import { spark } from "./small.js";
+import { encoded } from "./source.js";
 
-const WORDS = { running: "training", finished: "finished", interrupted: "interrupted", failed: "failed", unreadable: "unreadable" };
+const inWords = (status) => (status === "running" ? "training" : status);
 
 export function drawRuns(nav, runs, chosen) {
   const focused = document.activeElement?.dataset?.run;
   replace(
     nav,
-    runs.map((run) => runLink(run, run.name === chosen)),
+    runs.map((run) => runLink(run, chosen !== null && encoded(run.name) === encoded(chosen))),
   );
   if (focused !== undefined) [...nav.children].find((link) => link.dataset.run === focused)?.focus();
 }
@@ -24,16 +25,16 @@ function runLink(run, isChosen) {
   const link = element(
     "a",
     {
-      href: `#/${encodeURIComponent(run.name)}/${screen}`,
+      href: `#/${encoded(run.name)}/${screen}`,
       "aria-current": isChosen && "true",
-      title: `${run.name}: ${WORDS[run.status] ?? run.status}`,
+      title: `${run.name}: ${inWords(run.status)}`,
     },
-    element("i", { class: `light ${run.status}`, role: "img", "aria-label": WORDS[run.status] ?? run.status }),
+    element("i", { class: `light ${run.status}`, role: "img", "aria-label": inWords(run.status) }),
     element("span", { class: "name hostile" }, run.name),
     spark(run.curve),
     element("small", {}, facts),
   );
-  link.dataset.run = encodeURIComponent(run.name);
+  link.dataset.run = encoded(run.name);
   return link;
 }
 
@@ -54,7 +55,7 @@ export function drawHead(head, state) {
       "div",
       { class: "title" },
       element("h1", { class: "hostile" }, state.name),
-      element("span", { class: `pill ${state.status}` }, WORDS[state.status] ?? state.status),
+      element("span", { class: `pill ${state.status}` }, inWords(state.status)),
     ),
     element("p", { class: "about" }, about.filter(Boolean).join("  ·  ")),
     element(

@@ -1,6 +1,7 @@
-// Small drawings that need no library: a curve without axes, a bar of parts, two histograms back to back.
+// Small drawings that need no library: a curve without axes, a bar of parts, histograms side by side; and long texts made short.
 
-import { element, plain, styled, svg } from "./dom.js";
+import { element, plain, replace, styled, svg } from "./dom.js";
+import { count } from "./format.js";
 
 export function spark(values, { width = 74, height = 22, tone = "heron" } = {}) {
   const known = values.filter((value) => value !== null && value !== undefined);
@@ -89,4 +90,34 @@ export function histogram(edges, series, { width = 600, height = 200, label } = 
       );
   });
   return root;
+}
+
+// A text that may be long, in a line: its beginning, and the whole on demand.
+export function cut(text, { tag = "b", most = 80 } = {}) {
+  const whole = String(text),
+    short = [...whole.slice(0, 2 * most)].slice(0, most).join("");
+  if (short.length === whole.length) return element(tag, { class: "hostile" }, whole);
+  const shown = element(tag, { class: "hostile" }, short, "…");
+  const all = more(`all ${count(whole.length)} characters`, (isWhole) => replace(shown, isWhole ? whole : [short, "…"]));
+  return element("span", { class: "cut" }, shown, " ", all);
+}
+
+// A text of many lines: their first ones, and all on demand.
+export function fold(node, text) {
+  const lines = text.split("\n").length;
+  if (lines <= 14 && text.length <= 1200) return node;
+  node.classList.add("folded");
+  const words = lines > 14 ? `all ${count(lines)} lines` : `all ${count(text.length)} characters`;
+  return [node, more(words, (isWhole) => node.classList.toggle("folded", !isWhole))];
+}
+
+function more(words, show) {
+  const button = element("button", { type: "button", class: "small", "aria-expanded": "false", onclick: () => turn() }, words);
+  const turn = () => {
+    const isWhole = button.getAttribute("aria-expanded") === "false";
+    button.setAttribute("aria-expanded", String(isWhole));
+    replace(button, isWhole ? "less" : words);
+    show(isWhole);
+  };
+  return button;
 }

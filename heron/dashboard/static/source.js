@@ -1,11 +1,37 @@
 // Where the page gets its data: questions to the server, a stream of news from it, and the curves that were fetched so far.
 
+// Nobody answered.
+export class Unreachable extends Error {}
+// Somebody answered, and said why not.
+export class Refused extends Error {}
+
 export async function ask(path) {
-  const answer = await fetch(path, { credentials: "same-origin" });
-  if (answer.status === 403) throw new Error("The server was started anew: open the address that it printed.");
-  const value = await answer.json();
-  if (value.error) throw new Error(value.error);
+  const { status, value } = await answered(path);
+  if (status === 403) throw new Refused("The server was started anew: open the address that it printed.");
+  if (value.error) throw new Refused(value.error);
   return value;
+}
+
+async function answered(path) {
+  try {
+    const answer = await fetch(path, { credentials: "same-origin" });
+    return { status: answer.status, value: answer.status === 403 ? null : await answer.json() };
+  } catch (error) {
+    throw new Unreachable("The server does not answer; the page keeps trying.", { cause: error });
+  }
+}
+
+// A name as a part of an address. Half of a character, which a folder's name may hold, has no place in one.
+export function encoded(name) {
+  return encodeURIComponent(String(name).replace(/\p{Cs}/gu, "\ufffd"));
+}
+
+export function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // written by hand, with a bare percent sign
+  }
 }
 
 export function address(run, rest = "", question = {}) {
@@ -14,7 +40,7 @@ export function address(run, rest = "", question = {}) {
     for (const one of [value].flat()) if (one !== null && one !== undefined && one !== "") words.append(name, one);
   }
   const asked = words.toString();
-  return `/api/runs/${encodeURIComponent(run)}${rest}${asked ? `?${asked}` : ""}`;
+  return `/api/runs/${encoded(run)}${rest}${asked ? `?${asked}` : ""}`;
 }
 
 // The curves of one run. What was fetched is kept and grows with the news; a curve that has grown long is fetched anew, thinned.
@@ -87,7 +113,7 @@ export class Stream {
 
   begin() {
     if (this.source) return;
-    const asked = this.run === null ? "" : `?run=${encodeURIComponent(this.run)}`;
+    const asked = this.run === null ? "" : `?run=${encoded(this.run)}`;
     this.source = new EventSource(`/api/stream${asked}`);
     for (const kind of ["news", "runs", "gone"])
       this.source.addEventListener(kind, (event) => this.listeners[kind](JSON.parse(event.data)));

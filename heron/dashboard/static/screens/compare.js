@@ -1,9 +1,11 @@
 // Compare runs: first what they were told to do otherwise, then what became of them.
 
 import { Chart } from "../charts.js";
-import { element, replace } from "../dom.js";
+import { element, replace, styled } from "../dom.js";
 import { duration, exact, share } from "../format.js";
 import { ask, Curves } from "../source.js";
+import { table } from "../table.js";
+import { Picker } from "./picker.js";
 
 const TONES = ["heron", "beak", "reed", "plum", "rust", "lake"];
 const SHOWN = [
@@ -23,53 +25,30 @@ const FIGURES = [
   ["a step", (one) => duration(one.means["time/step"])],
 ];
 
-export function build({ run, asked, runs, go, link }) {
+export function build({ run, asked, runs, go, link, attempt }) {
   let chosen = asked.getAll("with").filter((name) => name !== run);
-  const picker = element("fieldset", { class: "picker" }),
+  const picker = new Picker(TONES, choose),
     settings = element("div", {}),
     figures = element("div", {}),
     grid = element("div", { class: "grid" });
   const node = element(
     "div",
     {},
-    picker,
+    picker.node,
     element("section", { class: "card spaced" }, element("h3", {}, "What is set otherwise"), settings),
     element("section", { class: "card spaced" }, element("h3", {}, "What became of it"), figures),
     grid,
   );
   const others = new Map();
   let charts = [],
-    seen = "",
-    listed = "";
+    seen = "";
 
   const compared = () => [run, ...chosen];
 
   function list(all) {
     const names = all.filter((one) => one.status !== "unreadable").map((one) => one.name);
     if (!asked.has("with") && !chosen.length) chosen = nearest(all, run);
-    const key = JSON.stringify([names, chosen]);
-    if (key === listed) return;
-    listed = key;
-    replace(
-      picker,
-      element("legend", {}, "Runs to compare"),
-      names.map((name) => {
-        const place = compared().indexOf(name);
-        const box = element("input", {
-          type: "checkbox",
-          checked: place >= 0,
-          disabled: name === run || (place < 0 && chosen.length >= TONES.length - 1),
-          onchange: () => choose(name, box.checked),
-        });
-        return element(
-          "label",
-          { class: place >= 0 ? `on tone-${TONES[place]}` : "" },
-          box,
-          place >= 0 && element("i", { class: "key" }),
-          element("span", { class: "hostile" }, name),
-        );
-      }),
-    );
+    picker.draw(names, compared());
   }
 
   function choose(name, isOn) {
@@ -77,7 +56,7 @@ export function build({ run, asked, runs, go, link }) {
     go({ with: chosen });
     asked = new URLSearchParams(chosen.map((one) => ["with", one]).concat(chosen.length ? [] : [["with", ""]]));
     list(runs());
-    return redraw(true);
+    return attempt(() => redraw(true));
   }
 
   async function redraw(isNew) {
@@ -156,11 +135,11 @@ function drawSettings(box, { runs, different, unrecorded, settings }, amount) {
   return replace(
     box,
     element("p", { class: "say" }, differ + gaps),
-    table(
+    sideBySide(
       "setting",
       runs,
       rows.map(({ key, values, absent }) => [
-        element("code", { class: "hostile" }, key),
+        element("code", { class: "key-name" }, breakable(key)),
         values.map((value) =>
           value === null ? element("span", { class: "faint" }, absent) : element("code", { class: "hostile" }, value),
         ),
@@ -173,7 +152,7 @@ function drawFigures(box, { runs, figures }) {
   replace(
     box,
     element("p", { class: "say" }, "Means over each run's last 20 steps."),
-    table(
+    sideBySide(
       "",
       runs,
       FIGURES.map(([label, format]) => [label, figures.map(format)]),
@@ -181,42 +160,14 @@ function drawFigures(box, { runs, figures }) {
   );
 }
 
-function table(corner, runs, rows) {
-  return element(
-    "div",
-    { class: "scroll" },
-    element(
-      "table",
-      {},
-      element(
-        "thead",
-        {},
-        element(
-          "tr",
-          {},
-          element("th", { scope: "col" }, corner),
-          runs.map((name, index) =>
-            element(
-              "th",
-              { scope: "col", class: `tone-${TONES[index]}` },
-              element("i", { class: "key" }),
-              element("span", { class: "hostile" }, name),
-            ),
-          ),
-        ),
-      ),
-      element(
-        "tbody",
-        {},
-        rows.map(([label, values]) =>
-          element(
-            "tr",
-            {},
-            element("th", { scope: "row" }, label),
-            values.map((value) => element("td", {}, value)),
-          ),
-        ),
-      ),
-    ),
-  );
+// The runs side by side; a phone gives each its share of the width.
+function sideBySide(corner, runs, rows) {
+  const columns = [{ label: corner }, ...runs.map((label, index) => ({ label, tone: TONES[index] }))],
+    body = rows.map(([label, values]) => ({ label, values }));
+  return styled(element("div", { class: "scroll" }, table(columns, body)), { "--runs": String(runs.length) });
+}
+
+// A key may be broken after its dots and bars, where there is no room for it, but not within its words.
+function breakable(key) {
+  return key.split(/(?<=[._])/).flatMap((part, index) => (index ? [element("wbr"), part] : [part]));
 }

@@ -11,12 +11,17 @@ const AT_ONCE = 10;
 const AGAIN_MS = 10000;
 
 export function build({ run, asked, go }) {
+  let names = "",
+    fetched = -Infinity,
+    wanted = asked.get("metric");
   const search = element("input", {
     type: "search",
     placeholder: "find a number",
     "aria-label": "find a number",
+    value: asked.get("find"),
     oninput: () => {
-      go({});
+      wanted = null;
+      go({ find: search.value });
       filter();
     },
   });
@@ -34,14 +39,10 @@ export function build({ run, asked, go }) {
   );
   const live = new Map(),
     entries = [];
-  let names = "",
-    fetched = -Infinity;
-  let wanted = asked.get("metric");
-
   async function arrange(state) {
     if (state.names.join() === names) return;
-    names = state.names.join();
     const sections = await ask(address(run, "/explain"));
+    names = state.names.join();
     entries.length = 0;
     live.clear();
     fetched = -Infinity;
@@ -113,6 +114,8 @@ export function build({ run, asked, go }) {
     names: () => [],
     ask: (question) => {
       wanted = question.get("metric");
+      search.value = question.get("find") ?? "";
+      filter();
       show();
     },
     update: async (state) => {

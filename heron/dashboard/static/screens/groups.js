@@ -19,8 +19,9 @@ const FILTERS = [
   ["lowest", "lowest reward"],
 ];
 const AT_ONCE = 24;
+const AGAIN_MS = 3000;
 
-export function build({ run, asked, go, say }) {
+export function build({ run, asked, go, attempt }) {
   const wish = {
     step: Number(asked.get("step")) || null,
     all: asked.has("all"),
@@ -34,7 +35,9 @@ export function build({ run, asked, go, say }) {
     ticket = 0,
     groups = [],
     listed = null,
-    opened = null;
+    opened = null,
+    reading = 0,
+    generation = null;
 
   const slider = element("input", { type: "range", min: 1, max: 1, "aria-label": "step", oninput: () => toStep(Number(slider.value)) });
   const [back, on] = [
@@ -82,7 +85,7 @@ export function build({ run, asked, go, say }) {
       search,
     ),
     filters,
-    element("div", { class: "panes" }, element("div", { class: "left" }, about, list), pane),
+    element("div", { class: "panes" }, element("div", { class: "left" }, element("h3", { class: "unseen" }, "Prompts"), about, list), pane),
   );
 
   const step = () => Math.max(1, Math.min(wish.step ?? newest, newest));
@@ -99,8 +102,8 @@ export function build({ run, asked, go, say }) {
   }
 
   // From the first one on, or those that come after the ones that are shown.
-  async function load(offset = 0) {
-    if (!newest) return;
+  async function load(offset = 0, isQuiet = false) {
+    if (!newest) return clear();
     if (follow) wish.step = newest;
     draw();
     const mine = (ticket += 1),
@@ -114,14 +117,20 @@ export function build({ run, asked, go, say }) {
       limit: AT_ONCE,
       offset,
     };
-    try {
+    const isWorthAnother = await attempt(async () => {
       const page = await ask(address(run, "/groups", question));
       if (mine !== ticket) return;
       groups = [...groups.slice(0, offset), ...page.groups];
-      drawList(page.total, isWide, offset);
-    } catch (error) {
-      if (mine === ticket) say(error.message);
-    }
+      drawList(page.total, isWide, offset, isQuiet);
+    });
+    if (isWorthAnother) setTimeout(() => mine === ticket && node.isConnected && load(offset, isQuiet), AGAIN_MS);
+  }
+
+  function clear() {
+    groups = [];
+    replace(about);
+    replace(pane);
+    replace(list, element("li", { class: "none" }, "no step yet"));
   }
 
   function draw() {
@@ -132,13 +141,15 @@ export function build({ run, asked, go, say }) {
     back.disabled = step() <= 1;
     on.disabled = step() >= newest;
     following.checked = follow;
+    if (document.activeElement !== search) search.value = wish.search;
     everywhere.checked = wish.all;
     for (const [name] of FILTERS) filters.querySelector(`#filter-${name}`).setAttribute("aria-pressed", name === wish.filter);
     const { all, filter, search: words, prompt, group } = wish;
     go({ step: follow ? null : step(), all: all ? 1 : null, filter: filter === "all" ? null : filter, search: words, prompt, group });
   }
 
-  function drawList(total, isWide, offset) {
+  function drawList(total, isWide, offset, isQuiet) {
+    const hadFocus = [about, list, pane].some((part) => part.contains(document.activeElement));
     const what = total === 1 ? "1 group" : `${count(total)} groups`;
     replace(
       about,
@@ -160,7 +171,6 @@ export function build({ run, asked, go, say }) {
           `${count(total - groups.length)} more`,
         ),
       );
-    const hadFocus = list.contains(document.activeElement);
     replace(
       list,
       groups.map((group, index) => element("li", {}, entry(group, index, isWide))),
@@ -170,9 +180,9 @@ export function build({ run, asked, go, say }) {
     listed = step();
     if (offset) return list.querySelectorAll(".entry")[offset].focus();
     const wanted = groups.findIndex((group) => `${group.step}.${group.group}` === wish.group);
-    if (groups.length) open(Math.max(0, wanted), wanted >= 0);
+    if (groups.length) open(Math.max(0, wanted), wanted >= 0, isQuiet);
     else replace(pane);
-    if (hadFocus) list.querySelector(".entry")?.focus();
+    if (hadFocus) (list.querySelectorAll(".entry")[Math.max(0, wanted)] ?? search).focus();
   }
 
   function entry(group, index, isWide) {
@@ -193,7 +203,7 @@ export function build({ run, asked, go, say }) {
     );
   }
 
-  async function open(index, byHand = false) {
+  async function open(index, byHand = false, isQuiet = false) {
     const group = groups[index],
       identity = `${group.step}.${group.group}`;
     [...list.querySelectorAll(".entry")].forEach((one, at) => one.setAttribute("aria-current", at === index));
@@ -203,18 +213,16 @@ export function build({ run, asked, go, say }) {
       wish.group = identity;
       draw();
     }
-    const mine = (open.ticket = (open.ticket ?? 0) + 1);
-    try {
+    const mine = (reading += 1);
+    await attempt(async () => {
       const { siblings } = await ask(address(run, `/groups/${group.step}/${group.group}`));
-      if (mine !== open.ticket) return;
+      if (mine !== reading) return;
       replace(
         pane,
         detail(group, siblings, wish.prompt === null ? () => change({ prompt: group.prompt, search: "", filter: "all" }) : null),
       );
-      if (byHand && matchMedia("(max-width: 900px)").matches) pane.scrollIntoView({ behavior: "smooth", block: "start" });
-    } catch (error) {
-      if (mine === open.ticket) say(error.message);
-    }
+      if (byHand && !isQuiet && matchMedia("(max-width: 900px)").matches) pane.scrollIntoView({ behavior: "smooth", block: "start" });
+    });
   }
 
   function press(event) {
@@ -239,9 +247,12 @@ export function build({ run, asked, go, say }) {
     node,
     close: () => document.removeEventListener("keydown", press),
     update: async (state) => {
-      const isFirst = newest === 0;
-      newest = state.step;
-      if (isFirst || (follow && !wish.all && wish.prompt === null && listed !== newest)) await load();
+      const isFirst = generation === null || newest === 0,
+        isOther = !isFirst && (state.generation !== generation || state.step < newest); // resumed: steps were taken back
+      [newest, generation] = [state.step, state.generation];
+      if (isOther && wish.step !== null) wish.step = step();
+      if (isFirst || isOther) await load(0, isOther);
+      else if (follow && !wish.all && wish.prompt === null && listed !== newest) await load();
       else draw();
     },
   };

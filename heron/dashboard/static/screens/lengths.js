@@ -8,7 +8,7 @@ import { address, ask } from "../source.js";
 
 const RECENT = 20;
 
-export function build({ run, link, asked, go }) {
+export function build({ run, link, asked, go, attempt }) {
   const about = (name) => link(run, "explain", `?metric=${encodeURIComponent(name)}`);
   const tokens = (value) => count(value);
   const length = new Chart({
@@ -76,8 +76,8 @@ export function build({ run, link, asked, go }) {
   );
   let last = 0,
     shown = "";
-  from.addEventListener("change", () => recount(true));
-  to.addEventListener("change", () => recount(true));
+  from.addEventListener("change", () => attempt(() => recount(true)));
+  to.addEventListener("change", () => attempt(() => recount(true)));
 
   async function recount(byHand = false) {
     const chosen = { from: from.value || Math.max(1, last - RECENT + 1), to: to.value || last };
@@ -85,7 +85,10 @@ export function build({ run, link, asked, go }) {
     const key = JSON.stringify(chosen);
     if (!last || key === shown) return;
     shown = key;
-    const found = await ask(address(run, "/lengths", chosen));
+    const found = await ask(address(run, "/lengths", chosen)).catch((error) => {
+      shown = "";
+      throw error;
+    });
     if (key !== shown) return;
     const { edges, series, total } = spread(found);
     replace(

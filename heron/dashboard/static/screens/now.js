@@ -4,16 +4,24 @@ import { Chart } from "../charts.js";
 import { element, replace, styled } from "../dom.js";
 import { clock, count, duration, exact, gib, share } from "../format.js";
 import { partsBar } from "../small.js";
+import { Alerts } from "./alerts.js";
+import { drawChanges, drawVerdict } from "./verdict.js";
 
-const PHASES = {
-  sample: ["sampling", "lake"],
-  score: ["scoring", "beak"],
-  train: ["training", "heron"],
-  record: ["recording", "plum"],
-  unaccounted: ["the rest", "stone"],
-};
+const PHASES = new Map([
+  ["sample", ["sampling", "lake"]],
+  ["score", ["scoring", "beak"]],
+  ["train", ["training", "heron"]],
+  ["record", ["recording", "plum"]],
+  ["unaccounted", ["the rest", "stone"]],
+]);
 const PART_TONES = ["heron", "lake", "beak", "plum", "reed", "stone"];
-const PEAK = { load: "while loading", sample: "while sampling", score: "while scoring", train: "while training", evaluation: "while evaluating" };
+const PEAK = new Map([
+  ["load", "while loading"],
+  ["sample", "while sampling"],
+  ["score", "while scoring"],
+  ["train", "while training"],
+  ["evaluation", "while evaluating"],
+]);
 const LUCK = [
   ["groups/all_right", "all right", "reed"],
   ["groups/mixed", "mixed", "beak"],
@@ -22,14 +30,16 @@ const LUCK = [
 
 export function build({ run, link }) {
   const parts = Object.fromEntries(
-    ["verdict", "changes", "alerts", "luck", "phases", "memory", "facts", "messages"].map((name) => [
+    ["verdict", "changes", "luck", "phases", "memory", "facts", "messages"].map((name) => [
       name,
       element("div", { class: name }),
     ]),
   );
+  parts.verdict.setAttribute("aria-live", "polite");
+  const alerts = new Alerts();
   const chart = new Chart({
     title: "Reward",
-    say: "What an answer earned on average; the shade is one standard deviation. Diamonds are held-out problems, never trained on.",
+    say: "What an answer earned on average; the shade is one standard deviation. Diamonds are held-out problems, never trained on; between them nothing was measured.",
     height: 300,
     wide: true,
     about: link(run, "explain", "?metric=reward"),
@@ -47,8 +57,8 @@ export function build({ run, link }) {
   const node = element(
     "div",
     {},
-    element("section", { class: "hero", "aria-live": "polite" }, parts.verdict, parts.changes),
-    parts.alerts,
+    element("section", { class: "hero" }, parts.verdict, parts.changes),
+    alerts.node,
     grid,
     parts.messages,
   );
@@ -57,9 +67,10 @@ export function build({ run, link }) {
     names: () => chart.names,
     close: () => chart.close(),
     update: (state, curves) => {
-      drawVerdict(parts, state);
-      drawAlerts(parts.alerts, state);
-      drawLuck(parts.luck, state.latest);
+      drawVerdict(parts.verdict, state.verdict);
+      drawChanges(parts.changes, state);
+      alerts.draw(state);
+      drawLuck(parts.luck, state);
       drawPhases(parts.phases, state.time);
       drawMemory(parts.memory, state.memory);
       drawFacts(parts.facts, state);
@@ -75,7 +86,7 @@ export function heldOut(evaluations, key = "mean_reward", label = "held-out rewa
     label,
     tone: "reed",
     points: evaluations
-      .filter((one) => one[key] !== undefined)
+      .filter((one) => Number.isFinite(one[key]))
       .map((one) => ({ step: one.step ?? 0, value: one[key], low: one[`${key}_low`], high: one[`${key}_high`] })),
   };
 }
@@ -84,70 +95,10 @@ function card(title, say, ...content) {
   return element("section", { class: "card" }, element("h3", {}, title), element("p", { class: "say" }, say), content);
 }
 
-function drawVerdict(parts, state) {
-  const { mood, headline, sentence } = state.verdict;
-  parts.verdict.className = `verdict ${mood}`;
-  const words = headline + sentence;
-  if (parts.verdict.dataset.words !== words) replace(parts.verdict, element("h2", {}, headline), element("p", {}, sentence));
-  parts.verdict.dataset.words = words;
-  replace(
-    parts.changes,
-    state.changes.map((change) => {
-      const format = change.name === "reward" ? exact : (value) => share(value, 0);
-      const figures =
-        change.now === null
-          ? [element("strong", {}, format(change.start))]
-          : [
-              element("span", { class: "from" }, format(change.start)),
-              element("span", { class: "arrow", "aria-label": "to" }, "→"),
-              element("strong", {}, format(change.now)),
-            ];
-      const way = change.now === null || change.now === change.start ? "" : change.now > change.start ? "better" : "worse";
-      return element(
-        "div",
-        { class: `change ${change.name === "accuracy" ? way : ""}` },
-        element("div", { class: "figures" }, figures),
-        element("small", {}, change.label),
-      );
-    }),
-  );
-}
-
-function drawAlerts(box, { alerts, is_calm: isCalm }) {
-  const standing = alerts.filter((alert) => alert.standing),
-    past = alerts.filter((alert) => !alert.standing);
-  if (!alerts.length) return replace(box, isCalm && element("p", { class: "notice good calm" }, "Nothing looks wrong."));
-  const earlier =
-    past.length > 0 &&
-    element(
-      "details",
-      { class: "past" },
-      element("summary", {}, `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`),
-      past.map((alert) => notice(alert)),
-    );
-  const kept = new Set([...box.querySelectorAll("details[open]")].map((one) => one.dataset.id));
-  return replace(
-    box,
-    standing.map((alert, index) => notice(alert, index === 0 || kept.has(alert.id))),
-    earlier,
-  );
-}
-
-function notice(alert, isOpen = false) {
-  const node = element(
-    "details",
-    { class: `notice ${alert.standing ? "warn" : ""} alert`, open: isOpen },
-    element("summary", {}, element("b", {}, alert.title), alert.step ? element("small", {}, `since step ${alert.step}`) : null),
-    element("p", { class: "hostile" }, alert.evidence, "."),
-    element("p", { class: "soft hostile" }, alert.advice),
-  );
-  node.dataset.id = alert.id;
-  return node;
-}
-
-function drawLuck(box, latest) {
+function drawLuck(box, { latest, step }) {
+  if (!step) return replace(box, element("p", { class: "none" }, "no step yet"));
   const parts = LUCK.map(([name, label, tone]) => ({ label, tone, value: latest[name], text: share(latest[name]) }));
-  if (parts.every((part) => part.value === undefined)) return replace(box, element("p", { class: "none" }, "no verifier, so no verdicts"));
+  if (parts.every((part) => !Number.isFinite(part.value))) return replace(box, element("p", { class: "none" }, "no verifier, so no verdicts"));
   return replace(
     box,
     partsBar(parts, { whole: 1, label: "groups of the newest step" }),
@@ -165,7 +116,7 @@ function drawLuck(box, latest) {
 
 function drawPhases(box, time) {
   const parts = Object.entries(time.phases).map(([name, value]) => {
-    const [label, tone] = PHASES[name] ?? [name, "moss"];
+    const [label, tone] = PHASES.get(name) ?? [name, "moss"];
     return { label, tone, value, text: duration(value) };
   });
   if (!parts.length) return replace(box, element("p", { class: "none" }, "no step yet"));
@@ -212,7 +163,7 @@ function plan({ parts, phase }) {
     rest = parts.slice(most - 1).reduce((total, part) => total + part.gib, 0);
   const shown = parts.length > most ? [...parts.slice(0, most - 1), { name: "other", gib: rest }] : parts;
   const toned = shown.map(({ name, gib: size }, index) => ({ label: name, value: size, text: gib(size), tone: PART_TONES[index] }));
-  return element("div", { class: "plan" }, element("p", { class: "aside" }, `Planned, at the peak (${PEAK[phase] ?? phase}):`),
+  return element("div", { class: "plan" }, element("p", { class: "aside" }, `Planned, at the peak (${PEAK.get(phase) ?? phase}):`),
     partsBar(toned, { label: "parts of the planned memory" }));
 }
 

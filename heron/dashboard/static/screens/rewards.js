@@ -1,8 +1,9 @@
 // Rewards: the total, each function with its spread, and the luck meter: groups that are all right, mixed, all wrong.
 
 import { Chart } from "../charts.js";
-import { element, replace } from "../dom.js";
+import { element, renew, replace } from "../dom.js";
 import { exact, share } from "../format.js";
+import { table } from "../table.js";
 import { heldOut } from "./now.js";
 
 const TONES = ["lake", "beak", "plum", "moss", "rust", "heron"];
@@ -11,7 +12,7 @@ export function build({ run, link }) {
   const about = (name) => link(run, "explain", `?metric=${encodeURIComponent(name)}`);
   const total = new Chart({
     title: "Total reward",
-    say: "Mean over all answers of a step, with one standard deviation; held-out problems on the same axis.",
+    say: "Mean over all answers of a step, with one standard deviation; diamonds are held-out problems, unmeasured in between.",
     height: 280,
     wide: true,
     about: about("reward"),
@@ -102,42 +103,15 @@ export function build({ run, link }) {
   };
 }
 
+const COLUMNS = ["function", "weight", "mean", "std", "of what is learnt", "said nothing"];
+
 // What each function did at the newest step: whose differences are being learnt, and where one said nothing.
 function drawShares(box, { functions, latest }) {
   const rows = functions.map(({ name, weight }, index) => {
     const value = (what) => latest[`rewards/${name}/${what}`];
-    return element(
-      "tr",
-      {},
-      element(
-        "th",
-        { scope: "row", class: `tone-${TONES[index % TONES.length]}` },
-        element("i", { class: "key" }),
-        element("span", { class: "hostile" }, name),
-      ),
-      element("td", {}, exact(weight)),
-      element("td", {}, exact(value("mean"))),
-      element("td", {}, exact(value("std"))),
-      element("td", {}, share(value("share"))),
-      element("td", {}, share(value("none"))),
-    );
+    const values = [exact(weight), exact(value("mean")), exact(value("std")), share(value("share")), share(value("none"))];
+    return { label: name, tone: TONES[index % TONES.length], values };
   });
-  replace(
-    box,
-    rows.length > 0 &&
-      element(
-        "table",
-        {},
-        element(
-          "thead",
-          {},
-          element(
-            "tr",
-            {},
-            ["function", "weight", "mean", "std", "of what is learnt", "said nothing"].map((name) => element("th", { scope: "col" }, name)),
-          ),
-        ),
-        element("tbody", {}, rows),
-      ),
-  );
+  const columns = COLUMNS.map((label) => ({ label }));
+  renew(box, rows, () => rows.length > 0 && table(columns, rows));
 }

@@ -2,9 +2,15 @@
 
 import { element, styled, svg } from "../dom.js";
 import { exact } from "../format.js";
+import { cut, fold } from "../small.js";
 
-const VERDICTS = { right: ["✓", "right", "reed"], wrong: ["✗", "wrong", "rust"], unreadable: ["?", "no answer found", "beak"] };
-const judged = (verdict) => VERDICTS[verdict] ?? ["·", "not judged", "stone"];
+const VERDICTS = new Map([
+  ["right", ["✓", "right", "reed"]],
+  ["wrong", ["✗", "wrong", "rust"]],
+  ["unreadable", ["?", "no answer found", "beak"]],
+]);
+const MOST_TURNS = 4;
+const judged = (verdict) => VERDICTS.get(verdict) ?? ["·", "not judged", "stone"];
 
 // A bar for each sibling: above the line if it was made likelier, below it if not, in the colour of its verdict.
 export function strip(siblings) {
@@ -36,13 +42,13 @@ export function detail(group, siblings, overTime) {
     element(
       "header",
       {},
-      element("p", { class: "question hostile" }, group.question),
+      element("h3", { class: "question hostile" }, group.question),
       element(
         "p",
         { class: "wanted" },
         "reference ",
-        element("b", { class: "hostile" }, group.answer ?? "none"),
-        element("span", { class: "chip hostile" }, group.prompt),
+        cut(group.answer ?? "none"),
+        element("span", { class: "chip" }, cut(group.prompt, { tag: "span" })),
         element("span", { class: "chip" }, `step ${group.step}`),
         overTime && element("button", { type: "button", class: "small", onclick: overTime }, "this prompt over time"),
       ),
@@ -50,7 +56,9 @@ export function detail(group, siblings, overTime) {
     element(
       "ol",
       { class: "siblings" },
-      merged(siblings).map(([row, times]) => element("li", {}, sibling(row, times, most))),
+      merged(siblings).map(([row, times], index, all) =>
+        element("li", {}, element("h4", { class: "unseen" }, `Answer ${index + 1} of ${all.length}`), sibling(row, times, most)),
+      ),
     ),
   ];
 }
@@ -121,34 +129,46 @@ function sibling(row, times, most) {
 
 function found(row) {
   if (row.extracted === null || row.extracted === undefined) return null;
-  return element("span", { class: "chip" }, "found ", element("b", { class: "hostile" }, row.extracted));
+  return element("span", { class: "chip" }, "found ", cut(row.extracted));
 }
 
 function ending(row) {
   const how = row.finish_reason === "length" ? ", cut off" : row.finish_reason === "stop" ? "" : `, ended by ${row.finish_reason}`;
-  return element("span", { class: `chip ${row.finish_reason === "length" ? "cut" : ""}` }, element("b", {}, row.length), " tokens", how);
+  return element("span", { class: `chip ${row.finish_reason === "length" ? "cut-off" : ""}` }, element("b", {}, row.length), " tokens", how);
 }
 
 function text(row) {
-  return element(
+  const node = element(
     "pre",
     { class: "hostile", tabindex: 0, "aria-label": "the answer" },
     row.prefilled && element("span", { class: "given" }, row.prefilled),
     row.text || element("span", { class: "faint" }, "(nothing)"),
   );
+  return fold(node, `${row.prefilled ?? ""}${row.text ?? ""}`);
 }
 
+// Of many turns the first and the last ones tell most: how it began, and what it came to.
 function conversation(row) {
+  const turns = row.conversation.map((one) => turn(one)),
+    between = turns.length > MOST_TURNS ? turns.slice(MOST_TURNS / 2, -MOST_TURNS / 2) : [];
+  for (const one of between) one.hidden = true;
+  const more = between.length > 0 && element("li", {}, element("button", { type: "button", class: "small", onclick: () => show() }, label(between)));
+  const show = () => {
+    for (const one of between) one.hidden = false;
+    more.remove();
+    between[0].querySelector("pre").focus();
+  };
+  return element("ol", { class: "conversation" }, turns.slice(0, MOST_TURNS / 2), more, turns.slice(MOST_TURNS / 2));
+}
+
+const label = (turns) => (turns.length === 1 ? "show the turn between" : `show the ${turns.length} turns between`);
+
+function turn(one) {
+  const said = typeof one?.content === "string" ? one.content : JSON.stringify(one, null, 2);
   return element(
-    "ol",
-    { class: "conversation" },
-    row.conversation.map((turn) =>
-      element(
-        "li",
-        {},
-        element("small", { class: "hostile" }, turn.role ?? ""),
-        element("pre", { class: "hostile", tabindex: 0 }, typeof turn.content === "string" ? turn.content : JSON.stringify(turn, null, 2)),
-      ),
-    ),
+    "li",
+    {},
+    element("small", { class: "hostile" }, one?.role ?? ""),
+    fold(element("pre", { class: "hostile", tabindex: 0 }, said), said),
   );
 }
