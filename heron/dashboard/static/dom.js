@@ -5,11 +5,11 @@ const SVG = "http://www.w3.org/2000/svg";
 const UNSEEN = /([\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800])/u;
 
 export function element(tag, attributes = {}, ...children) {
-  return fill(document.createElement(tag), attributes, children);
+  return furnish(document.createElement(tag), attributes, children);
 }
 
 export function svg(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
+  return furnish(document.createElementNS(SVG, tag), attributes, children);
 }
 
 // The text as nodes: its unseen characters as elements, so that a written "\u202e" and a real one differ.
@@ -36,7 +36,15 @@ export function plain(value) {
 
 export function replace(node, ...children) {
   node.replaceChildren();
-  return fill(node, {}, children);
+  return fill(node, ...children);
+}
+
+export function fill(node, ...children) {
+  for (const child of children.flat(3)) {
+    if (child === null || child === undefined || child === false) continue;
+    node.append(...(child instanceof Node ? [child] : texts(child)));
+  }
+  return node;
 }
 
 // Makes `children` the node's children and moves as few as can be: who stays keeps its state, and the focus.
@@ -68,15 +76,11 @@ function escape(character) {
   return code < 0x10000 ? `\\u${code.toString(16).padStart(4, "0")}` : `\\u{${code.toString(16)}}`;
 }
 
-function fill(node, attributes, children) {
+function furnish(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, plain(value));
   }
-  for (const child of children.flat(3)) {
-    if (child === null || child === undefined || child === false) continue;
-    node.append(...(child instanceof Node ? [child] : texts(child)));
-  }
-  return node;
+  return fill(node, ...children);
 }

@@ -1,7 +1,10 @@
 // Small drawings that need no library: a curve without axes, a bar of parts, histograms side by side; and long texts made short.
 
-import { element, plain, replace, styled, svg } from "./dom.js";
+import { element, fill, plain, replace, styled, svg } from "./dom.js";
 import { count } from "./format.js";
+
+const MOST_LINES = 14;
+const MOST_LETTERS = 1200;
 
 export function spark(values, { width = 74, height = 22, tone = "heron" } = {}) {
   const known = values.filter((value) => value !== null && value !== undefined);
@@ -95,20 +98,32 @@ export function histogram(edges, series, { width = 600, height = 200, label } = 
 // A text that may be long, in a line: its beginning, and the whole on demand.
 export function cut(text, { tag = "b", most = 80 } = {}) {
   const whole = String(text),
-    short = [...whole.slice(0, 2 * most)].slice(0, most).join("");
+    short = beginning(whole, most);
   if (short.length === whole.length) return element(tag, { class: "hostile" }, whole);
   const shown = element(tag, { class: "hostile" }, short, "…");
   const all = more(`all ${count(whole.length)} characters`, (isWhole) => replace(shown, isWhole ? whole : [short, "…"]));
   return element("span", { class: "cut" }, shown, " ", all);
 }
 
-// A text of many lines: their first ones, and all on demand.
+// A block of text behind what stands in the node already: its first lines, and all on demand. What is not seen is not in the page,
+// for a browser may take a minute to lay out half a million characters.
 export function fold(node, text) {
-  const lines = text.split("\n").length;
-  if (lines <= 14 && text.length <= 1200) return node;
-  node.classList.add("folded");
-  const words = lines > 14 ? `all ${count(lines)} lines` : `all ${count(text.length)} characters`;
-  return [node, more(words, (isWhole) => node.classList.toggle("folded", !isWhole))];
+  const lines = text.split("\n");
+  if (lines.length <= MOST_LINES && text.length <= MOST_LETTERS) return fill(node, text);
+  const head = beginning(lines.slice(0, MOST_LINES).join("\n"), MOST_LETTERS),
+    before = [...node.childNodes],
+    words = lines.length > MOST_LINES ? `all ${count(lines.length)} lines` : `all ${count(text.length)} characters`;
+  const show = (isWhole) => {
+    node.classList.toggle("folded", !isWhole);
+    replace(node, before, isWhole ? text : [head, "…"]);
+  };
+  show(false);
+  return [node, more(words, show)];
+}
+
+// The first characters, none of them halved.
+function beginning(text, most) {
+  return [...text.slice(0, 2 * most)].slice(0, most).join("");
 }
 
 function more(words, show) {

@@ -1,6 +1,6 @@
 // The answers of a group, from the best to the worst: what each was paid for, what was found in it, and its text as it is.
 
-import { element, styled, svg } from "../dom.js";
+import { element, fill, styled, svg } from "../dom.js";
 import { exact } from "../format.js";
 import { cut, fold } from "../small.js";
 
@@ -138,13 +138,9 @@ function ending(row) {
 }
 
 function text(row) {
-  const node = element(
-    "pre",
-    { class: "hostile", tabindex: 0, "aria-label": "the answer" },
-    row.prefilled && element("span", { class: "given" }, row.prefilled),
-    row.text || element("span", { class: "faint" }, "(nothing)"),
-  );
-  return fold(node, `${row.prefilled ?? ""}${row.text ?? ""}`);
+  const given = row.prefilled && element("span", { class: "given" }, row.prefilled),
+    node = element("pre", { class: "hostile", tabindex: 0, "aria-label": "the answer" }, given);
+  return row.text ? fold(node, row.text) : fill(node, element("span", { class: "faint" }, "(nothing)"));
 }
 
 // Of many turns the first and the last ones tell most: how it began, and what it came to.
@@ -169,6 +165,6 @@ function turn(one) {
     "li",
     {},
     element("small", { class: "hostile" }, one?.role ?? ""),
-    fold(element("pre", { class: "hostile", tabindex: 0 }, said), said),
+    fold(element("pre", { class: "hostile", tabindex: 0 }), said),
   );
 }
