@@ -29,7 +29,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.report import Bar, Table, conclude
 from heron.config import load_config
 from heron.run import Run
-from heron.run.alerts.history import HEAD, TAIL
+from heron.run.alerts.course import PIECES
 from heron.training.assemble import assemble
 from heron.training.statistics import rollout_metrics
 from heron.training.trainer import Trainer
@@ -152,7 +152,7 @@ def prepared(run_dir: Path) -> Trainer:
     trainer = assemble(config, run_dir)
     trainer.step()
     (record,) = Run(run_dir).metrics()
-    for step in range(2, HEAD + TAIL + 2):
+    for step in range(2, PIECES):
         trainer.run.log(step, {name: value for name, value in record.items() if name != "step"})
     gc.collect()
     gc.freeze()  # a rare look through all that was imported would fall on one side by chance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +77,8 @@ def doctor(
 ) -> None:
     """Say what is wrong with this machine, or with a run."""
     from heron.cli.show_runs import print_diagnosis, print_machine
-    from heron.run import Run, diagnose, machine_report
+    from heron.run import Run, machine_report
+    from heron.run.doctor import diagnosis
     from heron.run.flaws import flaws
     from heron.run.machine import as_json as machine_as_json
 
@@ -87,7 +87,7 @@ def doctor(
         return typer.echo(json.dumps(machine_as_json(facts), indent=2)) if as_json else print_machine(facts)
     run = Run(run_dir)
     if as_json:
-        told = {"run": str(run.path), "status": run.status, "flaws": flaws(run), "alerts": list(map(asdict, diagnose(run)))}
+        told = {"run": str(run.path), "status": run.status, "flaws": flaws(run), **diagnosis(run)}
         return typer.echo(json.dumps(told, indent=2))
     return print_diagnosis(run)
 

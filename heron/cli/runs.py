@@ -7,7 +7,6 @@ The one hard idea: the bare verb lists, so a word that is no verb below it is ta
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,14 +62,15 @@ def _told(run: Any) -> dict[str, Any]:
 def show(run_dir: RunDir, as_json: AsJson = False) -> None:
     """Show a run: what was trained on what, what it came to, what looked wrong."""
     from heron.cli.show_runs import print_run
-    from heron.run import Run, diagnose
+    from heron.run import Run
     from heron.run.about import about, end_figures, versions
+    from heron.run.doctor import diagnosis
     from heron.run.flaws import flaws
 
     run = Run(run_dir)
     if as_json:
         return _print_json({
-            "about": about(run), "figures": end_figures(run), "evaluations": run.evaluations(), "alerts": list(map(asdict, diagnose(run))),
+            "about": about(run), "figures": end_figures(run), "evaluations": run.evaluations(), **diagnosis(run),
             "versions": versions(run), "settings": run.known_settings, "flaws": flaws(run),
         })
     return print_run(run)

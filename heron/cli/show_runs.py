@@ -16,12 +16,14 @@ from heron.run import Run, diagnose, print_report, sparkline
 from heron.run.about import about, end_figures, figures_in_words
 from heron.run.alerts import Alert
 from heron.run.compare import Difference, set_otherwise
+from heron.run.doctor import Passed, passed
 from heron.run.flaws import flaws
 from heron.run.machine import Fact, as_lines
 from heron.run.report import print_flaws
 from heron.run.snapshot import Snapshot
 from heron.run.text import clean, count, one_line, share
 
+FOR_A_WHILE = "Looked wrong for a while"
 LONGEST = 60
 """Characters of a setting that are shown."""
 
@@ -59,7 +61,10 @@ def print_run(run: Run) -> None:
     if curve := sparkline([record.get("reward") for record in run.metrics()], 60):
         table.add_row(Text("reward"), Text(curve, style="green"))
     console.print(table)
-    _print_alerts(console, diagnose(run))
+    alerts = diagnose(run)
+    _print_alerts(console, alerts)
+    if gone := passed(run, alerts):
+        console.print(Text(f"{FOR_A_WHILE}: {', '.join(map(_once, gone))}", style="yellow"), soft_wrap=True)
     print_report(run, console, show=0)
 
 
@@ -78,13 +83,23 @@ def print_machine(facts: Sequence[Fact]) -> None:
 
 
 def print_diagnosis(run: Run) -> None:
-    """What cannot be read of a run, and what looks wrong with it."""
+    """What cannot be read of a run, what looks wrong with it, and what looked wrong for a while."""
     console, run = Console(), Snapshot(run)
     alerts = diagnose(run)
+    gone = passed(run, alerts)
     print_flaws(run, console)
     _print_alerts(console, alerts)
     if not alerts:
-        console.print("Nothing looks wrong with this run.")
+        console.print(f"Nothing looks wrong with this run{' any more' if gone else ''}.")
+    if gone:
+        console.print(f"{FOR_A_WHILE}:")
+    for each in gone:
+        console.print(Text(f"- {_once(each)}: {clean(each.alert.evidence)}"), soft_wrap=True)
+
+
+def _once(each: Passed) -> str:
+    """What looked wrong, and when that was told."""
+    return clean(f"{each.alert.title} (step {each.step})")
 
 
 def _print_alerts(console: Console, alerts: Sequence[Alert]) -> None:

@@ -46,7 +46,7 @@ def _figures(opened: OpenRun) -> dict[str, Any]:
     newest = opened.index.latest(RECENT)
     history = History(metrics=newest)
     evaluations = list(opened.unless_changed("evaluations", ("events.jsonl", "run.json", "summary.json"), opened.run.evaluations).values())
-    means = {name: sum(values) / len(values) for name in FIGURES if (values := history.values(name))}
+    means = {name: sum(values) / len(values) for name in FIGURES if (values := history.newest(name))}
     return {
         "status": opened.run.status,
         "step": opened.index.last_step(),

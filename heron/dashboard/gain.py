@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
 
-from heron.run.alerts.history import HEAD, LONG_ENOUGH
+from heron.run.alerts.history import LONG_ENOUGH
 
 ERRORS = 3.0
 """Standard errors on both sides of a gain over the steps: it is looked at again after each of them."""
@@ -63,7 +63,7 @@ def in_training(values: Sequence[float]) -> Gain | None:
     if len(values) < LONG_ENOUGH:
         return None
     quarter = len(values) // 4
-    early, late = values[: min(quarter, HEAD)], values[-quarter:]
+    early, late = values[:quarter], values[-quarter:]
     gained, noise = fmean(late) - fmean(early), ERRORS * math.sqrt(variance(early) / len(early) + variance(late) / len(late))
     return Gain(start=fmean(early), now=fmean(late), least=gained - noise, most=gained + noise)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heron.dashboard.freshness import Freshness
+from heron.dashboard.whole import Whole
 from heron.errors import RunError
 from heron.run import Run, list_runs
 from heron.run.index import Index
@@ -34,6 +35,7 @@ class OpenRun:
         self.lies_at = run.path.resolve()
         self.index = Index(run)
         self.fresh = Freshness(self.index)
+        self.whole = Whole(self.index)
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def is_there(self) -> bool:

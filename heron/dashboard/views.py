@@ -16,12 +16,15 @@ from heron.dashboard.shelf import OpenRun
 from heron.dashboard.verdict import changes, judge
 from heron.errors import RunError
 from heron.run import Alert, History, Run, examine
-from heron.run.alerts.history import HEAD, TAIL
+from heron.run.alerts.history import TAIL
 from heron.run.averages import finite, mean
 from heron.run.index import Curve, lines
 from heron.run.own import own
+from heron.run.reader import alerts_among
 from heron.run.records import Record
 
+HEAD = 32
+"""First steps of a long run that are read."""
 CURVE_POINTS = 40
 """Points of the small curve in the list of runs."""
 RECENT = 20
@@ -82,7 +85,10 @@ def state(opened: OpenRun) -> View:
     evaluations = opened.unless_changed("evaluations", EVENTS, run.evaluations)
     manifest, status, newest = run.manifest, run.status, index.latest(TAIL)
     start, checkpoint = _last(_of(events, "start")), _last(_of(events, "checkpoint"))
-    history = History(metrics=_looked_at(opened, newest), evaluations=evaluations, checkpoint=checkpoint)
+    history = History(
+        metrics=_looked_at(opened, newest), evaluations=evaluations, checkpoint=checkpoint, penalties=run.penalties,
+        course=opened.whole.look() if len(newest) == TAIL and not opened.fresh.is_behind else None,
+    )  # fmt: skip
     standing = examine(history)
     verdict = judge(history, standing, status)
     return {
@@ -100,7 +106,7 @@ def state(opened: OpenRun) -> View:
         "verdict": dataclasses.asdict(verdict),
         "is_calm": bool(newest) and verdict.mood in ("good", "wait"),
         "changes": [dataclasses.asdict(change) for change in changes(history)],
-        "alerts": _alerts(standing, _of(events, "alert"), status),
+        "alerts": _alerts(standing, alerts_among(events), status),
         "evaluations": [{"name": name, **totals} for name, totals in evaluations.items()],
         "functions": _functions(manifest, newest),
         "time": _times(start, events, newest, status),
@@ -112,7 +118,7 @@ def state(opened: OpenRun) -> View:
 
 
 def _looked_at(opened: OpenRun, newest: Sequence[Record]) -> list[Record]:
-    """The first steps and the newest ones: all that the alerts look at."""
+    """The newest steps, which the alerts look at one by one; and the first ones, for as long as nothing else is known of all steps."""
     if len(newest) < TAIL:
         return list(newest)
     head = opened.unless_changed("head", (), lambda: opened.index.first(HEAD))

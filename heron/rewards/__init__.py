@@ -6,6 +6,7 @@ ones are in a file for each task, such as `gsm8k` and `email`. Nothing here load
 
 from heron.rewards import arithmetic, code, email, format, gsm8k, json_schema, language, proximity, shaping, similarity
 from heron.rewards.answers import Parts, answer_text, parts, said
+from heron.rewards.calling import takes_away
 from heron.rewards.format import follows_format
 from heron.rewards.graders import grader, load_grader
 from heron.rewards.judge import judge_reward
@@ -48,6 +49,7 @@ __all__ = [
     "said",
     "shaping",
     "similarity",
+    "takes_away",
     "verdict",
     "verifiers",
 ]

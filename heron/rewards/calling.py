@@ -167,6 +167,16 @@ TASK_MARK = "heron_task"
 """Attribute that holds the task that a function is for."""
 
 
+PENALTY_MARK = "heron_penalty"
+"""Attribute of a function that takes away only."""
+
+
+def takes_away(function: Function) -> Function:
+    """Marks a reward function whose best is 0: one that has nothing to take away is well, and is not called dead."""
+    setattr(function, PENALTY_MARK, True)
+    return function
+
+
 LANES_MARK = "heron_lanes"
 """Attribute of a function that waits for processes of its own: for so many rows at once."""
 

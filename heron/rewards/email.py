@@ -15,6 +15,7 @@ from typing import Any
 
 from heron.errors import DataError
 from heron.rewards.answers import said
+from heron.rewards.calling import takes_away
 from heron.rewards.scores import plain
 from heron.rewards.verifying import check_answer_text, checks_row
 from heron.types import Tags
@@ -84,6 +85,7 @@ def exact_match(completion: str, answer: str, tags: Tags, prefilled: str = "") -
     return 1.0 if words and words == str(answer).split() else 0.0
 
 
+@takes_away
 @checks_row(check_most_words)
 def too_long(completion: str, tags: Tags, prefilled: str = "", most_words: float | None = None) -> float:
     """-1 if the reply has more words than the column `most_words` (150 where there is none), else 0."""

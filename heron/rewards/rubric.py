@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from heron.errors import ConfigError, DataError, RewardError, did_you_mean
-from heron.rewards.calling import TASK_MARK, Outcome, RewardFunction, name_of
+from heron.rewards.calling import PENALTY_MARK, TASK_MARK, Outcome, RewardFunction, name_of
 from heron.rewards.scores import LARGEST, shortened
 from heron.rewards.verifying import CHECK_MARK, SANDBOX_MARK, VERIFIER_MARK, Verifier
 from heron.rewards.watching import Log, Watch
@@ -57,6 +57,11 @@ class Rubric:
         self.stops = on_error == "stop"
         self.sandbox = backend_name() if any(hasattr(function.function, SANDBOX_MARK) for function in self.functions) else None
         """In which programs are run, if a function runs any: without one there is a SandboxError."""
+        self.penalties = tuple(
+            function.name for function, weight in zip(self.functions, self.weights, strict=True)
+            if weight >= 0 and hasattr(function.function, PENALTY_MARK)
+        )
+        """Names of the functions that are known to take away only."""
         self._told: set[str] = set()
         _check_names(self.names)
         if not any(self.weights):

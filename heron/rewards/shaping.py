@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from heron.errors import ConfigError
+from heron.rewards.calling import takes_away
 
 
 def overlong(most: int = 512, buffer: int = 128) -> Callable[..., float]:
@@ -17,6 +18,7 @@ def overlong(most: int = 512, buffer: int = 128) -> Callable[..., float]:
         raise ConfigError(f"shaping.overlong needs 0 < buffer <= most, but buffer is {buffer} and most is {most}. "
                           "Set most to rollout.max_completion_length, and buffer to a quarter of it.")
 
+    @takes_away
     def overlong(completion_ids: Sequence[int]) -> float:
         return -min(1.0, max(0, len(completion_ids) - (most - buffer)) / buffer) + 0.0
 
@@ -28,6 +30,7 @@ def repetition(words: int = 4, free: float = 0.2) -> Callable[..., float]:
     if words < 1 or not 0 <= free < 1:
         raise ConfigError(f"shaping.repetition needs words >= 1 and 0 <= free < 1, but they are {words} and {free}.")
 
+    @takes_away
     def repetition(completion: str) -> float:
         said = completion.casefold().split()
         runs = [tuple(said[start : start + words]) for start in range(len(said) - words + 1)]

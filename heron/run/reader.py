@@ -14,7 +14,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class Run:
         """`running`, `finished`, `interrupted` or `failed`."""
         status = str(self.manifest.get("status"))
         return "interrupted" if status == "running" and not lock.is_held(self.path) else status
+
+    @property
+    def penalties(self) -> frozenset[str]:
+        """Reward functions that are known to take away only, so that 0 is their best."""
+        return frozenset(self.manifest.get("penalties") or ())
 
     @property
     def config_toml(self) -> str:
@@ -144,6 +149,10 @@ class Run:
         """What can be read of a record file, such as `metrics.jsonl` or `evaluation/before.jsonl`."""
         return records.read_lines(own(self.path, name), *FORMS[name.partition("/")[0]])
 
+    def alerts(self) -> list[Record]:
+        """The events of the alerts, in the order in which they were told, without those of steps that a resume took back."""
+        return alerts_among(self.events())
+
     def torn(self) -> tuple[str, ...]:
         """Record files whose last line a kill left incomplete. That line is not read; the others are."""
         files = (*(self.path / name for name in (METRICS, EVENTS)), *sorted(self.path.glob("evaluation/*.jsonl")))
@@ -199,6 +208,17 @@ def step_of(name: str) -> int | None:
     """The step whose rollouts a file of that name holds; None for any other file, such as a copy that another program put beside it."""
     found = ROLLOUTS.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def alerts_among(events: Iterable[Record]) -> list[Record]:
+    """The alerts among the events that still count: what was told of a step that was taken back may come anew."""
+    found: list[Record] = []
+    for event in events:
+        if event["kind"] == "alert":
+            found.append(event)
+        elif event["kind"] == "resume":
+            found = [alert for alert in found if alert.get("step", 0) <= event.get("last_step", 0)]
+    return found
 
 
 def reward_names(metrics: list[Record]) -> list[str]:

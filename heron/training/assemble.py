@@ -309,6 +309,7 @@ def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -
     return {
         "recipe": config.recipe, "model": config.model.name, "method": config.model.method, "argv": sys.argv,
         "rewards": dict(zip(rubric.names, rubric.weights, strict=True)), "rewards_from_python": rewards is not None,
+        "penalties": list(rubric.penalties),
         "sandbox": rubric.sandbox or sandbox_of(environment_of(config)),
         "tags": list(config.tags), "seed": config.train.seed, "threads": torch.get_num_threads(),
         "versions": {

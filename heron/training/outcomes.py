@@ -20,7 +20,7 @@ def solved(groups: Sequence[Group]) -> dict[str, float]:
         return {}
     right, wrong = (fmean(rate == end for rate in rates) for end in (1.0, 0.0))
     return {
-        "groups/all_right": right, "groups/mixed": 1 - right - wrong, "groups/all_wrong": wrong,
+        "groups/all_right": right, "groups/mixed": fmean(0 < rate < 1 for rate in rates), "groups/all_wrong": wrong,
         "pass@1": fmean(rates), "pass@k": 1 - wrong,
     }
 
@@ -49,9 +49,14 @@ def shares(groups: Sequence[Group], weights: Mapping[str, float]) -> dict[str, f
 
 
 def duplicates(groups: Sequence[Group]) -> float:
-    """Share of rollouts that repeat an earlier sibling word for word."""
-    repeated = sum(len(group.rollouts) - len({rollout.text for rollout in group.rollouts}) for group in groups)
+    """Share of rollouts that repeat an earlier sibling word for word, in every turn."""
+    repeated = sum(len(group.rollouts) - len(set(map(_said, group.rollouts))) for group in groups)
     return repeated / sum(len(group.rollouts) for group in groups)
+
+
+def _said(rollout: Rollout) -> tuple[object, ...]:
+    """The last answer's text, and what was sampled in the turns before it."""
+    return rollout.text, *(turn.completion.token_ids for turn in rollout.turns[:-1])
 
 
 def _is_judged(group: Group) -> bool:

@@ -133,6 +133,17 @@ class TestDoctor:
         told = json.loads(heron("doctor", run, "--json").output)
         assert told["status"] == "finished" and [alert["id"] for alert in told["alerts"]] == ["truncation"]
 
+    def test_a_run_that_looked_wrong_for_a_while(self, tmp_path: Path) -> None:
+        """Prevents: "Nothing looks wrong", without a word of what did."""
+        writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+        writer.event("alert", id="not-finite", step=3, title="A number stopped being finite", evidence=f"loss {HARM}", advice="Go back.")
+        writer.finish("finished", {})
+        shown = heron("doctor", str(tmp_path / "run")).output
+        assert "any more" in shown and shown.index("for a while") < shown.index("finite (step 3): loss") and "\x1b]" not in shown
+        told = json.loads(heron("doctor", str(tmp_path / "run"), "--json").output)
+        assert told["alerts"] == [] and [(one["id"], one["step"]) for one in told["passed"]] == [("not-finite", 3)]
+        assert "Looked wrong for a while: A number stopped being finite (step 3)" in heron("runs", "show", str(tmp_path / "run")).output
+
     def test_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         facts = (Fact(group="a", name="x", words=f"ill {HARM}", data=[1], advice="Mend it."),)
         monkeypatch.setattr("heron.run.machine_report", lambda: facts)

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -17,7 +18,7 @@ from heron.dashboard import explain, routes, views
 from heron.dashboard.server import Dashboard
 from heron.dashboard.shelf import Shelf
 from heron.run import Run, RunWriter
-from heron.run.alerts.history import HEAD, TAIL
+from heron.run.alerts.history import TAIL
 from heron.run.index import Progress, lines
 from heron.run.metrics import registered
 
@@ -299,5 +300,28 @@ def test_the_state_of_a_long_run_reads_its_ends_only(page, monkeypatch: pytest.M
     opened = page.dashboard.shelf.open("long")
     monkeypatch.setattr(type(opened.run), "metrics", lambda self: pytest.fail("all of them were read"))
     state = views.state(opened)
-    assert state["step"] == 20000 and len(views._looked_at(opened, opened.index.latest(TAIL))) == HEAD + TAIL
+    assert state["step"] == 20000 and len(views._looked_at(opened, opened.index.latest(TAIL))) == views.HEAD + TAIL
     writer.close()
+
+
+def test_what_is_said_of_all_steps_of_a_long_run_is_true(page) -> None:
+    """Prevents: "no answer was ever right", of a run that was right in its middle, which is not read line by line."""
+    def step(number: int) -> dict[str, Any]:
+        right = 0.5 if 300 < number <= 400 else 0.0
+        return {"step": number, "reward": right, "reward_std": 0.3, "pass@1": right, "rewards/dead/mean": 0.0, "rewards/dead/std": 0.0}
+
+    writer = RunWriter.create(page.folder / "middle", config_toml="", manifest={})
+    (page.folder / "middle" / "metrics.jsonl").write_text("".join(json.dumps(step(number)) + "\n" for number in range(1, 1001)))
+    opened = page.dashboard.shelf.open("middle")
+    while opened.fresh.is_behind or opened.whole.look() is None:
+        time.sleep(0.02)
+    told = {alert["id"]: alert["evidence"] for alert in views.state(opened)["alerts"]}
+    assert "never-right" not in told and "(1000 steps)" in told["dead-reward"]
+    writer.log(1001, step(1001))
+    opened.index.refresh()
+    assert "(1001 steps)" in {alert["id"]: alert["evidence"] for alert in views.state(opened)["alerts"]}["dead-reward"]
+    writer.close()
+    RunWriter.reopen(page.folder / "middle", last_step=250).close()
+    opened.index.refresh()
+    known = opened.whole.look()
+    assert known is not None and known.steps == 250, "steps were taken back"

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from heron.errors import ConfigError, DataError, RewardError
-from heron.rewards import Rubric, follows_format, gsm8k
+from heron.rewards import Rubric, email, follows_format, for_task, gsm8k, shaping, takes_away
 from heron.types import Tags
 
 TAGS = Tags()
@@ -219,3 +219,13 @@ def test_check_refuses_a_reference_that_cannot_be_read(make_rollout) -> None:
         rubric.check([make_rollout(answer="twelve", row="rows.jsonl:9").prompt])
     with pytest.raises(DataError, match="no answer to verify against"):
         rubric.check([make_rollout(answer=None).prompt])
+
+
+def test_what_only_takes_away_is_known() -> None:
+    """Prevents: a penalty that nothing has earned yet, called a reward function that is dead."""
+    @takes_away
+    def late(completion: str) -> float:
+        return 0.0
+
+    functions = [length, shaping.overlong(), (late, 0.1), (email.too_long, -1.0), for_task(shaping.repetition(), "essay")]
+    assert Rubric(functions, tags=Tags()).penalties == ("overlong", "late", "repetition@essay"), "of a negative weight, it would pay"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from heron.run.alerts import CHECKS, History, examine
+from heron.run.alerts.course import PIECES, Course
+from heron.run.alerts.history import TAIL, rises
 
 Step = Callable[[int], Mapping[str, Any]]
 
@@ -53,6 +55,7 @@ def named(**values: Any) -> Step:
 FAULTS: dict[str, Step] = {
     "not-finite": lambda step: {"loss": None},
     "unscored-rollouts": lambda step: {"frac_rollouts_unscored": 0.05},
+    "silent-reward": lambda step: {"rewards/judge/none": 1.0},
     "constant-reward": flat(reward=1.0, reward_std=0.0),
     "reward-collapse": lambda step: {"reward": (1.5 if step < 20 else -1.0) + random.Random(step).gauss(0, 0.05)},
     "entropy-explosion": lambda step: {**flat()(step), "entropy": 0.4 + 0.1 * step},
@@ -105,6 +108,7 @@ def test_a_mastered_task_is_no_fault() -> None:
 
 
 def test_a_nearly_full_disk() -> None:
+    """Prevents: a run of hours that ends at a checkpoint which does not fit."""
     assert ids(checkpoint={"bytes": 100, "free_bytes": 199}) == ["disk"]
     assert ids(checkpoint={"bytes": 100, "free_bytes": 200}) == []
 
@@ -118,8 +122,70 @@ def test_reward_that_rises_without_accuracy() -> None:
 
 def test_a_long_run_costs_no_more_to_look_at() -> None:
     """Prevents: a run whose steps take ever longer because all of its past is examined after each."""
-    history = History(metrics=[healthy(step, 100_000) for step in range(1, 20_001)])
-    assert len(history.trimmed().metrics) < 500
+    metrics = [healthy(step, 100_000) for step in range(1, 20_001)]
+    course = Course(metrics)
     begun = time.process_time()
-    examine(history)
-    assert time.process_time() - begun < 1.0
+    examine(History(metrics=metrics[-TAIL:], course=course))
+    assert time.process_time() - begun < 0.1
+
+
+def reward(name: str, mean: float, std: float = 0.0) -> dict[str, float]:
+    return {f"rewards/{name}/mean": mean, f"rewards/{name}/std": std, f"rewards/{name}/none": 0.0}
+
+
+def test_a_penalty_that_has_nothing_to_take_is_well() -> None:
+    """Prevents: a warning at every healthy run whose answers are short enough, as `shaping.overlong` asks."""
+    unused = reward("overlong", 0.0)
+    assert ids(lambda step: unused, penalties={"overlong"}) == []
+    assert ids(lambda step: reward("own", -0.1 if step < 3 else 0.0, 0.2 if step < 3 else 0.0)) == [], "it was seen to take away"
+    assert ids(lambda step: reward("overlong", -1.0), penalties={"overlong"}) == ["dead-reward"], "it takes the same from all"
+    metrics = [healthy(step) | unused for step in range(1, 20)]
+    (alert,) = examine(History(metrics=metrics))
+    assert alert.id == "dead-reward" and "overlong = 0 (19 steps)" in alert.evidence and "only takes away" in alert.advice
+
+
+def test_a_function_that_the_newest_step_lacks_is_known() -> None:
+    """Prevents: a dead reward that is forgotten because its rows did not come up in the last step."""
+    assert ids(lambda step: reward("rare", 0.0) if step < 60 else {}) == ["dead-reward"]
+
+
+def test_a_function_without_a_word_is_told_and_one_for_some_rows_is_not() -> None:
+    """Prevents: a judge that answers None to everything, unnoticed since another function scores the same answers."""
+    assert ids(lambda step: {"rewards/judge/none": 1.0}, steps=19) == []
+    assert ids(lambda step: {"rewards/judge/none": 1.0}) == ["silent-reward"]
+    assert ids(lambda step: {"rewards/judge/none": 1.0 if step > 30 else 0.1}) == ["silent-reward"], "it fell silent"
+    assert ids(lambda step: {"rewards/judge/none": 0.9 if step % 3 else 1.0}) == []
+    assert ids(lambda step: {"rewards/judge/none": 0.6 if step < 30 else 1.0}) == [], "its rows may have come first"
+
+
+def test_never_means_never_in_a_long_run() -> None:
+    """Prevents: "no answer was ever right", of a run whose middle was forgotten; and a count of the steps that were kept."""
+    def step(number: int) -> dict[str, Any]:
+        right = 0.5 if 200 <= number < 300 else 0.0
+        return {"step": number, "reward": right, "reward_std": 0.2, "pass@1": right, "groups/with_signal": 0.5,
+                **reward("right", right, 0.3 if right else 0.0), **reward("dead", 0.0)}
+
+    metrics = [step(number) for number in range(1, 901)]
+    for history in (History(metrics=metrics), History(metrics=metrics[-TAIL:], course=Course(metrics))):
+        found = {alert.id: alert.evidence for alert in examine(history)}
+        assert "never-right" not in found and "constant-reward" not in found
+        assert "dead = 0 (900 steps)" in found["dead-reward"] and "right =" not in found["dead-reward"]
+    never = {alert.id: alert.evidence for alert in examine(History(metrics=metrics[:190]))}
+    assert "each of 190 steps" in never["never-right"]
+
+
+def test_a_trend_of_a_long_run_is_that_of_all_of_it() -> None:
+    """Prevents: a run that learnt for a thousand steps, and is said to have learnt nothing since its newest ones are level."""
+    metrics = [{"step": step, "pass@1": min(0.6, step / 2000) + random.Random(step).gauss(0, 0.05)} for step in range(1, 2001)]
+    course = Course(metrics)
+    assert rises(course.values("skill")) and len(course.values("pass@1")) < PIECES
+    assert not rises([record["pass@1"] for record in metrics[-TAIL:]]), "and its newest steps alone do not show it"
+    assert Course(metrics[:100]).values("pass@1") == [m["pass@1"] for m in metrics[:100]]
+
+
+def test_a_number_that_cannot_be_reckoned_with_ends_nothing() -> None:
+    """Prevents: a watchman that is switched off, and `--strict` with it, by a reward whose square is beyond every float."""
+    assert "reward-collapse" not in ids(lambda step: {"reward": 1e200 * (-1) ** step})
+    assert ids(lambda step: {"reward": None, "pass@1": float("nan")} if step == 20 else {}) == []
+    nothing = {"accuracy": None, "format_rate": None}
+    assert ids(evaluations={"before": nothing, "after": nothing}) == []

@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from heron.errors import RunError
-from heron.run import History, Run, RunWriter, diagnose, examine, reward_curve_svg, sparkline
+from heron.run import History, Run, RunWriter, Watchman, diagnose, examine, reward_curve_svg, sparkline
 from heron.run.curve import rewarded_steps, right_answers_svg, span_of
+from heron.run.doctor import diagnosis, passed
 from heron.run.drawing import BOTTOM, HEIGHT, STYLE, TOP
 
 
@@ -179,3 +180,21 @@ def test_a_killed_run_is_said_to_be_interrupted(tmp_path: Path) -> None:
     assert [(alert.id, alert.evidence) for alert in diagnose(Run(tmp_path / "run"))] == [
         ("interrupted", "it ended after 0 steps, with no error recorded")
     ]
+
+
+def test_what_looked_wrong_for_a_while_is_told_after_what_does_now(tmp_path: Path) -> None:
+    """Prevents: "Nothing looks wrong" about a run that lost a step to a number that was not finite, and nearly filled the disk."""
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={})
+    writer.subscribe(Watchman(writer))
+    for step in range(1, 11):
+        writer.log(step, healthy(step, loss=None if step == 4 else 0.1))
+    writer.event("checkpoint", step=10, path="step-000010", bytes=2**31, free_bytes=2**30)
+    writer.finish("finished", {})
+    run = Run(tmp_path / "run")
+    standing = diagnose(run)
+    assert [alert.id for alert in standing] == ["disk"]
+    (gone,) = passed(run, standing)
+    assert (gone.alert.id, gone.step) == ("not-finite", 4) and "step 4: loss" in gone.alert.evidence and gone.alert.advice
+    told = diagnosis(run)
+    assert [alert["id"] for alert in told["alerts"]] == ["disk"]
+    assert [(one["id"], one["step"]) for one in told["passed"]] == [("not-finite", 4)]

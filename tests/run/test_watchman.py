@@ -11,7 +11,8 @@ from test_alerts import healthy
 
 from heron.errors import ConfigError
 from heron.run import Run, RunWriter, TerminalView, Watchman
-from heron.run.alerts.history import HEAD, TAIL
+from heron.run.alerts.course import PIECES
+from heron.run.alerts.history import TAIL
 
 
 def write(folder: Path, *, stop_at: tuple[str, ...] = (), steps: int = 12, console: Console | None = None) -> tuple[RunWriter, Watchman]:
@@ -60,10 +61,44 @@ def test_the_one_to_stop_at_is_heeded(tmp_path: Path) -> None:
         assert found is not None and found.id == "truncation"
 
 
+def test_an_alert_of_a_step_that_is_taken_back_comes_anew(tmp_path: Path) -> None:
+    """Prevents: `--strict` that stops nothing after a kill, as its alert was told of steps that were then lost."""
+    write(tmp_path / "run")[0].close()
+    writer = RunWriter.reopen(tmp_path / "run", last_step=2)
+    watchman = Watchman(writer, ("truncation",))
+    writer.subscribe(watchman)
+    for step in range(3, 12):
+        writer.log(step, healthy(step) | {"completions/clipped_ratio": 0.9})
+    assert watchman.heeded is not None and watchman.heeded.id == "truncation"
+    assert [event["step"] for event in Run(tmp_path / "run").alerts()] == [5]
+    writer.close()
+
+
+def test_an_alert_before_the_checkpoint_stays_told(tmp_path: Path) -> None:
+    """It stopped the run, which its user has resumed on purpose."""
+    write(tmp_path / "run")[0].close()
+    writer = RunWriter.reopen(tmp_path / "run", last_step=5)
+    watchman = Watchman(writer, ("truncation",))
+    writer.subscribe(watchman)
+    for step in range(6, 12):
+        writer.log(step, healthy(step) | {"completions/clipped_ratio": 0.9})
+    assert watchman.heeded is None and [event["step"] for event in Run(tmp_path / "run").alerts()] == [5]
+    writer.close()
+
+
+def test_it_knows_the_penalties_of_the_run(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", config_toml="", manifest={"penalties": ["overlong"]})
+    writer.subscribe(Watchman(writer))
+    for step in range(1, 15):
+        writer.log(step, healthy(step) | {"rewards/overlong/mean": 0.0, "rewards/overlong/std": 0.0})
+    assert Run(tmp_path / "run").alerts() == []
+    writer.close()
+
+
 def test_a_long_run_is_not_kept_in_memory(tmp_path: Path) -> None:
-    _, watchman = write(tmp_path / "run", steps=2 * (HEAD + TAIL))
-    assert len(watchman._metrics) == HEAD + TAIL
-    assert [record["step"] for record in watchman._metrics[HEAD - 1 : HEAD + 1]] == [HEAD, 2 * (HEAD + TAIL) - TAIL + 1]
+    _, watchman = write(tmp_path / "run", steps=2 * PIECES)
+    assert [len(watchman._metrics), watchman._metrics[0]["step"]] == [TAIL, 2 * PIECES - TAIL + 1]
+    assert watchman._course.steps == 2 * PIECES and len(watchman._course.values("reward")) < PIECES
 
 
 def test_a_log_file_shows_an_alert_when_it_comes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from tinymodels import completion, prompt
 
+from heron.training.outcomes import duplicates, solved
 from heron.training.statistics import rollout_metrics, wilson
 from heron.training.timing import StepClock, peak_gib
 from heron.types import Group, Rollout, Turn
@@ -106,3 +107,26 @@ def test_no_number_is_so_large_that_a_step_ends_in_its_statistics(huge: float) -
     found = rollout_metrics([logged], {"a": 1e300, "b": 1.0})
     assert found["logged/seen"] == found["advantages/abs_mean"] == pytest.approx(huge)
     assert found["reward"] == pytest.approx(huge / 3) and (found["reward_std"] > 1e29)
+
+
+def test_shares_of_groups_are_counted() -> None:
+    """Prevents: a share of -2.8e-17, as the rest of two others."""
+    for right, wrong, mixed in ((1, 6, 0), (3, 3, 1), (2, 5, 0), (1, 1, 8)):
+        verdicts = [["right", "right"]] * right + [["wrong", "wrong"]] * wrong + [["right", "wrong"]] * mixed
+        values = solved([judged(*each) for each in verdicts])
+        assert values["groups/mixed"] == mixed / (right + wrong + mixed)
+
+
+def test_answers_that_end_alike_are_no_duplicates() -> None:
+    """Prevents: games that were played otherwise and end with the same move, told as siblings that say the same."""
+    def played(*moves: int) -> Rollout:
+        turns = tuple(Turn(prompt_ids=(1,), completion=completion([move])) for move in moves)
+        return Rollout(prompt=prompt(), turns=turns, text=str(moves[-1]))
+
+    assert duplicates([Group(prompt=prompt(), rollouts=(played(1, 2, 7), played(1, 3, 7), played(7)))]) == 0
+    assert duplicates([Group(prompt=prompt(), rollouts=(played(1, 7), played(1, 7), played(7), played(7)))]) == 0.5
+
+
+def judged(*verdicts: str) -> Group:
+    turn = Turn(prompt_ids=(1,), completion=completion([1]))
+    return Group(prompt=prompt(), rollouts=tuple(Rollout(prompt=prompt(), turns=(turn,), text="", verdict=each) for each in verdicts))

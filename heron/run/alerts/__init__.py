@@ -31,6 +31,7 @@ from heron.run.alerts.rewards import (
     judge_budget,
     one_function,
     reward_without_accuracy,
+    silent_reward,
     unscored,
 )
 from heron.run.alerts.signal import duplicates, lonely_rollouts, never_right, no_signal
@@ -40,6 +41,7 @@ Check = Callable[[History], Alert | None]
 CHECKS: Mapping[str, Check] = {
     "not-finite": not_finite,
     "unscored-rollouts": unscored,
+    "silent-reward": silent_reward,
     "constant-reward": constant_rewards,
     "reward-collapse": reward_collapse,
     "truncation": truncation,
@@ -68,8 +70,7 @@ CHECKS: Mapping[str, Check] = {
 
 def examine(history: History) -> tuple[Alert, ...]:
     """Every alert that this history gives reason for, the likeliest cause first."""
-    looked_at = history.trimmed()
-    return tuple(alert for check in CHECKS.values() if (alert := check(looked_at)) is not None)
+    return tuple(alert for check in CHECKS.values() if (alert := check(history)) is not None)
 
 
 __all__ = ["CHECKS", "Alert", "Check", "History", "examine"]

@@ -1,25 +1,26 @@
 """What an alert looks at, and what it says.
 
 The one hard idea: a figure of one step is noise. "Now" is a mean over the newest steps, and a trend is believed only if the last
-quarter of a run lies three standard errors from the first.
+quarter of a run lies three standard errors from the first. What is said of all steps was seen in all of them (`course`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any
 
-from heron.run.averages import finite, is_finite, mean, variance
+from heron.run.alerts.course import FIRST, SKILL, Course, is_number
+from heron.run.averages import mean, variance
 
-WINDOW = 5
-"""Steps that a "now" is averaged over."""
+WINDOW = FIRST
+"""Steps that a "now" is averaged over, and a "start"."""
 LONG_ENOUGH = 20
 """Steps before which a trend is not judged."""
-HEAD, TAIL = 32, 128
-"""Steps that are looked at: the first ones, and the newest ones."""
+TAIL = 128
+"""Newest steps that are looked at one by one."""
 MASTERED = 0.9
 """Share of right answers beyond which equal siblings are the goal and not a fault."""
 
@@ -38,56 +39,64 @@ class Alert:
     """What to try."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What was recorded of a run."""
+    """What was recorded of a run. `metrics` holds a record per step; the newest `TAIL` will do, where `course` knows them all."""
 
-    metrics: Sequence[Mapping[str, Any]]
-    """A record per step."""
-    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Totals of each evaluation by name, oldest first."""
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
-    """The newest checkpoint's event."""
-    _found: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Columns that were asked for: most are asked for by several alerts."""
+    def __init__(
+        self, *, metrics: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Mapping[str, Any]] | None = None,
+        checkpoint: Mapping[str, Any] | None = None, penalties: Collection[str] = (), course: Course | None = None,
+    ) -> None:  # fmt: skip
+        self.metrics = metrics
+        self.evaluations = evaluations or {}
+        """Totals of each evaluation by name, oldest first."""
+        self.checkpoint = checkpoint or {}
+        """The newest checkpoint's event."""
+        self.penalties = penalties
+        """Reward functions that are known to take away only: their best is 0."""
+        self.course = course if course is not None else Course(metrics)
+        """All of its steps."""
+        self._found: dict[str, list[float]] = {}
 
     @property
     def steps(self) -> int:
-        """How many are known."""
-        return len(self.metrics)
+        """How many were recorded."""
+        return self.course.steps
 
-    def trimmed(self) -> History:
-        """The same with at most so many steps that looking at it costs nothing: the middle of a long run is left out."""
-        if self.steps <= HEAD + TAIL:
-            return self
-        metrics = [*self.metrics[:HEAD], *self.metrics[-TAIL:]]
-        return History(metrics=metrics, evaluations=self.evaluations, checkpoint=self.checkpoint)
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The newest record; empty if there is none."""
+        return self.metrics[-1] if self.metrics else {}
 
     def values(self, key: str) -> list[float]:
-        """The numbers recorded under `key`, in order of steps."""
+        """The numbers recorded under `key` over the whole run, in order; of a long run means over pieces of it."""
         if key not in self._found:
-            self._found[key] = finite([record.get(key) for record in self.metrics])
+            self._found[key] = self.course.values(key)
         return self._found[key]
+
+    def newest(self, key: str, most: int = TAIL) -> list[float]:
+        """So many of the newest numbers under `key`, in order of steps."""
+        return list(islice(_numbers(reversed(self.metrics), key), most))[::-1]
 
     def now(self, key: str) -> float | None:
         """The mean over the newest steps; None while there are too few of them."""
-        return _mean_of_window(_numbers(reversed(self.metrics), key))
+        return _mean_of_window(self.newest(key, WINDOW))
 
     def start(self, key: str) -> float | None:
         """The mean over the first steps; None while there are too few of them."""
-        return _mean_of_window(_numbers(self.metrics, key))
+        return _mean_of_window(self.course.first.get(key, []))
+
+    def lasted(self, key: str, holds: Callable[[float], bool]) -> int:
+        """For how many of the newest steps, up to `TAIL`, it has held without a break."""
+        return sum(1 for _ in takewhile(holds, islice(_numbers(reversed(self.metrics), key), TAIL)))
 
     def reward_names(self) -> list[str]:
-        """Reward functions, by the keys of the newest step."""
-        keys = self.metrics[-1] if self.metrics else {}
-        return [key[len("rewards/") : -len("/mean")] for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
+        """Reward functions, by what was logged of them in any step."""
+        found = (key.removeprefix("rewards/").rpartition("/") for key in self.course.count if key.startswith("rewards/"))
+        return list(dict.fromkeys(name for name, _, figure in found if name and figure in ("mean", "none")))
 
     def skill(self) -> list[float]:
-        """Share of right answers among those that can be read: what is left of pass@1 when the format is taken out of it."""
-        return [
-            record["pass@1"] / readable for record in self.metrics
-            if record.get("pass@1") is not None and (readable := 1 - (record.get("completions/unreadable") or 0.0)) > 0.05
-        ]
+        """Share of right answers among those that can be read, over the whole run."""
+        return self.values(SKILL)
 
     def is_mastered(self) -> bool:
         """Most answers are right: equal rewards are then the goal, not a fault."""
@@ -120,9 +129,10 @@ def first_and_last(history: History) -> tuple[Mapping[str, Any], Mapping[str, An
 
 def held_out_is_flat(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """The later accuracy lies within or below the earlier one's interval, and there was something left to gain."""
-    if "accuracy" not in before or "accuracy" not in after:
+    start, now = before.get("accuracy"), after.get("accuracy")
+    if start is None or now is None:
         return False
-    return after["accuracy"] <= before.get("accuracy_high", before["accuracy"]) and after["accuracy"] < 0.95
+    return bool(now <= (before.get("accuracy_high") or start) and now < 0.95)
 
 
 def accuracies(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -131,10 +141,8 @@ def accuracies(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _numbers(records: Iterable[Mapping[str, Any]], key: str) -> Iterator[float]:
-    return (value for record in records if is_finite(value := record.get(key)))
+    return (value for record in records if is_number(value := record.get(key)))
 
 
-def _mean_of_window(values: Iterator[float]) -> float | None:
-    """Of the first ones; no more are looked at."""
-    found = list(islice(values, WINDOW))
-    return mean(found) if len(found) == WINDOW else None
+def _mean_of_window(values: Sequence[float]) -> float | None:
+    return mean(values) if len(values) == WINDOW else None

@@ -6,12 +6,11 @@ import math
 from statistics import median
 
 from heron.run.alerts.history import LONG_ENOUGH, WINDOW, Alert, History, rises
-from heron.run.averages import mean
 
 
 def not_finite(history: History) -> Alert | None:
     """A number that is not finite was recorded at the newest step."""
-    last = history.metrics[-1] if history.metrics else {}
+    last = history.last
     bad = sorted(key for key, value in last.items() if value is None or (isinstance(value, float) and not math.isfinite(value)))
     if not bad:
         return None
@@ -24,21 +23,19 @@ def not_finite(history: History) -> Alert | None:
 
 
 def reward_collapse(history: History) -> Alert | None:
-    """The reward lies far below what the run began with, and has stayed there."""
-    rewards = history.values("reward")
-    if len(rewards) < 2 * WINDOW:
+    """The reward lies far below the best that it has been, and further than it jumps about by itself."""
+    fall = history.course.peak.fall()
+    if fall is None or history.is_mastered():
         return None
-    start, now = max(rewards[0], mean(rewards[:WINDOW])), rewards[-WINDOW:]  # a step that is far too large needs no second one
-    spread = history.values("reward_std")
-    if start - max(now) <= max(0.5 * spread[0] if spread else 0.0, 1e-9):
-        return None
-    rate = history.values("learning_rate")
+    best = f"step {fall.last}" if fall.steps == 1 else f"steps {fall.last - fall.steps + 1} to {fall.last}"
+    rate = history.course.high.get("learning_rate")
     return Alert(
         id="reward-collapse",
-        title="The reward fell below where it began",
-        evidence=f"reward {start:.2f} -> {mean(now):.2f}" + (f" at a learning rate of up to {max(rate):.1g}" if rate else ""),
-        advice="Steps this large destroy what the model knew: lower train.learning_rate tenfold, and look at objective.beta and "
-        "train.max_grad_norm.",
+        title="The reward has collapsed",
+        evidence=f"reward {fall.best:.2f} in {best} -> {fall.now:.2f} in the last {fall.newest} steps"
+        + (f", at a learning rate of up to {rate:.1g}" if rate else ""),
+        advice="Unless the problems have become harder, steps too large destroy what the model knew: lower train.learning_rate tenfold, "
+        "and look at objective.beta and train.max_grad_norm.",
     )
 
 
@@ -108,13 +105,13 @@ def sampler_mismatch(history: History) -> Alert | None:
 
 
 def gradient_spike(history: History) -> Alert | None:
-    """The newest gradient is far larger than the run's usual one."""
-    norms = history.values("grad_norm")
-    if len(norms) < LONG_ENOUGH or median(norms) == 0 or norms[-1] <= 10 * median(norms):
+    """The newest gradient is far larger than the usual one of late."""
+    norms = history.newest("grad_norm")
+    if len(norms) < LONG_ENOUGH or (usual := median(norms)) == 0 or norms[-1] <= 10 * usual:
         return None
     return Alert(
         id="gradient-spike",
         title="The gradient jumped",
-        evidence=f"its norm is {norms[-1]:.3g}, the median of the run {median(norms):.3g}",
+        evidence=f"its norm is {norms[-1]:.3g}, the median of the last {len(norms)} is {usual:.3g}",
         advice="One spike is clipped and harmless. If they repeat, lower train.learning_rate.",
     )

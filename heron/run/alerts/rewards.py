@@ -16,10 +16,12 @@ from heron.run.averages import mean
 
 LEARNT = 0.9
 """Share of answers in the asked format from which on it counts as learnt."""
+SILENT = 0.99
+"""Share of None from which on a function says nothing; what it says of the others is too little to learn from."""
 
 
 def unscored(history: History) -> Alert | None:
-    """Reward functions fail, or have nothing to say, at more rollouts than chance would explain."""
+    """Answers were left without a reward: a function failed at them, or all had nothing to say."""
     now = history.now("frac_rollouts_unscored")
     if now is None or now <= 0.01:
         return None
@@ -31,31 +33,48 @@ def unscored(history: History) -> Alert | None:
     )
 
 
+def silent_reward(history: History) -> Alert | None:
+    """A reward function returns None for nearly all answers: it always has, or at the start it gave most of them a score."""
+    silent = [name for name in history.reward_names() if _is_silent(history, f"rewards/{name}/none")]
+    if not silent:
+        return None
+    return Alert(
+        id="silent-reward",
+        title="A reward function has nothing to say",
+        evidence=f"in the last {LONG_ENOUGH} steps {', '.join(silent)} returned None for nearly every answer",
+        advice="If it is meant for a few rows alone, this is fine. Else look at its conditions, and at the columns that it reads.",
+    )
+
+
 def constant_rewards(history: History) -> Alert | None:
     """Every answer of every step earned the same."""
-    spreads, rewards = history.values("reward_std"), history.values("reward")
-    if len(spreads) < WINDOW or max(spreads) > 1e-9 or max(rewards) - min(rewards) > 1e-9 or history.is_mastered():
+    steps = history.course.count.get("reward_std", 0)
+    if steps < WINDOW or not _is_constant(history, "reward", "reward_std") or history.is_mastered():
         return None
     return Alert(
         id="constant-reward",
         title="Every answer earns the same",
-        evidence=f"the reward was {rewards[-1]:g} for every answer of {len(rewards)} steps",
+        evidence=f"the reward was {history.course.low['reward']:g} for every answer of {steps} steps",
         advice="Nothing can be learnt from a constant. Try the reward functions on a right and on a wrong answer (`heron check`): do they "
         "tell them apart?",
     )
 
 
 def dead_reward(history: History) -> Alert | None:
-    """A reward function has given no answer anything since the start. (A constant above 0 may be earned by all, which is no fault.)"""
+    """A reward function gave every answer since the start the same, 0 or less. (Above 0 all may have earned it. One that is known to take
+    away only, such as `shaping.overlong`, is well at 0.)"""
     dead = [name for name in history.reward_names() if _never_pays(history, name)]
-    if history.steps < 2 * WINDOW or not dead:
+    if not dead:
         return None
-    scores = ", ".join(f"{name} = {history.values(f'rewards/{name}/mean')[-1]:g}" for name in dead)
+    course = history.course
+    scores = ", ".join(f"{name} = {course.low[f'rewards/{name}/mean']:g} ({course.count[f'rewards/{name}/mean']} steps)" for name in dead)
+    is_at_best = all(course.low[f"rewards/{name}/mean"] == 0 for name in dead)
     return Alert(
         id="dead-reward",
         title="A reward function never pays",
-        evidence=f"every answer of {history.steps} steps scored {scores}",
-        advice="Read some rollouts: does the function find the answer where the model writes it, tags and number format included?",
+        evidence=f"every answer that it applied to scored {scores}",
+        advice=("If it only takes away, and nothing was to be taken, this is fine. Else r" if is_at_best else "R")
+        + "ead some rollouts: does the function find the answer where the model writes it, tags and number format included?",
     )
 
 
@@ -74,8 +93,9 @@ def reward_without_accuracy(history: History) -> Alert | None:
 
 
 def format_only(history: History) -> Alert | None:
-    """The answers took on the format but are no more often right: on held-out problems, or else on the training problems."""
-    evidence = _on_held_out(history) or _in_training(history)
+    """The answers took on the format but are no more often right, on held-out problems or on the training problems; or right and wrong ones
+    earn the same for it."""
+    evidence = _on_held_out(history) or _in_training(history) or _paid_alike(history)
     if evidence is None:
         return None
     return Alert(
@@ -106,8 +126,7 @@ def one_function(history: History) -> Alert | None:
 
 def judge_budget(history: History) -> Alert | None:
     """A judge has used most of what it may."""
-    last = history.metrics[-1] if history.metrics else {}
-    spent = {key: value for key, value in last.items() if key.endswith("_budget_used") and value is not None and value > 0.8}
+    spent = {key: value for key, value in history.last.items() if key.endswith("_budget_used") and value is not None and value > 0.8}
     if not spent:
         return None
     key, value = max(spent.items(), key=lambda pair: pair[1])
@@ -121,7 +140,7 @@ def judge_budget(history: History) -> Alert | None:
 
 def _on_held_out(history: History) -> str | None:
     pair = first_and_last(history)
-    if pair is None or any("format_rate" not in totals for totals in pair):
+    if pair is None or any(totals.get("format_rate") is None for totals in pair):
         return None
     before, after = pair
     if after["format_rate"] < max(LEARNT, before["format_rate"] + 0.1) or not held_out_is_flat(before, after):
@@ -139,6 +158,33 @@ def _in_training(history: History) -> str | None:
     return None if now < LEARNT else f"format {start:.0%} -> {now:.0%}, right among the readable {right}"
 
 
+def _paid_alike(history: History) -> str | None:
+    """Judged at once, by the groups that have right and wrong answers and no difference in reward: what pays does not see what is right."""
+    start, now = history.start("completions/format_rate"), history.now("completions/format_rate")
+    mixed, signal = history.now("groups/mixed"), history.now("groups/with_signal")
+    if start is None or now is None or mixed is None or signal is None:
+        return None
+    if now < max(LEARNT, start) or signal >= 0.3 or mixed - signal <= 0.3:
+        return None
+    return (f"format {start:.0%} -> {now:.0%}; in the last {WINDOW} steps {mixed:.0%} of the groups had both right and wrong answers, and "
+            f"{signal:.0%} had siblings with unequal rewards")
+
+
 def _never_pays(history: History, name: str) -> bool:
-    spreads, means = history.values(f"rewards/{name}/std"), history.values(f"rewards/{name}/mean")
-    return bool(means) and bool(spreads) and max(spreads) < 1e-9 and max(means) <= 0 and max(means) - min(means) < 1e-9
+    key, course = f"rewards/{name}/mean", history.course
+    if course.count.get(key, 0) < 2 * WINDOW or not _is_constant(history, key, f"rewards/{name}/std"):
+        return False
+    return course.high[key] < 0 or (course.high[key] == 0 and name not in history.penalties)
+
+
+def _is_constant(history: History, mean: str, spread: str) -> bool:
+    """The same for every answer of every step."""
+    course = history.course
+    return course.high.get(spread, 1.0) < 1e-9 and course.high[mean] - course.low[mean] < 1e-9
+
+
+def _is_silent(history: History, key: str) -> bool:
+    newest, first = history.newest(key, LONG_ENOUGH), history.start(key)
+    if len(newest) < LONG_ENOUGH or mean(newest) < SILENT or first is None:
+        return False
+    return first < 0.5 or mean(history.values(key)) >= SILENT

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from heron.run.alerts.history import LONG_ENOUGH, WINDOW, Alert, History, rises
+from heron.run.alerts.waiting import may_only_follow
+
+FEW = 0.1
+"""Share of groups with a signal below which nothing can be learnt."""
 
 
 def never_right(history: History) -> Alert | None:
     """Not one training answer was right so far."""
-    found = history.values("pass@1")
-    if len(found) < LONG_ENOUGH or max(found) > 0:
+    steps = history.course.count.get("pass@1", 0)
+    if steps < LONG_ENOUGH or history.course.high["pass@1"] > 0:
         return None
     return Alert(
         id="never-right",
         title="No answer was ever right",
-        evidence=f"pass@1 was 0 in each of {len(found)} steps",
+        evidence=f"pass@1 was 0 in each of {steps} steps",
         advice="What never happens by luck cannot be reinforced: easier problems, a warm-up on examples, a longer "
         "rollout.max_completion_length. And check that evaluation.verifier reads the answers (`heron check`).",
     )
@@ -22,7 +26,7 @@ def never_right(history: History) -> Alert | None:
 def no_signal(history: History) -> Alert | None:
     """Nearly every group's siblings got equal rewards, so nothing can be learnt from them."""
     now = history.now("groups/with_signal")
-    if now is None or now >= 0.1 or history.is_mastered():
+    if now is None or now >= FEW or history.is_mastered() or may_only_follow(history, "groups/with_signal", lambda share: share < FEW):
         return None
     return Alert(
         id="no-signal",

@@ -11,6 +11,7 @@ from heron.errors import RunError
 from heron.run.about import about, versions
 from heron.run.alerts import Alert
 from heron.run.curve import reward_curve_svg, right_answers_svg
+from heron.run.doctor import passed
 from heron.run.flaws import flaws
 from heron.run.handout import words
 from heron.run.handout.html import Html, drawn, element
@@ -76,11 +77,9 @@ def curves(run: Run) -> Html | None:
 
 def alerts(run: Run, found: Sequence[Alert]) -> Html:
     """What looks wrong, with what to do about it; then what looked wrong for a while."""
-    first = {str(event.get("id")): event.get("step") for event in run.events("alert")}
-    known = {alert.id for alert in found}
-    passed = [event for event in run.events("alert") if event.get("id") not in known]
+    first = {str(event.get("id")): event.get("step") for event in run.alerts()}
     parts = [_alert(asdict(alert), _since(first.get(alert.id))) for alert in found]
-    parts += [_alert(event, f"at step {event.get('step')}, not any more") for event in passed]
+    parts += [_alert(asdict(each.alert), f"at step {each.step}, not any more") for each in passed(run, found)]
     order = element("p", "Causes come before what follows from them: begin with the first.", class_="soft") if len(found) > 1 else None
     return element("section", element("h2", "What looks wrong"), order, *(parts or [element("p", "Nothing.")]))
 
