@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
 from typing import Any
 
 from heron.run.alerts.history import LONG_ENOUGH
+from heron.run.averages import is_finite, mean, variance
 
 ERRORS = 3.0
 """Standard errors on both sides of a gain over the steps: it is looked at again after each of them."""
@@ -64,8 +64,8 @@ def in_training(values: Sequence[float]) -> Gain | None:
         return None
     quarter = len(values) // 4
     early, late = values[:quarter], values[-quarter:]
-    gained, noise = fmean(late) - fmean(early), ERRORS * math.sqrt(variance(early) / len(early) + variance(late) / len(late))
-    return Gain(start=fmean(early), now=fmean(late), least=gained - noise, most=gained + noise)
+    gained, noise = mean(late) - mean(early), ERRORS * math.sqrt(variance(early) / len(early) + variance(late) / len(late))
+    return Gain(start=mean(early), now=mean(late), least=gained - noise, most=gained + noise)
 
 
 def on_held_out(evaluations: Mapping[str, Mapping[str, Any]]) -> Gain | None:
@@ -75,7 +75,7 @@ def on_held_out(evaluations: Mapping[str, Mapping[str, Any]]) -> Gain | None:
 
 
 def _between(evaluations: Mapping[str, Mapping[str, Any]], name: str) -> Gain | None:
-    known = [totals for totals in evaluations.values() if totals.get(name) is not None]
+    known = [totals for totals in evaluations.values() if is_finite(totals.get(name))]
     if len(known) < 2:
         return None
     first, last = (_with_ends(totals, name) for totals in (known[0], known[-1]))
@@ -89,4 +89,5 @@ def _between(evaluations: Mapping[str, Mapping[str, Any]], name: str) -> Gain | 
 
 def _with_ends(totals: Mapping[str, Any], name: str) -> dict[str, float]:
     """A share, and both ends of its interval where they were recorded."""
-    return {end: float(totals.get(f"{name}{end}", totals[name])) for end in ("_low", "", "_high")}
+    ends = {end: totals.get(f"{name}{end}") for end in ("_low", "", "_high")}
+    return {end: value if is_finite(value) else totals[name] for end, value in ends.items()}

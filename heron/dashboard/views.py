@@ -17,7 +17,7 @@ from heron.dashboard.verdict import changes, judge
 from heron.errors import RunError
 from heron.run import Alert, History, Run, examine
 from heron.run.alerts.history import TAIL
-from heron.run.averages import finite, mean
+from heron.run.averages import finite, is_finite, mean
 from heron.run.index import Curve, lines
 from heron.run.own import own
 from heron.run.reader import alerts_among
@@ -184,7 +184,7 @@ def _reading(opened: OpenRun) -> View | None:
 
 
 def _figure(value: Any) -> float | None:
-    return value if isinstance(value, int | float) else None
+    return value if is_finite(value) else None
 
 
 def _mean(records: Sequence[Record], name: str) -> float | None:

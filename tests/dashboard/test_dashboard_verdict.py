@@ -160,6 +160,13 @@ def test_the_ruinous_alert_is_named_wherever_it_stands_and_the_cause_with_it() -
     assert judge(rising, (cause, other), "finished").sentence.endswith("The likeliest cause: many completions are cut off.")
 
 
+def test_no_number_ends_the_page() -> None:
+    """A reward of 1e300, or totals that are none, would be an error in the headline's statistics, and with it the end of the screen."""
+    wild = [{"step": step, "reward": 1e308 * (-1) ** step, "pass@1": 0.3} for step in range(1, 61)]
+    totals = {"before": {"accuracy": "none"}, "step-1": {"accuracy": 10**400}, "after": {"accuracy": 0.2, "accuracy_low": None}}
+    assert judge(History(metrics=wild, evaluations=totals), (), "running").headline == "No change beyond noise."
+
+
 def test_a_gain_has_a_span() -> None:
     """Without one, up and flat are the two halves of a coin, and every run is one of them."""
     assert in_training([0.1] * 19) is None and on_held_out({"before": {"accuracy": 0.1}}) is None
