@@ -96,7 +96,7 @@ export function histogram(edges, series, { width = 600, height = 200, label } = 
 }
 
 // A text that may be long, in a line: its beginning, and the whole on demand.
-export function cut(text, { tag = "b", most = 80 } = {}) {
+export function cut(text, { tag = "b", most = 60 } = {}) {
   const whole = String(text),
     short = beginning(whole, most);
   if (short.length === whole.length) return element(tag, { class: "hostile" }, whole);
