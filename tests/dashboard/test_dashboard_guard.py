@@ -125,7 +125,7 @@ def test_the_page_never_makes_markup_of_text() -> None:
     for path in STATIC.rglob("*.js"):
         assert not re.search(forbidden, path.read_text()), path.name
     assert not re.search(r"<script>|<style|style=|\son\w+=", (STATIC / "page.html").read_text())
-    traces = re.search(r"function basis\(curve\) \{.*?\n\}", (STATIC / "charts.js").read_text(), re.DOTALL)
+    traces = re.search(r"function basis\(curve\) \{.*?\n\}", (STATIC / "drawing.js").read_text(), re.DOTALL)
     assert traces and not re.search(r"\b(name|text|label|title)\b", traces[0])
 
 

@@ -13,13 +13,12 @@ export class Alerts {
     this.earlier = element("details", { class: "past" }, this.count, this.past);
   }
 
-  // The server says whether a run is calm: it has done something, and its headline says nothing bad.
   draw(state) {
     const standing = this.notices(state.alerts.filter((alert) => alert.standing)),
       past = this.notices(state.alerts.filter((alert) => !alert.standing));
     renew(this.count, past.length, () => `${past.length} earlier ${past.length === 1 ? "alert" : "alerts"}, no longer standing`);
     keep(this.past, past);
-    keep(this.node, [state.is_calm && this.calm, ...standing, past.length > 0 && this.earlier]);
+    keep(this.node, [!state.alerts.length && state.is_calm && this.calm, ...standing, past.length > 0 && this.earlier]);
   }
 
   notices(alerts) {
