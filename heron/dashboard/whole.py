@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator, Mapping
 
 from heron.run.alerts.course import Course, is_followed
-from heron.run.index import Index
+from heron.run.index import Curve, Index
 from heron.run.records import Record
 
 AT_ONCE_S = 0.1
@@ -27,31 +27,40 @@ class Whole:
         self._index = index
         self._lock = threading.Lock()
         self._generation, self._reached = index.generation, 0
-        self._course, self._waiting = Course(), deque[Record]()
+        self._course: Course = Course()
+        self._unread: Iterator[Record] | None = None
 
     def look(self) -> Course | None:
         """The course of every step that is indexed; None while it is still being made."""
         with self._lock:
             if self._index.generation != self._generation:
                 self._begin_anew()
-            if not self._waiting:
-                self._waiting.extend(self._unread())
+            if self._unread is None:
+                names = [name for name in self._index.names() if is_followed(name)]
+                self._unread = _side_by_side(self._index.curves(names, after=self._reached, points=ALL))
             until = time.monotonic() + AT_ONCE_S
-            while self._waiting and time.monotonic() < until:
-                self._reached = self._waiting[0]["step"]
-                self._course.add(self._waiting.popleft())
-            return None if self._waiting else self._course
+            for record in self._unread:
+                self._reached = record["step"]
+                self._course.add(record)
+                if time.monotonic() >= until:
+                    return None
+            self._unread = None
+            return self._course
 
     def _begin_anew(self) -> None:
         """What was known became untrue: steps were taken back."""
         self._generation, self._reached = self._index.generation, 0
-        self._course, self._waiting = Course(), deque()
+        self._course, self._unread = Course(), None
 
-    def _unread(self) -> list[Record]:
-        """The steps after the last one that was added, each with the numbers that are followed."""
-        names = [name for name in self._index.names() if is_followed(name)]
-        records: dict[int, Record] = {}
-        for name, curve in self._index.curves(names, after=self._reached, points=ALL).items():
-            for step, value in zip(curve.steps, curve.values, strict=True):
-                records.setdefault(step, {"step": step})[name] = value
-        return [records[step] for step in sorted(records)]
+
+def _side_by_side(curves: Mapping[str, Curve]) -> Iterator[Record]:
+    """The steps in order, each with the numbers that it has; one at a time, since all at once would fill the memory."""
+    places = dict.fromkeys(curves, 0)
+    for step in sorted({step for curve in curves.values() for step in curve.steps}):
+        record: Record = {"step": step}
+        for name, curve in curves.items():
+            place = places[name]
+            if place < len(curve.steps) and curve.steps[place] == step:
+                record[name] = curve.values[place]
+                places[name] = place + 1
+        yield record
