@@ -12,7 +12,7 @@
     heron sandbox status    heron sandbox selftest
 
 Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data, or a check that refuses;
-4 stopped by a guard; 130 interrupted and saved.
+4 stopped by a guard; 130 interrupted and saved; 143 the same by SIGTERM.
 """
 
 from __future__ import annotations

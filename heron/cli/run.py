@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from heron.config import Config
+    from heron.run import Run
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
@@ -32,9 +33,7 @@ def train(
     config = config_of(context, recipe, {"train": {key: value for key, value in given.items() if value is not None}})
     path = run_dir or api.default_run_dir(config)
     with _last_words(path):
-        finished = api.train_config(config, path)
-    if finished.status == "interrupted":
-        raise typer.Exit(130)
+        _end(api.train_config(config, path))
 
 
 def resume(run_dir: RunDir) -> None:
@@ -42,14 +41,19 @@ def resume(run_dir: RunDir) -> None:
     from heron import api
 
     with _last_words(run_dir):
-        finished = api.resume(run_dir)
-    if finished.status == "interrupted":
-        raise typer.Exit(130)
+        _end(api.resume(run_dir))
+
+
+def _end(run: Run) -> None:
+    """The exit code says which signal has ended it, if one has, as shells say it."""
+    if run.status == "interrupted":
+        name = (run.summary or {}).get("stopped_by") or signal.SIGINT.name
+        raise typer.Exit(128 + signal.Signals[name])
 
 
 @contextlib.contextmanager
 def _last_words(run_dir: Path) -> Iterator[None]:
-    """Ctrl-C while loading, or a second one while training, ends with one line on what there is to go on with.
+    """A signal while loading, or a second one while training, ends with one line on what there is to go on with.
 
     An import that is interrupted may end as an ImportError, since packages catch what stops them; the signal is the better witness.
     """
@@ -59,23 +63,26 @@ def _last_words(run_dir: Path) -> Iterator[None]:
         heard.append(number)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGINT, on_signal)
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except (KeyboardInterrupt, ImportError) as error:
         if not heard and not isinstance(error, KeyboardInterrupt):
             raise
         typer.echo(_what_is_left(run_dir), err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + getattr(error, "number", heard[0] if heard else signal.SIGINT)) from None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _what_is_left(run_dir: Path) -> str:
     from heron.run import Run
 
     if (run_dir / "run.json").is_file():
-        return f"Interrupted. Go on with: {Run(run_dir).resume_command}"
+        run = Run(run_dir)
+        saved = next((event["step"] for event in reversed(run.events()) if event["kind"] == "checkpoint"), 0)
+        return f"Interrupted. Go on with: {run.resume_command} ({f'step {saved} is saved' if saved else 'no step is saved'})"
     return "Interrupted; nothing was trained yet."
 
 

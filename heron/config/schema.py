@@ -184,6 +184,9 @@ class TrainConfig:
     """Packed tokens per forward and backward pass: a memory dial; the gradient does not depend on it."""
     save_steps: int = 100
     """Write a checkpoint every so many steps (and at the end, and on Ctrl-C). 0: only then."""
+    term_deadline: float = 20.0
+    """Seconds that a SIGTERM leaves the step under way to finish and be saved. Then it is given up, and the steps before it are saved.
+    Schedulers commonly kill after 30."""
     save_total_limit: int = 2
     """Keep the newest so many checkpoints."""
     num_threads: int = 0
@@ -207,7 +210,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
         for name in ("warmup_steps", "weight_decay", "save_steps", "num_threads"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative", getattr(self, name), "")
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm", "term_deadline"):
             require(getattr(self, name) > 0, f"train.{name} must be above 0", getattr(self, name), "")
         for name in ("adam_beta1", "adam_beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")

@@ -17,7 +17,7 @@ from typing import Any
 from heron.config.schema import Config
 from heron.data import PromptCursor
 from heron.engine.protocol import SamplingParams
-from heron.errors import AlertStop, RewardError
+from heron.errors import AlertStop, EngineError, RewardError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
@@ -27,12 +27,13 @@ from heron.training.batch import pack
 from heron.training.checkpoint import Checkpoints, TrainState, checkpoint_size
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
-from heron.training.interrupt import StopRequest, stop_on_interrupt
+from heron.training.interrupt import StopNow, StopRequest, stop_on_interrupt
 from heron.training.optimizer import learning_rate, resting, set_learning_rate
 from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
 from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
 from heron.training.updater import Minibatch, Updater
+from heron.training.whole import Moves, whole_step
 from heron.types import Group, Prompt
 
 
@@ -74,23 +75,28 @@ class Trainer:
     """Looks for what goes wrong in silence."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Set by Ctrl-C."""
+    moves: Moves = field(default_factory=Moves)
+    """Of the step under way."""
+    is_torn: bool = False
+    """Weights have moved in a step that then failed: they belong to no step, and are not saved."""
 
     def train(self) -> dict[str, Any]:
         """Run to the end, or to the first Ctrl-C; returns the summary. Whatever ends it early is recorded before it is raised."""
         began = time.perf_counter() - self.state.seconds
-        try:
-            with using(self.route), stop_on_interrupt() as self.stop:
+        with using(self.route), stop_on_interrupt(self.config.train.term_deadline) as self.stop:
+            try:
                 self._evaluate("before")
                 self._evaluate_if_due()  # what ended the last sitting may have been this evaluation
                 while self.state.step < self.config.train.max_steps and not self.stop.is_set:
-                    self.step()
+                    with whole_step(self) as self.moves:
+                        self.step()
                     self._evaluate_if_due()
                     self._save_if_due()
                     self._heed_alerts()
                 return self._finish(began)
-        except BaseException as error:
-            self._abandon(error, began)
-            raise
+            except BaseException as error:
+                self._abandon(error, began)
+                raise
 
     def step(self) -> None:
         """Sample, score, update and record once."""
@@ -104,6 +110,7 @@ class Trainer:
             metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}
         with clock.phase("train"):
             trained_tokens, update = self._update(number, groups)
+        self.moves.begin()  # also where no weight has: what is recorded from here on is of a finished step
         self.state.num_tokens += sampled
         metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()} | self._planned()
         with clock.phase("record"):
@@ -199,7 +206,8 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         every = self.config.evaluation.steps
-        if every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.max_steps:
+        is_due = every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.max_steps
+        if is_due and not self.stop.is_set:  # a resumed run begins with it
             self._evaluate(f"step-{self.state.step:06d}")
 
     def _evaluate(self, name: str) -> None:
@@ -208,8 +216,9 @@ class Trainer:
             return
         with self._optimizer_at_rest():
             rows, totals = self.evaluator.measure(self._progress("evaluate"))
-        self.evaluations[name] = totals | {"step": self.state.step}
-        self.run.evaluation(name, rows, self.evaluations[name])
+        with self.stop.held():
+            self.evaluations[name] = totals | {"step": self.state.step}
+            self.run.evaluation(name, rows, self.evaluations[name])
 
     def _heed_alerts(self) -> None:
         """End the run if the watchman has seen what was to end it."""
@@ -227,11 +236,12 @@ class Trainer:
         """Write a checkpoint of the last finished step, unless there is one."""
         if self.saved_step == self.state.step:
             return
-        self.run.progress("save", 0, 1)
-        path = self.checkpoints.save(self.policy, self.updater.optimizer, self.state)
-        self.saved_step = self.state.step
-        size, free = checkpoint_size(path), shutil.disk_usage(path).free
-        self.run.event("checkpoint", step=self.state.step, path=path.name, bytes=size, free_bytes=free)
+        with self.stop.held():
+            self.run.progress("save", 0, 1)
+            path = self.checkpoints.save(self.policy, self.updater.optimizer, self.state)
+            self.saved_step = self.state.step
+            size, free = checkpoint_size(path), shutil.disk_usage(path).free
+            self.run.event("checkpoint", step=self.state.step, path=path.name, bytes=size, free_bytes=free)
 
     def _finish(self, began: float) -> dict[str, Any]:
         """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""
@@ -239,15 +249,19 @@ class Trainer:
         done = self.state.step >= self.config.train.max_steps
         if done:
             self._evaluate("after")
+        self.stop.hold()  # for good: nothing is under way any more that could be given up
         self.policy.save(self.run.path / "model")
+        if not done:
+            self.run.event("message", text=f"Stopped after step {self.state.step}, which is saved.")
         summary = self._summary("finished" if done else "interrupted", began)
         self.run.finish(summary["status"], summary)
         return summary
 
     def _abandon(self, error: BaseException, began: float) -> None:
-        """Record why the run ended. A reward function fails before the weights have moved, an alert is heeded after a step: these are
+        """Record why the run ended. What ends it between two steps, or before the weights have moved in one, loses no step: these are
         saved."""
-        if isinstance(error, RewardError | AlertStop):
+        self.stop.hold()
+        if isinstance(error, RewardError | AlertStop | EngineError | StopNow) and not self.is_torn:
             self._save()
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         self.run.event("message", text=f"Stopped in step {self.state.step + 1}; resuming goes on after step {self.saved_step or 0}.")
@@ -258,6 +272,7 @@ class Trainer:
             "run": self.run.path.name, "status": status, "recipe": self.config.recipe, "model": self.config.model.name,
             "seed": self.config.train.seed, "steps": self.state.step, "seconds": time.perf_counter() - began,
             "training_seconds": self.state.seconds, "num_tokens": self.state.num_tokens, "evaluation": dict(self.evaluations),
+            **({"stopped_by": self.stop.signal_name} if self.stop.is_set and status == "interrupted" else {}),
         }
 
     def _progress(self, phase: str) -> Callable[[int, int], None]:
@@ -271,8 +286,8 @@ class Trainer:
         """Say once that Ctrl-C was heard."""
         if self.stop.is_set and not self.stop.is_announced:
             self.stop.is_announced = True
-            self.run.event("message", text="Stopping after this step, which is then saved. Ctrl-C again stops at once and goes back to "
-                                           f"step {self.saved_step or 0} when the run is resumed.")
+            with self.stop.held():
+                self.run.event("message", text=self.stop.announcement(self.saved_step, self.config.train.term_deadline))
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -1,14 +1,16 @@
-"""Ctrl-C once and twice."""
+"""Ctrl-C once, twice, three times."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from heron.training.interrupt import stop_on_interrupt
+from heron.training.interrupt import Interrupted, StopNow, stop_on_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -20,6 +22,48 @@ def test_first_asks_and_second_stops(number: int) -> None:
         assert stop.is_set
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
+
+
+def test_what_is_held_is_given_up_behind_it() -> None:
+    """Prevents: a step that is torn by the second Ctrl-C, one that is then never given up, and an end that comes twice."""
+    with stop_on_interrupt() as stop:
+        with pytest.raises(StopNow) as caught, stop.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            reached = True
+        assert reached and caught.value.number == signal.SIGTERM
+        with stop.held():
+            pass
+
+
+def test_an_error_goes_before_what_is_owed() -> None:
+    """Prevents: a full disk that is reported as Ctrl-C."""
+    with stop_on_interrupt() as stop, pytest.raises(OSError, match="full"), stop.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise OSError("full")
+
+
+def test_the_third_waits_for_nothing() -> None:
+    """Prevents: a process that is stuck where signals are held back."""
+    with stop_on_interrupt() as stop, pytest.raises(Interrupted) as caught, stop.held():
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert not isinstance(caught.value, StopNow)
+
+
+@pytest.mark.parametrize(("number", "comes"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_deadline(number: int, comes: bool) -> None:
+    """Prevents: a SIGTERM whose step goes on for hours, and a deadline for those who sit before the screen."""
+    threads = threading.active_count()
+    with contextlib.suppress(StopNow), stop_on_interrupt(0.1):
+        os.kill(os.getpid(), number)
+        begun = time.monotonic()
+        time.sleep(0.7)
+        assert not comes
+    assert (time.monotonic() - begun < 0.5) == comes
+    time.sleep(0.1)
+    assert threading.active_count() == threads, "a thread stays"
 
 
 @pytest.mark.parametrize("fails", [True, False])

@@ -298,8 +298,8 @@ class TestInterruption:
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
         trainer.run.close()
 
-    def test_second_ctrl_c_says_where_resuming_goes_on(self, settings: Callable[..., Config], tmp_path: Path) -> None:
-        """Prevents: a screen that ends with "will be saved" although the step was not."""
+    def test_second_ctrl_c_saves_what_is_finished(self, settings: Callable[..., Config], tmp_path: Path) -> None:
+        """Prevents: steps since the last checkpoint that are lost to impatience, and a screen that says otherwise."""
 
         def twice(kind: str, payload: Mapping[str, Any]) -> None:
             if kind == "progress" and trainer.state.step == 3 and not trainer.stop.is_set:
@@ -311,7 +311,7 @@ class TestInterruption:
         with pytest.raises(KeyboardInterrupt):
             trainer.train()
         messages = [event["text"] for event in Run(tmp_path / "cut").events("message")]
-        assert messages[-1] == "Stopped in step 4; resuming goes on after step 2."
+        assert messages[-1] == "Stopped in step 4; resuming goes on after step 3."
 
     def test_data_that_changed_is_noticed(self, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
         """Prevents: a resumed run whose rewards read other columns than before."""
