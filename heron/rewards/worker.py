@@ -5,8 +5,8 @@ come back as JSON of limited length, never as pickles, which could run code in h
 anything else (a copy of it that a fork left behind, say) is lost, as nobody knows whose answer that was. Why a child was lost is told
 apart: late, dead by its own doing, or killed by somebody else, which is no verdict about the request.
 
-A child ends with its parent, however that ended: the kernel signals its process group when the parent's end of a pipe closes. Left out:
-keeping a child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
+A child ends with its parent, however that ended, and so does all that it started, however it ended (`heron.children`). Left out: keeping a
+child from the network or from files (it runs your code or a library, not a model's program; for those: `heron.sandbox`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import weakref
 from pathlib import Path
 from typing import IO, Any
 
+from heron import children
 from heron.errors import RewardError
 
 CHILD = Path(__file__).with_name("worker_child.py")
@@ -38,8 +39,6 @@ DEATH_SECONDS = 1.0
 TWO_ANSWERS = "its process gave an answer that was not asked for, as a copy of it that a fork left behind would"
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that a process does not get for what it computes."""
-MOST_ROUNDS = 100
-"""Of killing what a child started: what forks meanwhile is found in the next one."""
 MOST_PRINTED = 1 << 16
 """Bytes of a child's own output that are passed on; the rest is dropped, so that a flood costs nothing."""
 
@@ -59,13 +58,11 @@ class Worker:
     def __init__(self, arguments: list[str]) -> None:
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
-        lifeline_read, self._lifeline = os.pipe()
-        ends = (request_read, answer_write, lifeline_read)
+        ends = (request_read, answer_write)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, str(CHILD), *map(str, ends), PACKAGES, *arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=ends, env=_environment(),
-                start_new_session=True,
+            self._child = children.start(
+                [sys.executable, str(CHILD), *map(str, ends), PACKAGES, *arguments], pass_fds=ends, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True,
             )
         finally:
             for end in ends:
@@ -74,15 +71,15 @@ class Worker:
         self._asked = 0
         os.set_blocking(self._answers, False)
         os.set_blocking(self._requests, False)
-        self._finalizer = weakref.finalize(self, _end, self._process, (request_write, answer_read, self._lifeline))
-        assert self._process.stdout is not None
+        self._finalizer = weakref.finalize(self, _end, self._child, (request_write, answer_read))
+        assert self._child.process.stdout is not None
         self._printed = bytearray()
-        threading.Thread(target=_drain, args=(self._process.stdout, self._printed), daemon=True).start()
+        threading.Thread(target=_drain, args=(self._child.process.stdout, self._printed), daemon=True).start()
         self._await_ready()
 
     @property
     def is_alive(self) -> bool:
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return self._ended() is None
 
     def ask(self, request: Any, seconds: float) -> Any:
         """One request, one answer."""
@@ -140,13 +137,16 @@ class Worker:
             raise WorkerLost(TWO_ANSWERS)
         return answer
 
+    def _ended(self) -> os.waitid_result | None:
+        """How the child has ended, as its keeper tells; None while it lives. It is not reaped, so that no stranger can have its number."""
+        return os.waitid(os.P_PID, self._child.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def _death(self) -> WorkerLost:
         """Why it no longer reads or writes; it is not reaped yet."""
         deadline = time.monotonic() + DEATH_SECONDS
         while self.is_alive and time.monotonic() < deadline:
             time.sleep(0.01)
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        ended = self._ended()
         if ended is None or ended.si_code == os.CLD_EXITED or ended.si_status not in FROM_OUTSIDE:
             return WorkerLost()
         return WorkerLost(f"its process was killed from outside ({signal.Signals(ended.si_status).name}); the machine may be out of memory",
@@ -177,40 +177,7 @@ def _drain(stream: IO[bytes], printed: bytearray) -> None:
                     sys.stderr.write("\n(What this reward prints from here on is dropped.)\n")
 
 
-def _end(process: subprocess.Popen[bytes], ends: tuple[int, ...]) -> None:
-    """Kill the group before its leader is reaped: until then no stranger can have its number."""
-    _kill_descendants(process.pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _end(child: children.Child, ends: tuple[int, ...]) -> None:
+    child.end()
     for end in ends:
         os.close(end)
-
-
-def _kill_descendants(root: int) -> None:
-    """Also those in sessions of their own: what loses its parent becomes the child's own (it is a subreaper), so all hang below it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(root, signal.SIGSTOP)  # starts nothing any more
-    for _ in range(MOST_ROUNDS):
-        found = _descendants(root)
-        if not found:
-            return
-        for each in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(each, signal.SIGKILL)
-
-
-def _descendants(root: int) -> list[int]:
-    """Live processes below another, but not itself."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state not in "ZX":
-                parents[int(stat.parent.name)] = int(parent)
-    found: set[int] = set()
-    new = {root}
-    while new:
-        new = {process for process, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found)

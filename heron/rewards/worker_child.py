@@ -1,35 +1,26 @@
 """Runs inside a child of `heron.rewards.worker`: limits itself, imports what it is to do, and answers request after request.
 
-The hard idea: the child must end when its parent does, even while it computes a huge power and runs no Python. So it asks the kernel for
-a signal (SIGIO, which ends a process) when the other end of a pipe that carries nothing is closed. Its standard output is a pipe that the
-parent drains; answers go to a descriptor of their own, so printing cannot forge one by accident. Whoever is not the process that was
-started (a fork that came back from the function) ends without a word: it would read requests and answer them, too.
+The hard idea: what it prints and what it answers are apart. Its standard output is a pipe that the parent drains; answers go to a
+descriptor of their own, so printing cannot forge one by accident. Whoever is not the process that was started (a fork that came back from
+the function) ends without a word: it would read requests and answer them, too.
 
-    python worker_child.py REQUESTS ANSWERS LIFELINE PACKAGES MODULE:FACTORY ARGUMENT MEMORY_BYTES
+    python worker_child.py REQUESTS ANSWERS PACKAGES MODULE:FACTORY ARGUMENT MEMORY_BYTES
 """
 
 import contextlib
-import ctypes
-import fcntl
 import importlib
 import json
 import os
 import resource
-import select
-import signal
 import sys
-
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
     """Answers until the parent closes the requests."""
-    requests, answers, lifeline = (int(end) for end in sys.argv[1:4])
-    packages, target, argument, memory = sys.argv[4:8]
-    end_with_parent(lifeline)
+    requests, answers = (int(end) for end in sys.argv[1:3])
+    packages, target, argument, memory = sys.argv[3:7]
     sys.path[0] = packages  # in place of this script's own folder, whose files would hide standard modules
     module, _, factory = target.partition(":")
-    adopt_orphans()
     with no_copies():
         answer = getattr(importlib.import_module(module), factory)(json.loads(argument))
     limit(int(memory))
@@ -51,20 +42,6 @@ def no_copies():  # type: ignore[no-untyped-def]
     finally:
         if os.getpid() != process:
             os._exit(1)
-
-
-def end_with_parent(lifeline: int) -> None:
-    """The kernel ends this process group when the parent's end of the pipe is closed."""
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:
-        sys.exit("the parent is gone")
-
-
-def adopt_orphans() -> None:
-    """What is started here and loses its parent becomes this process's own child, so that it is found and killed with it."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def limit(memory: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from heron import api
+from heron import api, sandbox
 from heron.cli.main import main
 from heron.config import load_config
 from heron.training.trainer import Trainer
@@ -25,13 +26,16 @@ from heron.training.trainer import Trainer
 WAITS_IN = 3
 PATIENCE = 60.0
 REWARDS = f'''
-import asyncio, time
+import asyncio, subprocess, time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 def spread(completion):
     wait_if_asked("asked")
+    if (HERE / "detach").exists():
+        (HERE / "detach").unlink()
+        subprocess.Popen(["sleep", "1000"], start_new_session=True, stdout=subprocess.DEVNULL)
     return len(set(completion)) / 10
 
 async def later(completion):
@@ -75,6 +79,9 @@ def plant(trainer: Trainer, phase: str, folder: Path) -> None:
             once()
 
     trainer.run.subscribe(hear)
+    if (folder / "sandbox").exists():
+        sleeper = "import os, time; os.fork(); time.sleep(1000)"
+        threading.Thread(target=sandbox.run, args=(sleeper, "", sandbox.Limits(seconds=1000)), daemon=True).start()
     if phase == "moved":
         trainer.updater.optimizer.register_step_post_hook(lambda *_: once())
 

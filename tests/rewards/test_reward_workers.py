@@ -363,7 +363,7 @@ def test_children_end_with_a_parent_that_is_killed(folder) -> None:
         pool = Pool("heron.rewards.isolating:serve", argument={str(folder / 'bad.py') + ':computes'!r}, size=1, memory_bytes=1 << 32)
         request = {{"arguments": {{"completion": {{"value": "good"}}}}, "recorders": []}}
         pool.ask(request, seconds=60)
-        print(pool._idle[0]._process.pid, flush=True)
+        print(pool._idle[0]._child.process.pid, flush=True)
         request["arguments"]["completion"]["value"] = "bad"
         pool.ask(request, seconds=1000)
     """)

@@ -2,7 +2,8 @@
 
 The one hard idea: the command line that is shown is all that vLLM is told. What it takes from the environment stands there too, as words
 for `env`: what was not asked for is unset or switched off, so that a variable left in a shell cannot open what an option keeps shut. The
-server runs in a process group of its own, as else Ctrl-C at a terminal would reach it twice and its workers at once. What it leaves out:
+server runs in a process group of its own, as else Ctrl-C at a terminal would reach it twice and its workers at once; it ends with this
+process, however that ends (`heron.children`). What it leaves out:
 what MODEL means and which options go together (`heron.serving.vllm`), and starting it again when it has died.
 """
 
@@ -11,17 +12,16 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from heron import children
 from heron.engine.vllm.client import Client
 from heron.engine.vllm.weights import RANKS
 from heron.errors import ConfigError, EngineError
@@ -32,7 +32,7 @@ MODULE = "vllm.entrypoints.openai.api_server"
 CPU_CACHE_GIB = 1.0
 """Of the CPU build where nothing is said: left to itself it takes nearly all memory, and the trainer may be on the same machine."""
 CLEANING_SECONDS = 10.0
-"""How long processes of the group may outlive the server."""
+"""How long what the server has started may outlive it; and how long it may take itself, where this process was killed."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -166,51 +166,34 @@ def _check_free(host: str, port: int) -> None:
 
 @contextlib.contextmanager
 def _running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in a group of its own. The first signal to this process is passed on to it, the second kills the group."""
+    """A child in a group of its own. The first signal to this process is passed on to it, the second kills it with all that it started."""
     heard: list[int] = []
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[children.Child] = []
 
     def hear(number: int, _: FrameType | None) -> None:
         heard.append(number)
-        for process in started:
-            _pass_on(process, number, is_first=len(heard) == 1)
+        for child in started:
+            _pass_on(child, number, is_first=len(heard) == 1)
 
     kept = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]  # nohup
     before = {number: signal.signal(number, hear) for number in kept}
     try:
-        started.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0))
+        started.append(children.start(words, grace=CLEANING_SECONDS, stdin=subprocess.DEVNULL, process_group=0))
         for number in heard[:1]:  # it came while the child was being started
             _pass_on(started[0], number, is_first=True)
-        yield started[0]
+        yield started[0].process
     finally:
-        for process in started:
-            _clear(process)
+        for child in started:
+            child.end()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _pass_on(process: subprocess.Popen[bytes], number: int, *, is_first: bool) -> None:
+def _pass_on(child: children.Child, number: int, *, is_first: bool) -> None:
     if is_first:
-        process.send_signal(number)
+        child.process.send_signal(number)
     else:
-        _signal_group(process, signal.SIGKILL)
-
-
-def _clear(process: subprocess.Popen[bytes]) -> None:
-    """Leave none of the group. Those that clean up behind a server that has ended get the time for it."""
-    until = time.monotonic() + CLEANING_SECONDS
-    while process.poll() is not None and _signal_group(process, 0) and time.monotonic() < until:
-        time.sleep(0.05)
-    _signal_group(process, signal.SIGKILL)
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    """False if all of the group have ended; 0 only asks."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+        child.kill()
 
 
 def _is_answering(process: subprocess.Popen[bytes], url: str) -> bool:
