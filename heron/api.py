@@ -97,11 +97,22 @@ def check(
     return check_config(config, rewards=functions, prompts=prompts, samples=samples, quiet=quiet)
 
 
-def resume(run_dir: str | Path, *, rewards: Sequence[Reward] | None = None, quiet: bool = False) -> Run:
-    """Go on with an interrupted run from its last complete checkpoint; `rewards` only if it was started with Python functions."""
-    path = Path(run_dir)
-    config = load_config(Run(path).path / "config.toml")
-    return _run(config, path, None if rewards is None else resolve(_pairs(rewards)), quiet=quiet, resumed=True)
+def resume(
+    run_dir: str | Path, *, rewards: Sequence[Reward] | None = None, quiet: bool = False, **sections: Mapping[str, Any],
+) -> Run:
+    """Go on with a run from its last complete checkpoint, to the weights that it would have had without a pause (bit for bit on a CPU).
+
+    Args:
+        run_dir: an interrupted run; or a finished one that is given more steps: `train={"max_steps": 600}`.
+        rewards: only if it was started with Python functions: the same ones.
+        quiet: no live view.
+        sections: settings that may change in the middle of a run, such as `train={"save_steps": 20}`; others are refused.
+
+    Raises:
+        RunError, ConfigError: it cannot go on, or not as the same run.
+    """
+    pairs = None if rewards is None else resolve(_pairs(rewards))
+    return resume_config(Path(run_dir), _overrides(None, None, None, sections), rewards=pairs, quiet=quiet)
 
 
 def evaluate(
@@ -143,7 +154,15 @@ def load(
 
 def train_config(config: Config, run_dir: Path, *, rewards: Sequence[Any] | None = None, quiet: bool = False) -> Run:
     """Train as a loaded config says; `rewards` replaces its reward functions with `(function, weight)` pairs."""
-    return _run(config, run_dir, rewards, quiet=quiet, resumed=False)
+    return _run(config, quiet=quiet, make=lambda listeners: _assembled(config, run_dir, rewards, listeners))
+
+
+def resume_config(
+    run_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, rewards: Sequence[Any] | None = None, quiet: bool = False
+) -> Run:
+    """Go on with a run, `settings` laid on its own."""
+    config = load_config(Run(run_dir).path / "config.toml", settings)
+    return _run(config, quiet=quiet, make=lambda listeners: _reassembled(run_dir, rewards, settings, listeners))
 
 
 def warmup_config(config: Config, out: Path, *, quiet: bool = False) -> Warmed:
@@ -180,15 +199,15 @@ def default_run_dir(config: Config) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _run(config: Config, path: Path, rewards: Sequence[Any] | None, *, quiet: bool, resumed: bool) -> Run:
+def _run(config: Config, *, quiet: bool, make: Callable[[Sequence[Any]], Trainer]) -> Run:
     """Assemble, train, and report, with the live view around it all."""
     from heron.run import TerminalView, print_report
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_cpu_threads(config.train.num_threads))
-        listeners = [] if quiet else [stack.enter_context(TerminalView())]
-        _assemble(config, path, rewards, listeners, resumed=resumed).train()
-    run = Run(path)
+        trainer = make([] if quiet else [stack.enter_context(TerminalView())])
+        trainer.train()
+    run = Run(trainer.run.path)
     if not quiet:
         print_report(run, show=config.evaluation.show)
     return run
@@ -207,13 +226,19 @@ def _cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _assemble(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any], *, resumed: bool) -> Trainer:
+def _assembled(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any]) -> Trainer:
     """Loading torch and transformers takes seconds, so it happens under the view."""
-    from heron.training.assemble import assemble, reassemble
+    from heron.training.assemble import assemble
 
-    if resumed:
-        return reassemble(path, rewards=rewards, listeners=listeners)
     return assemble(config, path, rewards=rewards, listeners=listeners)
+
+
+def _reassembled(
+    path: Path, rewards: Sequence[Any] | None, settings: Mapping[str, Mapping[str, Any]], listeners: Sequence[Any]
+) -> Trainer:
+    from heron.training.assemble import reassemble
+
+    return reassemble(path, rewards=rewards, settings=settings, listeners=listeners)
 
 
 def _overrides(

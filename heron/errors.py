@@ -11,6 +11,7 @@
     ├── SandboxError                 1   untrusted code cannot be run here as safely as asked for
     ├── EngineError                  1   sampling was asked for something that it cannot do
     ├── RunError                     2   a path is not a run directory, or the run cannot be used for this
+    ├── SaveError                    1   the last checkpoint, or the record, could not be written
     └── GuardStop                    4   training was stopped because a number stopped being finite
         └── AlertStop                4   training was stopped by an alert that it was told to heed
 
@@ -80,6 +81,10 @@ class RunError(HeronError):
     """A path is not a run directory, or the run cannot be used for this."""
 
     exit_code = 2
+
+
+class SaveError(HeronError):
+    """What was learnt last, or happened, could not be written down; the run can be resumed from the checkpoint before."""
 
 
 class GuardStop(HeronError):

@@ -3,7 +3,7 @@
     heron train [RECIPE | FILE.toml] [--run-dir DIR] [--seed N] [--section.key=value ...]
     heron warmup [RECIPE | FILE.toml] --out DIR [--section.key=value ...]
     heron check [RECIPE | FILE.toml] [--no-probe] [--json] [--section.key=value ...]
-    heron resume RUN        heron eval RUN          heron chat RUN
+    heron resume RUN [--section.key=value ...]      heron eval RUN          heron chat RUN
     heron recipes           heron watch RUN         heron ui [FOLDER]   heron doctor [RUN] [--json]
     heron runs [FOLDER] [--json]                    heron runs show RUN heron runs diff A B
     heron report RUN [--out FILE.html] [--png FILE] heron curve RUN FILE.svg
@@ -48,7 +48,7 @@ app = typer.Typer(
 WITH_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command(context_settings=WITH_SETTINGS)(run.train)
-app.command()(run.resume)
+app.command(context_settings=WITH_SETTINGS)(run.resume)
 app.command(context_settings=WITH_SETTINGS)(warmup.warmup)
 app.command(context_settings=WITH_SETTINGS)(check.check)
 app.command(context_settings=WITH_SETTINGS)(plan.plan)

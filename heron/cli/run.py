@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,23 +25,43 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Where to record the run. Default: runs/<recipe>-<time>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything that is drawn. Default: the recipe's.")] = None,
     strict: Annotated[str | None, typer.Option(metavar="ID,...", help="Alerts that stop the run, or `all`. Default: none.")] = None,
+    resumed: Annotated[Path | None, typer.Option(
+        "--resume", metavar="RUN", help="Go on with this run instead of beginning one; the same as `heron resume RUN`.")] = None,
 ) -> None:
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
 
-    given = {"seed": seed, "strict": strict and strict.split(",")}
-    config = config_of(context, recipe, {"train": {key: value for key, value in given.items() if value is not None}})
+    given = {"train": {key: value for key, value in {"seed": seed, "strict": strict and strict.split(",")}.items() if value is not None}}
+    if resumed is not None:
+        _resume([resumed], *_names_and_settings(context, recipe), given, run_dir)
+        return
+    config = config_of(context, recipe, given)
     path = run_dir or api.default_run_dir(config)
     with _last_words(path):
         _end(api.train_config(config, path))
 
 
-def resume(run_dir: RunDir) -> None:
-    """Go on with an interrupted run from its last checkpoint."""
-    from heron import api
+def resume(context: typer.Context, run_dir: RunDir) -> None:
+    """Go on with an interrupted run from its last checkpoint, or with a finished one that is given more steps
+    ([bold]--train.max_steps=600[/bold]). Settings that decide what is learnt cannot change."""
+    _resume([], *_names_and_settings(context, str(run_dir)), {}, None)
 
-    with _last_words(run_dir):
-        _end(api.resume(run_dir))
+
+def _resume(
+    runs: Sequence[Path], names: Sequence[str], settings: dict[str, dict[str, Any]], given: Mapping[str, Mapping[str, Any]],
+    run_dir: Path | None,
+) -> None:
+    from heron import api
+    from heron.errors import ConfigError
+
+    run, *others = [*map(str, runs), *names, *([] if run_dir is None else [f"--run-dir {run_dir}"])]
+    if others:
+        raise ConfigError(f"{run} has its recipe and its folder already, but {others[0]} is given, too. Leave it out; or begin a new run "
+                          f"with the model of this one: heron train --from {run}")
+    for section, values in given.items():
+        settings.setdefault(section, {}).update(values)
+    with _last_words(Path(run)):
+        _end(api.resume_config(Path(run), settings))
 
 
 def _end(run: Run) -> None:
@@ -96,10 +116,20 @@ def config_of(context: typer.Context, recipe: str | None, last: Mapping[str, Any
 
 def words_of(context: typer.Context, recipe: str | None) -> tuple[str | None, dict[str, dict[str, Any]]]:
     """One recipe or file anywhere among `--section.key=value` and `--section.key value`, and these settings."""
+    from heron.errors import ConfigError
+
+    names, settings = _names_and_settings(context, recipe)
+    if len(names) > 1:
+        raise ConfigError(f"Give one recipe or file, not {len(names)}: {', '.join(names)}. Files lie on a recipe by `recipe = ...` inside.")
+    return names[0] if names else None, settings
+
+
+def _names_and_settings(context: typer.Context, first: str | None) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Words and settings of a command line, in whatever order; an option that is not known may have been taken for its first word."""
     from heron.config import parse_overrides
     from heron.errors import ConfigError
 
-    queue = [*([] if recipe is None else [recipe]), *context.args]
+    queue = [*([] if first is None else [first]), *context.args]
     names: list[str] = []
     settings: list[str] = []
     while queue:
@@ -110,9 +140,7 @@ def words_of(context: typer.Context, recipe: str | None) -> tuple[str | None, di
             raise ConfigError(_unknown_option(word.partition("=")[0], context))
         else:
             settings += [word] if "=" in word or not queue else [word, queue.pop(0)]
-    if len(names) > 1:
-        raise ConfigError(f"Give one recipe or file, not {len(names)}: {', '.join(names)}. Files lie on a recipe by `recipe = ...` inside.")
-    return names[0] if names else None, parse_overrides(settings)
+    return names, parse_overrides(settings)
 
 
 def _unknown_option(given: str, context: typer.Context) -> str:

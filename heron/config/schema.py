@@ -23,6 +23,9 @@ from heron.types import LEAST_TEMPERATURE, Tags
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon", "adamw_kahan")
 
+HELD_OUT_FIGURES = ("accuracy", "pass_at_1", "mean_reward", "format_rate")
+"""Of an evaluation; the higher, the better."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
@@ -183,12 +186,16 @@ class TrainConfig:
     micro_batch_tokens: int = 8192
     """Packed tokens per forward and backward pass: a memory dial; the gradient does not depend on it."""
     save_steps: int = 100
-    """Write a checkpoint every so many steps (and at the end, and on Ctrl-C). 0: only then."""
+    """Write a checkpoint every so many steps (and at the end, and on Ctrl-C). 0: only then. It is written beside the training, from a copy
+    in the host's memory."""
     term_deadline: float = 20.0
     """Seconds that a SIGTERM leaves the step under way to finish and be saved. Then it is given up, and the steps before it are saved.
     Schedulers commonly kill after 30."""
     save_total_limit: int = 2
     """Keep the newest so many checkpoints."""
+    keep_best: str | None = None
+    """Keep besides them the checkpoint with the highest `accuracy`, `pass_at_1`, `mean_reward` or `format_rate` on the held-out problems,
+    and save after an evaluation that is the best so far. Needs evaluation.steps. None: the newest alone."""
     num_threads: int = 0
     """CPU threads of torch while the run lasts. 0: torch's own choice. A small model loses little with 1 and waits for no busy core."""
     report_to: tuple[str, ...] = ()
@@ -204,6 +211,8 @@ class TrainConfig:
             one_of("train.report_to", sink, tuple(SINKS))
         for alert in self.strict:
             one_of("train.strict", alert, (EVERY, *CHECKS))
+        if self.keep_best is not None:
+            one_of("train.keep_best", self.keep_best, HELD_OUT_FIGURES)
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
@@ -274,6 +283,12 @@ class Config:
         rows, size = prompts // steps * self.rollout.num_generations, self.objective.rows_per_micro_batch
         require(size is None or rows % size == 0, f"objective.rows_per_micro_batch must divide the {rows} rollouts of an optimizer step",
                 size, "TRL asks for the same.")
+        is_measured = self.evaluation.size > 0 and self.evaluation.steps > 0
+        require(self.train.keep_best is None or is_measured, "train.keep_best needs evaluations between the steps: evaluation.steps and "
+                "evaluation.size above 0", self.train.keep_best, "Set --evaluation.steps=50, say, or leave it out.")
+        samples = self.evaluation.samples
+        require(self.train.keep_best != "pass_at_1" or samples > 0, "train.keep_best = 'pass_at_1' needs evaluation.samples above 0",
+                samples, "4 is the default.")
         is_plain = self.model.method != "qlora" and not self.model.use_dora
         require(is_plain or self.rollout.engine != "vllm", "rollout.engine must not be 'vllm' where model.method is 'qlora' or "
                 "model.use_dora is set: vLLM samples from a 16-bit base with a plain adapter, another model than the one that is trained",

@@ -24,7 +24,7 @@ def identity(policy: Policy, *, adapter: str | None) -> str:
     """`SOURCE@HASH` of the base, of the adapter of this name on it, of how it was quantised and of the chat template."""
     whole = hashlib.sha256()
     settings = getattr(policy.model.config, "quantization_config", None)
-    for part in (policy.revision or _files(policy.source), policy.dtype, settings, sorted(policy.quantization_kept),
+    for part in (policy.revision or file_hashes(policy.source), policy.dtype, settings, sorted(policy.quantization_kept),
                  policy.tokenizer.chat_template, [dict(tool) for tool in policy.tools]):
         whole.update(repr(_plain(part)).encode(errors="surrogatepass") + b"\0")
     if adapter is not None:
@@ -33,8 +33,8 @@ def identity(policy: Policy, *, adapter: str | None) -> str:
     return f"{policy.source}@{whole.hexdigest()[:32]}"
 
 
-def _files(source: str) -> list[tuple[str, str]]:
-    """The files of a folder by name, each with a hash; of a hub id none."""
+def file_hashes(source: str) -> list[tuple[str, str]]:
+    """The files of a folder by name, each with its SHA-256; of a hub id none."""
     found = []
     for path in sorted(Path(source).iterdir()) if Path(source).is_dir() else ():
         if path.suffix in READ and path.is_file():

@@ -27,14 +27,19 @@ def policy_of_run(run: Run, *, start: bool = False) -> Policy:
 
 def config_of(run: Run) -> Config:
     """Its settings, with the adapter that it started from where that is now."""
-    config = load_config(run.path / "config.toml")
+    return at_hand(load_config(run.path / "config.toml"), run)
+
+
+def at_hand(config: Config, run: Run) -> Config:
+    """The settings of a run, with the adapter that it started from where that is now."""
     adapter = config.model.adapter
     return config if adapter is None else replace(config, model=replace(config.model, adapter=run.here(adapter)))
 
 
 def newest_model(run: Run) -> Path:
     """The trained model of a run that has ended, or of the newest checkpoint of one that is under way or was killed."""
-    checkpoints = sorted(run.path.glob("checkpoints/step-*/MANIFEST.json"))  # a checkpoint with a manifest was finished
+    found = run.path.glob("checkpoints/step-*/MANIFEST.json")  # a checkpoint with a manifest was finished
+    checkpoints = sorted(found, key=lambda path: int(path.parent.name.removeprefix("step-")))
     if (run.path / "model").is_dir():
         return run.path / "model"
     if not checkpoints:

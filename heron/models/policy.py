@@ -224,9 +224,19 @@ class Policy:
         finally:
             self.model.train(was_training)
 
-    def save(self, folder: Path) -> None:
-        """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format. A reference is not written."""
-        chosen = {"selected_adapters": [TRAINED]} if self.is_lora else {}
+    def saved_weights(self) -> dict[str, Tensor]:
+        """The tensors that `save` writes, as they are in memory: all of the model, or the trained adapter."""
+        weights = self.model.state_dict()
+        return {name: weight for name, weight in weights.items() if _is_trained_adapter(name)} if self.is_lora else dict(weights)
+
+    def save(self, folder: Path, *, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights (or the adapter, in PEFT's layout) and tokenizer in Hugging Face format. A reference is not written.
+
+        `weights` are written instead of the present ones: a copy of `saved_weights`.
+        """
+        chosen: dict[str, Any] = {"selected_adapters": [TRAINED]} if self.is_lora else {}
+        if weights is not None:
+            chosen["state_dict"] = dict(weights)
         with no_bars():
             self.model.save_pretrained(folder, safe_serialization=True, **chosen)
             self.tokenizer.save_pretrained(folder)
@@ -244,6 +254,10 @@ def no_bars() -> Iterator[None]:
     finally:
         if were_on:
             logging.enable_progress_bar()
+
+
+def _is_trained_adapter(name: str) -> bool:
+    return "lora_" in name and f".{TRAINED}" in name
 
 
 def _context_length(config: Any) -> int | None:

@@ -32,8 +32,12 @@ class Difference:
 
 def set_otherwise(first: Run, second: Run) -> list[Difference]:
     """Settings that differ, then everything else about the runs that does."""
-    settings = _differences(dict(_walk(first.settings)), dict(_walk(second.settings)))
-    return [*settings, *_differences(_about(first), _about(second))]
+    return [*settings_otherwise(first.settings, second.settings), *_differences(_about(first), _about(second))]
+
+
+def settings_otherwise(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """Settings that differ between two configs as nested mappings."""
+    return _differences(dict(_walk(first)), dict(_walk(second)))
 
 
 def came_to(first: Run, second: Run) -> list[Difference]:

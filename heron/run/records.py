@@ -92,6 +92,11 @@ def is_torn(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
+def count_lines(path: Path) -> int:
+    """Complete lines of a file; 0 if it does not exist."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def cut(path: Path, keep: Callable[[Record], bool]) -> None:
     """Rewrite the file with the complete lines that `keep` wants: this also removes a torn last line."""
     if path.exists():

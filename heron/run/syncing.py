@@ -25,6 +25,7 @@ class Syncer:
         self._waiting: set[Path] = set()
         self._changed = threading.Condition()
         self._is_closing = False
+        self._syncing = threading.Lock()
         self._error: OSError | None = None
         self._thread: threading.Thread | None = None
 
@@ -39,6 +40,11 @@ class Syncer:
                 self._thread.start()
             self._changed.notify()
 
+    def flush(self) -> None:
+        """Everything that was named before is on the disk when this returns; from any thread."""
+        with self._syncing:
+            self._sync_waiting()
+
     def close(self) -> None:
         """Sync what is left."""
         with self._changed:
@@ -51,10 +57,8 @@ class Syncer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
-                paths, self._waiting = self._waiting, set()
             try:
-                for path in paths:
-                    _sync(path)
+                self.flush()
             except OSError as error:  # boundary: told to the trainer by the next `wrote`
                 self._error = error
             with self._changed:
@@ -62,6 +66,12 @@ class Syncer:
                     continue
                 if not self._waiting:
                     return
+
+    def _sync_waiting(self) -> None:
+        with self._changed:
+            paths, self._waiting = self._waiting, set()
+        for path in paths:
+            _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -8,17 +8,19 @@ Left out: checkpoints and the trained model, which `training` and `models` write
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from heron.errors import RunError
+from heron.errors import RunError, SaveError
 from heron.run import lock, records
-from heron.run.reader import Run, rollout_file
+from heron.run.reader import EVENTS, METRICS, Run, rollout_file
 from heron.run.syncing import Syncer
 from heron.types import Group, Rollout
 
@@ -36,6 +38,7 @@ class RunWriter:
         self._listeners: list[Listener] = []
         self._lock = lock.take(directory)
         self._syncer = Syncer()
+        self._lines = {name: records.count_lines(directory / name) for name in (METRICS, EVENTS)}
 
     @classmethod
     def create(cls, directory: str | Path, *, config_toml: str, manifest: Mapping[str, Any]) -> RunWriter:
@@ -52,13 +55,26 @@ class RunWriter:
         return writer
 
     @classmethod
-    def reopen(cls, directory: str | Path, *, last_step: int) -> RunWriter:
-        """Go on after `last_step`: what was recorded of later steps is taken back, so that they can be recorded anew."""
+    def reopen(
+        cls, directory: str | Path, *, last_step: int | None, config_toml: str | None = None, was_last: bool = True
+    ) -> RunWriter:
+        """Go on after `last_step`: what was recorded of later steps is taken back, so that they can be recorded anew.
+
+        Args:
+            directory: of the run.
+            last_step: that stays. None: nothing does, what was measured before the first step included.
+            config_toml: its settings, where they have been changed.
+            was_last: no step comes after it. If one does, an evaluation "after" becomes one of that step.
+        """
         run = Run(directory)
         writer = cls(run.path)
-        writer._take_back(run, last_step)
+        if last_step is not None and not was_last:
+            writer._rename_last_evaluation(run, last_step)
+        writer._take_back(run, -1 if last_step is None else last_step)
+        if config_toml is not None:
+            records.replace(run.path / "config.toml", config_toml.encode())
         writer._write_manifest({**run.manifest, "status": "running"})
-        writer.event("resume", last_step=last_step)
+        writer.event("resume", last_step=last_step or 0)
         return writer
 
     def subscribe(self, listener: Listener) -> None:
@@ -87,21 +103,33 @@ class RunWriter:
             for index, group in enumerate(groups)
             for sibling, rollout in enumerate(group.rollouts)
         ]
-        records.write_lines(rollout_file(self.path, step), rows, sync=False)
+        with self._recording():
+            records.write_lines(rollout_file(self.path, step), rows, sync=False)
         self._syncer.wrote(rollout_file(self.path, step))
 
     def evaluation(self, name: str, rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Any]) -> None:
         """Record an evaluation: its problems in a file, its totals as an event (which makes it count)."""
-        records.write_lines(self.path / "evaluation" / f"{name}.jsonl", rows)
+        with self._recording():
+            records.write_lines(self.path / "evaluation" / f"{name}.jsonl", rows)
         self.event("evaluation", name=name, totals=dict(totals))
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Write the summary and the final status, tell the listeners with the event "end", and let go of the run."""
         assert status in STATUSES, status
-        records.replace(self.path / "summary.json", records.to_json(summary, indent=2).encode() + b"\n")
+        with self._recording():
+            records.replace(self.path / "summary.json", records.to_json(summary, indent=2).encode() + b"\n")
         self._write_manifest({**Run(self.path).manifest, "status": status, "ended": _now()})
         self.event("end", status=status, summary=dict(summary))
         self.close()
+
+    def position(self) -> dict[str, Any]:
+        """How far the record has come: lines and bytes of the files that grow."""
+        sizes = {name: (self.path / name).stat().st_size if count else 0 for name, count in self._lines.items()}
+        return {name: {"lines": count, "bytes": sizes[name]} for name, count in self._lines.items()}
+
+    def flush(self) -> None:
+        """Have on the disk what was recorded so far; from any thread."""
+        self._syncer.flush()
 
     def close(self) -> None:
         """Let go of the run without a word: to readers it then looks like a killed one."""
@@ -109,11 +137,32 @@ class RunWriter:
         self._lock.close()
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        records.append(self.path / name, record)
+        with self._recording():
+            records.append(self.path / name, record)
+        self._lines[name] += 1
         self._syncer.wrote(self.path / name)
 
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[None]:
+        """What cannot be recorded must not be trained: it would be missing from the record for ever."""
+        try:
+            yield
+        except OSError as error:
+            raise SaveError(f"The record in {self.path} cannot be written: {error}. Nothing that was recorded before is lost. Make room "
+                           f"there, or let it be written, and go on with: heron resume {self.path}") from error
+
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        records.replace(self.path / "run.json", records.to_json(manifest, indent=2).encode() + b"\n")
+        with self._recording():
+            records.replace(self.path / "run.json", records.to_json(manifest, indent=2).encode() + b"\n")
+
+    def _rename_last_evaluation(self, run: Run, last_step: int) -> None:
+        """In this order a kill leaves both of its names, and nothing is lost."""
+        totals = run.evaluations().get("after", {})
+        if totals.get("step") == last_step:
+            name = f"step-{last_step:06d}"
+            if name not in run.evaluations():
+                self.evaluation(name, run.evaluation("after").rows, totals)
+            (self.path / "evaluation" / "after.jsonl").unlink()
 
     def _take_back(self, run: Run, last_step: int) -> None:
         for name, totals in run.evaluations().items():
@@ -122,9 +171,11 @@ class RunWriter:
         for step in run.rollout_steps():
             if step > last_step:
                 rollout_file(self.path, step).unlink()
-        records.cut(self.path / "metrics.jsonl", lambda record: record["step"] <= last_step)
-        records.cut(self.path / "events.jsonl", lambda record: True)
+        records.cut(self.path / METRICS, lambda record: record["step"] <= last_step)
+        records.cut(self.path / EVENTS, lambda record: True)
+        self._lines = {name: records.count_lines(self.path / name) for name in (METRICS, EVENTS)}
         (self.path / "summary.json").unlink(missing_ok=True)
+        shutil.rmtree(run.model_dir, ignore_errors=True)  # of the step where it ended; the checkpoint has it
 
     def _tell(self, kind: str, payload: Mapping[str, Any]) -> None:
         for listener in tuple(self._listeners):

@@ -30,7 +30,7 @@ from heron.models import Policy, load_policy
 from heron.models.adapters import check_adapter
 from heron.models.loading import find_device
 from heron.models.locating import commit_of, locate
-from heron.models.of_run import config_of
+from heron.models.of_run import at_hand
 from heron.models.quantized import check_bitsandbytes
 from heron.objective import find_estimator
 from heron.rewards import Rubric
@@ -38,11 +38,15 @@ from heron.rollout import Collector
 from heron.run import Run, RunWriter, Watchman
 from heron.run.sinks import check_sinks, subscribe_sinks
 from heron.training.anchor import anchored
-from heron.training.checkpoint import Checkpoints, TrainState, load_state, restore_optimizer
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.footprint import Footprint, baseline_of
 from heron.training.held_out import make_evaluator, make_verdicts
 from heron.training.judging import appoint_judge, lend_start
+from heron.training.keeping import Draws, Keeper, TrainState, find, load_state, restore_optimizer
+from heron.training.keeping.changes import going_on
+from heron.training.keeping.context import Context
+from heron.training.keeping.draws import begin_at
+from heron.training.keeping.returning import check_record, check_start, refuse_second_trainer
 from heron.training.optimizer import check_optimizer, make_optimizer, tables_of
 from heron.training.present import shortage
 from heron.training.probing import check_estimator, moves_without_advantage
@@ -103,13 +107,15 @@ def assemble(
     return trainer
 
 
-def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()) -> Trainer:
-    """The trainer of an interrupted run, as it was at its last complete checkpoint; at its start if it has none yet."""
+def reassemble(
+    run_dir: Path, *, settings: Mapping[str, Mapping[str, Any]] | None = None, rewards: RewardFunctions | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Trainer:
+    """The trainer of a run as it was at its last complete checkpoint; at its start if it has none yet. `settings` are laid on the run's."""
     record = Run(run_dir)
-    if record.status == "finished":
-        raise RunError(f"{run_dir} is finished: there is nothing to resume. Start a new run, or raise train.max_steps in its config.toml "
-                       'and set "status" in run.json to "interrupted".')
-    config = config_of(record)
+    refuse_second_trainer(run_dir)
+    going = going_on(record, find(run_dir / "checkpoints"), settings or {})
+    config, path = at_hand(going.config, record), going.found.path
     check_optimizer(config.train, find_device(config.model.device))
     check_bitsandbytes(config.model)
     check_sinks(config.train.report_to)
@@ -118,17 +124,16 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     if rewards is None and record.manifest.get("rewards_from_python"):
         raise RunError(f"{run_dir} was started with reward functions from Python, which a run cannot store. "
                        "Resume it with heron.resume(run_dir, rewards=[...]).")
-    checkpoints = Checkpoints(run_dir / "checkpoints", keep=config.train.save_total_limit)
-    path = checkpoints.latest()
     rubric, dataset = _rubric_and_data(config, rewards)
     if fingerprint(dataset) != record.manifest["data_fingerprint"]:
         raise RunError(f"The data of {run_dir} has changed since the run began, so it would not go on with the same prompts. "
-                       "Restore it, or start a new run from the run's model.")
+                       f"Restore it, or begin a new run with the run's model: heron train --from {run_dir}")
     given, before = dict(zip(rubric.names, rubric.weights, strict=True)), record.manifest["rewards"]
     if given != before:
         raise RunError(f"{run_dir} was trained with the rewards and weights {before}, but {given} are given. Resume it with the same "
-                       "ones, or start a new run from its model.")
+                       f"ones, or begin a new run with its model: heron train --from {run_dir}")
     start = record.start_model
+    check_start(record, path, config)
     state = TrainState(entropy=entropy_bonus_of(config.objective)) if path is None else load_state(path)
     kept = record.manifest.get("quantization_kept")
     policy = _policy_at_start(config, start, kept) if path is None else _policy_at(path, config, start, kept)
@@ -136,13 +141,21 @@ def reassemble(run_dir: Path, *, rewards: RewardFunctions | None = None, listene
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
     if path is not None:
         restore_optimizer(path, optimizer, policy.device)
-    evaluations = _past_evaluations(record, state.step)
-    run = RunWriter.reopen(run_dir, last_step=state.step)
+    is_over = state.step >= config.train.max_steps
+    last_step = None if path is None else state.step
+    run = RunWriter.reopen(run_dir, last_step=last_step, config_toml=going.toml, was_last=is_over)
+    evaluations = {name: dict(totals) for name, totals in record.evaluations().items()}
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
+    going.announce(run)
+    check_record(run, path)
     trainer.route = Route(name=record.manifest.get("matmul", Route().name))  # another route would round differently
     if (was_hosted := bool(record.manifest.get("host_kernels"))) != policy.is_hosted:
         run.event("message", text=_other_kernels(was_hosted))
-    trainer.saved_step = None if path is None else state.step
+    trainer.keeper.saved_step = last_step
+    draws = None if path is None else Draws.load(path)
+    if draws is not None:
+        draws.put()
+        trainer.draws = draws
     return trainer
 
 
@@ -232,6 +245,7 @@ def _trainer(
     )
     for sentence in (*advice_on(config.objective, objective), *_kept_layers(policy)):
         run.event("message", text=sentence)
+    begin_at(config.train.seed)
     return Trainer(
         config=config, prompts=dataset.train, cursor=_cursor(config, len(dataset.train)), policy=policy, collector=collector,
         updater=Updater(
@@ -244,8 +258,8 @@ def _trainer(
             moves_without_advantage=moves_without_advantage(objective),
         ),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
-        run=run, checkpoints=Checkpoints(run.path / "checkpoints", keep=config.train.save_total_limit), state=state,
-        evaluations=evaluations, watchman=watchman,
+        run=run, keeper=Keeper(run, keep=config.train.save_total_limit), state=state, evaluations=evaluations, watchman=watchman,
+        context=Context.of_run(config, rubric, policy, dataset),
     )
 
 
@@ -297,12 +311,6 @@ def _forewarn(config: Config, listeners: Sequence[Listener]) -> str | None:
     for listener in listeners if warning is not None else ():
         listener("message", {"text": warning})
     return warning
-
-
-def _past_evaluations(record: Run, step: int) -> dict[str, dict[str, float]]:
-    """Totals that were measured up to the checkpoint's step."""
-    events = [event for event in record.events() if event["kind"] == "evaluation"]
-    return {event["name"]: event["totals"] for event in events if event["totals"]["step"] <= step}
 
 
 def _manifest(config: Config, rubric: Rubric, rewards: RewardFunctions | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ the weights, the optimizer and four counters: so a run that is killed goes on fr
 from __future__ import annotations
 
 import functools
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,17 +16,19 @@ from typing import Any
 from heron.config.schema import Config
 from heron.data import PromptCursor
 from heron.engine.protocol import SamplingParams
-from heron.errors import AlertStop, EngineError, RewardError
+from heron.errors import AlertStop, EngineError, RewardError, RunError, SaveError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
 from heron.rollout.partial import begin, tokens_of
 from heron.run import RunWriter, Watchman
 from heron.training.batch import pack
-from heron.training.checkpoint import Checkpoints, TrainState, checkpoint_size
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
 from heron.training.interrupt import StopNow, StopRequest, stop_on_interrupt
+from heron.training.keeping import Draws, Keeper, Snapshot, TrainState
+from heron.training.keeping.best import best_step
+from heron.training.keeping.context import Context
 from heron.training.optimizer import learning_rate, resting, set_learning_rate
 from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
 from heron.training.statistics import max_lag, rollout_metrics, staleness
@@ -59,14 +60,16 @@ class Trainer:
     """Held-out problems; None if evaluation is switched off."""
     run: RunWriter
     """Where everything is recorded."""
-    checkpoints: Checkpoints
-    """Where everything is saved."""
+    keeper: Keeper
+    """Saves everything."""
+    context: Context
+    """What a checkpoint says besides what the trainer has changed."""
     state: TrainState
     """The only counters."""
     evaluations: dict[str, dict[str, float]]
     """Totals by name: `before`, `after`, `step-000020`."""
-    saved_step: int | None = None
-    """Step of the newest checkpoint."""
+    draws: Draws = field(default_factory=Draws.taken)
+    """The random generators after the last finished step, and what was evaluated then."""
     route: Route = field(default_factory=Route)
     """How float32 matrices are multiplied on a CPU."""
     footprint: Footprint | None = None
@@ -121,6 +124,12 @@ class Trainer:
         if number == 1 and self.footprint is not None:
             self.footprint.record(self.run)
         self.state.step = number
+        self.draws = Draws.taken()
+
+    @property
+    def saved_step(self) -> int | None:
+        """Step of the newest checkpoint; None while there is none."""
+        return self.keeper.saved_step
 
     @property
     def weights(self) -> dict[str, float]:
@@ -219,6 +228,7 @@ class Trainer:
         with self.stop.held():
             self.evaluations[name] = totals | {"step": self.state.step}
             self.run.evaluation(name, rows, self.evaluations[name])
+            self.draws = Draws.taken()
 
     def _heed_alerts(self) -> None:
         """End the run if the watchman has seen what was to end it."""
@@ -228,20 +238,28 @@ class Trainer:
                             f"{alert.advice}")
 
     def _save_if_due(self) -> None:
-        every = self.config.train.save_steps
-        if every and self.state.step % every == 0:
+        self.keeper.poll()
+        every, step = self.config.train.save_steps, self.state.step
+        if (every and step % every == 0) or self._best_step() == step:
             self._save()
 
     def _save(self) -> None:
-        """Write a checkpoint of the last finished step, unless there is one."""
-        if self.saved_step == self.state.step:
+        """Begin to write a checkpoint of the last finished step, unless there is one."""
+        if self.keeper.has(self.state.step):
             return
         with self.stop.held():
             self.run.progress("save", 0, 1)
-            path = self.checkpoints.save(self.policy, self.updater.optimizer, self.state)
-            self.saved_step = self.state.step
-            size, free = checkpoint_size(path), shutil.disk_usage(path).free
-            self.run.event("checkpoint", step=self.state.step, path=path.name, bytes=size, free_bytes=free)
+            self.keeper.save(self._snapshot, best=self._best_step())
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot.taken(
+            self.policy, self.updater.optimizer, self.state, self.draws, config=self.context.config, origin=self.context.origin,
+            about=self.context.about(self.config, self.cursor, self.state, self.run.position()),
+        )
+
+    def _best_step(self) -> int | None:
+        """The step whose checkpoint is kept beside the newest ones."""
+        return best_step(self.evaluations, self.config.train.keep_best)
 
     def _finish(self, began: float) -> dict[str, Any]:
         """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""
@@ -250,7 +268,9 @@ class Trainer:
         if done:
             self._evaluate("after")
         self.stop.hold()  # for good: nothing is under way any more that could be given up
-        self.policy.save(self.run.path / "model")
+        self.keeper.settle()
+        self.keeper.mark_best(self._best_step())
+        self.keeper.save_model(self.run.path / "model", self.policy.save)
         if not done:
             self.run.event("message", text=f"Stopped after step {self.state.step}, which is saved.")
         summary = self._summary("finished" if done else "interrupted", began)
@@ -259,13 +279,18 @@ class Trainer:
 
     def _abandon(self, error: BaseException, began: float) -> None:
         """Record why the run ended. What ends it between two steps, or before the weights have moved in one, loses no step: these are
-        saved."""
+        saved. Where the record itself cannot be written, the error that says so is the one that is raised."""
         self.stop.hold()
-        if isinstance(error, RewardError | AlertStop | EngineError | StopNow) and not self.is_torn:
-            self._save()
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        self.run.event("message", text=f"Stopped in step {self.state.step + 1}; resuming goes on after step {self.saved_step or 0}.")
-        self.run.finish(status, self._summary(status, began) | {"error": f"{type(error).__name__}: {error}"})
+        try:
+            if isinstance(error, RewardError | AlertStop | EngineError | StopNow) and not self.is_torn:
+                self._save()
+            self.keeper.wait()
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.run.event("message", text=f"Stopped in step {self.state.step + 1}; resuming goes on after step {self.saved_step or 0}.")
+            self.run.finish(status, self._summary(status, began) | {"error": f"{type(error).__name__}: {error}"})
+        except (RunError, SaveError) as another:
+            error.add_note(str(another))
+            self.run.close()
 
     def _summary(self, status: str, began: float) -> dict[str, Any]:
         return {

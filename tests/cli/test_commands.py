@@ -84,7 +84,7 @@ class TestInterrupted:
 
     def test_resume_can_be_resumed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents: silence where loading a resumed run is interrupted."""
-        monkeypatch.setattr("heron.api.resume", ctrl_c)
+        monkeypatch.setattr("heron.api.resume_config", ctrl_c)
         result = heron("resume", str(a_run(tmp_path / "run", steps=1)))
         assert result.exit_code == 130 and f"heron resume {tmp_path / 'run'}" in result.stderr
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from heron.cli.main import app
 from heron.cli.show_runs import print_diagnosis, print_difference, print_run, print_runs
-from heron.errors import RunError
+from heron.errors import RunError, SaveError
 from heron.run import Run, RunWriter, TerminalView, Watchman, print_report, reward_curve_svg
 from heron.run.about import end_figures
 from heron.run.curve import right_answers_svg
@@ -67,10 +67,10 @@ def full_after(taken: int) -> Callable[[int, bytes], int]:
 def test_a_line_that_a_full_disk_took_half_of_is_taken_back(tmp_path: Path, taken: int) -> None:
     """Prevents: the next line glued to the torn half, which made the record unreadable and the run one that cannot be resumed."""
     writer = make(tmp_path / "run")
-    with mock.patch("heron.run.records.os.write", full_after(taken)), pytest.raises(OSError, match="No space"):
+    with mock.patch("heron.run.records.os.write", full_after(taken)), pytest.raises(SaveError, match="No space"):
         writer.event("checkpoint", step=3, path="step-000003", bytes=1, free_bytes=1)
     writer.event("message", text="Stopped in step 4.")
-    with mock.patch("heron.run.records.os.write", full_after(taken)), pytest.raises(OSError, match="No space"):
+    with mock.patch("heron.run.records.os.write", full_after(taken)), pytest.raises(SaveError, match="No space"):
         writer.log(4, {"reward": 4.0})
     writer.finish("failed", {"error": "OSError"})
     run = Run(tmp_path / "run")

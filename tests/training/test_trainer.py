@@ -217,7 +217,8 @@ class TestDeterminism:
         assert (summary["status"], summary["steps"]) == ("finished", STEPS)
         assert summary["seconds"] > 0
         assert set(summary["evaluation"]["before"]) == set(summary["evaluation"]["after"])
-        assert [path.name for path in sorted((run.path / "checkpoints").iterdir())] == ["step-000004", "step-000005"]
+        assert [path.name for path in sorted((run.path / "checkpoints").iterdir())] == ["latest", "step-000004", "step-000005"]
+        assert (run.path / "checkpoints" / "latest").read_text() == "step-000005\n"
         row = run.rollouts(1)[0]
         assert row["reward"] == pytest.approx(row["rewards"]["spread"] + 0.5 * row["rewards"]["vowels"])
 
@@ -250,7 +251,7 @@ class TestInterruption:
             trainer.train()
         cut = Run(tmp_path / "cut")
         assert [record["step"] for record in cut.metrics()] == [1, 2, 3, 4]
-        assert [path.name for path in (cut.path / "checkpoints").iterdir()] == ["step-000002"]
+        assert [path.name for path in sorted((cut.path / "checkpoints").iterdir())] == ["latest", "step-000002"]
         reassemble(cut.path, rewards=REWARDS).train()
         assert_same(whole(variant), cut)
 
@@ -494,7 +495,7 @@ class TestFailures:
         run = Run(tmp_path / "run")
         assert run.status == "failed"
         assert all(torch.isfinite(weight).all() for _, weight in trainer.policy.trainable())
-        assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["step-000002"]
+        assert [path.name for path in sorted((run.path / "checkpoints").iterdir())] == ["latest", "step-000002"]
 
     def test_weights_that_are_not_finite_stop_the_run(self, settings: Callable[..., Config], tmp_path: Path) -> None:
         """Prevents: an index error, or nonsense tokens, sampled from NaN."""

@@ -25,28 +25,28 @@ class Cache:
     """Texts by key, each in a file of its own; a folder of None keeps nothing."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._is_told = False
 
     def read(self, key: str) -> str | None:
         """None if there is none, also where the file cannot be read."""
-        if self._folder is None:
+        if self.folder is None:
             return None
         try:
-            return self._file(self._folder, key).read_bytes().decode("utf-8", "surrogatepass")
+            return self._file(self.folder, key).read_bytes().decode("utf-8", "surrogatepass")
         except (OSError, UnicodeDecodeError):
             return None
 
     def write(self, key: str, text: str) -> None:
         """Whole or not at all, whatever is killed meanwhile; a warning where it cannot be."""
-        if self._folder is None:
+        if self.folder is None:
             return
         try:
-            _replace(self._file(self._folder, key), text.encode("utf-8", "surrogatepass"))
+            _replace(self._file(self.folder, key), text.encode("utf-8", "surrogatepass"))
         except OSError as error:
             if not self._is_told:
                 self._is_told = True
-                warnings.warn(f"The judge's answers cannot be kept in {self._folder}: {error}. The run goes on, but an answer that is "
+                warnings.warn(f"The judge's answers cannot be kept in {self.folder}: {error}. The run goes on, but an answer that is "
                               "needed again is asked for, and paid, again. Make room there, or set judge.cache = false.", stacklevel=2)
 
     def _file(self, folder: Path, key: str) -> Path:
