@@ -8,6 +8,7 @@ The command line calls these same functions.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heron.config import Config, load_config
+from heron.config import Config, WarmupConfig, load_config
 from heron.errors import ConfigError, HeronError, did_you_mean
 from heron.rewards import resolve
 from heron.run import Run
@@ -32,8 +33,8 @@ Reward = str | Callable[..., Any] | tuple[str | Callable[..., Any], float]
 def train(
     recipe: str | Path | None = None, *, model: str | Path | Mapping[str, Any] | None = None,
     data: str | Path | Mapping[str, Any] | None = None,
-    rewards: Sequence[Reward] | None = None, run_dir: str | Path | None = None, seed: int | None = None, quiet: bool = False,
-    **sections: Mapping[str, Any],
+    rewards: Sequence[Reward] | None = None, run_dir: str | Path | None = None, seed: int | None = None,
+    start_from: str | Path | None = None, quiet: bool = False, **sections: Mapping[str, Any],
 ) -> Run:
     """Train a model and return its run directory.
 
@@ -44,6 +45,7 @@ def train(
         rewards: reward functions, names of built-in ones, or `(function, weight)` pairs, instead of the recipe's.
         run_dir: where the run is recorded; must not exist yet or be empty. None: `runs/<recipe>-<time>`.
         seed: decides everything that is drawn.
+        start_from: a run whose trained model this one begins with, and whose settings it takes over; of a recipe's, with its model alone.
         quiet: no live view.
         sections: settings by section, such as `train={"max_steps": 50}`.
 
@@ -51,11 +53,12 @@ def train(
         ConfigError, DataError, ModelError: before anything is trained.
         RewardError: a reward function raised or returned something that is not a finite number.
     """
-    overrides = _overrides(model, data, seed, sections)
-    config = load_config(recipe, overrides, _named_rewards(rewards))
+    overrides, named = _overrides(model, data, seed, sections), _named_rewards(rewards)
+    start = None if start_from is None else Path(start_from)
+    config = load_config(recipe, overrides, named) if start is None else config_from(start, recipe, overrides, named)
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
     functions = None if rewards is None or _all_names(rewards) else resolve(_pairs(rewards))
-    return train_config(config, path, rewards=functions, quiet=quiet)
+    return train_config(config, path, rewards=functions, quiet=quiet, start_from=start)
 
 
 def warmup(
@@ -152,9 +155,23 @@ def load(
     )
 
 
-def train_config(config: Config, run_dir: Path, *, rewards: Sequence[Any] | None = None, quiet: bool = False) -> Run:
+def train_config(
+    config: Config, run_dir: Path, *, rewards: Sequence[Any] | None = None, quiet: bool = False, start_from: Path | None = None
+) -> Run:
     """Train as a loaded config says; `rewards` replaces its reward functions with `(function, weight)` pairs."""
-    return _run(config, quiet=quiet, make=lambda listeners: _assembled(config, run_dir, rewards, listeners))
+    return _run(config, quiet=quiet, make=lambda listeners: _assembled(config, run_dir, rewards, listeners, start_from))
+
+
+def config_from(run_dir: Path, recipe: str | Path | None, *overrides: Mapping[str, Any]) -> Config:
+    """The config of a new run that begins with the model of this one: its settings, or the recipe's, with `overrides` on top."""
+    for key in ("name", "adapter", "revision"):
+        if any(key in override.get("model", {}) for override in overrides):
+            raise ConfigError(f"model.{key} is given, but the new run begins with the model of {run_dir}. Leave out one of the two.")
+    own = Run(run_dir).path / "config.toml"
+    without_warmup = {"warmup": dataclasses.asdict(WarmupConfig())}
+    if recipe is None:
+        return load_config(own, without_warmup, *overrides)
+    return load_config(recipe, without_warmup | {"model": load_config(own).as_dict()["model"]}, *overrides)
 
 
 def resume_config(
@@ -226,11 +243,13 @@ def _cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _assembled(config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any]) -> Trainer:
+def _assembled(
+    config: Config, path: Path, rewards: Sequence[Any] | None, listeners: Sequence[Any], start_from: Path | None
+) -> Trainer:
     """Loading torch and transformers takes seconds, so it happens under the view."""
     from heron.training.assemble import assemble
 
-    return assemble(config, path, rewards=rewards, listeners=listeners)
+    return assemble(config, path, rewards=rewards, listeners=listeners, start_from=start_from)
 
 
 def _reassembled(
@@ -249,7 +268,7 @@ def _overrides(
     for name, values in sections.items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"heron.train has no argument {name!r}, and a section of settings must be a mapping, not {values!r}."
-                              f"{did_you_mean(name, ('recipe', 'model', 'data', 'rewards', 'run_dir', 'seed', 'quiet'))}")
+                              f"{did_you_mean(name, ('recipe', 'model', 'data', 'rewards', 'run_dir', 'seed', 'start_from', 'quiet'))}")
     merged: dict[str, Any] = {name: dict(values) for name, values in sections.items()}
     if model is not None:
         merged["model"] = {"name": str(model)} if isinstance(model, str | Path) else dict(model)

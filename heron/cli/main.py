@@ -1,6 +1,6 @@
 """The command `heron`.
 
-    heron train [RECIPE | FILE.toml] [--run-dir DIR] [--seed N] [--section.key=value ...]
+    heron train [RECIPE | FILE.toml] [--run-dir DIR] [--seed N] [--from RUN] [--section.key=value ...]
     heron warmup [RECIPE | FILE.toml] --out DIR [--section.key=value ...]
     heron check [RECIPE | FILE.toml] [--no-probe] [--json] [--section.key=value ...]
     heron resume RUN [--section.key=value ...]      heron eval RUN          heron chat RUN

@@ -25,20 +25,26 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Where to record the run. Default: runs/<recipe>-<time>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything that is drawn. Default: the recipe's.")] = None,
     strict: Annotated[str | None, typer.Option(metavar="ID,...", help="Alerts that stop the run, or `all`. Default: none.")] = None,
+    start_from: Annotated[Path | None, typer.Option(
+        "--from", metavar="RUN", help="Begin with the trained model of this run, and with its settings; of a recipe's, with its model "
+        "alone.")] = None,
     resumed: Annotated[Path | None, typer.Option(
         "--resume", metavar="RUN", help="Go on with this run instead of beginning one; the same as `heron resume RUN`.")] = None,
 ) -> None:
     """Train a model. Any setting can be given as [bold]--section.key=value[/bold], such as --train.max_steps=50."""
     from heron import api
+    from heron.config import load_config
 
     given = {"train": {key: value for key, value in {"seed": seed, "strict": strict and strict.split(",")}.items() if value is not None}}
     if resumed is not None:
-        _resume([resumed], *_names_and_settings(context, recipe), given, run_dir)
+        names, settings = _names_and_settings(context, recipe)
+        _resume([resumed], [*names, *([] if start_from is None else [f"--from {start_from}"])], settings, given, run_dir)
         return
-    config = config_of(context, recipe, given)
+    source, overrides = words_of(context, recipe)
+    config = load_config(source, overrides, given) if start_from is None else api.config_from(start_from, source, overrides, given)
     path = run_dir or api.default_run_dir(config)
     with _last_words(path):
-        _end(api.train_config(config, path))
+        _end(api.train_config(config, path, start_from=start_from))
 
 
 def resume(context: typer.Context, run_dir: RunDir) -> None:

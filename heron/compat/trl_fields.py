@@ -156,7 +156,7 @@ ABSENT: Mapping[str, Absent] = dict([
         "include_for_metrics": [], "batch_eval_metrics": False, "do_train": (True, False), "do_eval": (True, False),
         "do_predict": False,
     }, is_harmless=True),
-    *_absent("Checkpoints are complete: weights, optimizer and counters. The last one is kept, not the best.", {
+    *_absent("Checkpoints are complete; train.keep_best keeps the best beside the newest, and a run ends with its last weights.", {
         "save_only_model": False, "enable_jit_checkpoint": False, "load_best_model_at_end": False,
         "metric_for_best_model": None, "greater_is_better": None, "restore_callback_states_from_checkpoint": False,
     }),

@@ -105,9 +105,9 @@ class Run:
         return self.here(str(self.manifest["start_model"]))
 
     def here(self, folder: str) -> str:
-        """The folder; or the run's own warmed-up start, if it names that, where the run is now: it may have been moved or copied."""
-        made = (self.manifest.get("warmup") or {}).get("folder")
-        return str((self.path / "start").resolve()) if folder == made else folder
+        """The folder; or the run's own start, if it names that, where the run is now: it may have been moved or copied."""
+        made = [(self.manifest.get(key) or {}).get("folder") for key in ("warmup", "continued_from")]
+        return str((self.path / "start").resolve()) if folder in made else folder
 
     @property
     def summary(self) -> Record | None:

@@ -41,6 +41,7 @@ from heron.training.anchor import anchored
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.footprint import Footprint, baseline_of
 from heron.training.held_out import make_evaluator, make_verdicts
+from heron.training.inheriting import inheritance
 from heron.training.judging import appoint_judge, lend_start
 from heron.training.keeping import Draws, Keeper, TrainState, find, load_state, restore_optimizer
 from heron.training.keeping.changes import going_on
@@ -63,15 +64,18 @@ RewardFunctions = Sequence[Any]
 
 
 def assemble(
-    config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = ()
+    config: Config, run_dir: Path, *, rewards: RewardFunctions | None = None, listeners: Sequence[Listener] = (),
+    start_from: Path | None = None,
 ) -> Trainer:
-    """A trainer for a new run in `run_dir`, which must not exist yet or be empty."""
+    """A trainer for a new run in `run_dir`, which must not exist yet or be empty. With `start_from` it begins with that run's model."""
+    heir = None if start_from is None else inheritance(config, start_from, has_rewards=rewards is not None)
+    config = config if heir is None else heir.config
     check_optimizer(config.train, find_device(config.model.device))
     check_bitsandbytes(config.model)
     check_sinks(config.train.report_to)
     check_adapter(config.model)
     check_installed(config.rollout.engine, vllm_url=config.rollout.vllm_url)
-    if config.model.name != EMBEDDED:
+    if config.model.name != EMBEDDED and heir is None:
         locate(config.model.name)
     _refuse_used_folder(run_dir)
     config = anchored(config)
@@ -79,11 +83,11 @@ def assemble(
     rubric, dataset = _rubric_and_data(config, rewards)
     warning = _forewarn(config, listeners)
     with keep_if_begun(run_dir):
-        start = begin(config, run_dir, listeners, measured=dataset.heldout)
+        start = begin(config, run_dir, listeners, measured=dataset.heldout) if heir is None else heir.begin(run_dir)
         config = start.config
         device = find_device(config.model.device)
         baseline = baseline_of(device)
-        policy = _policy_at_start(config, start.source)
+        policy = _policy_at_start(config, start.source, start.kept)
         config = _pinned(config, policy)
         give_tools(policy, environment_of(config).tools)
         longest = longest_prompt([*dataset.train, *dataset.heldout], policy, environment_of(config), config.rollout.max_completion_length)

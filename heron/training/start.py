@@ -42,6 +42,8 @@ class Start:
     """For the run's manifest: the warm-up, if there was one."""
     sentences: tuple[str, ...] = ()
     """What the run is told about it."""
+    kept: Sequence[str] | None = None
+    """Linear layers of the base that are known to need 16 bits; None where that is still to be measured."""
 
 
 def begin(config: Config, run_dir: Path, listeners: Sequence[Listener], *, measured: Sequence[Prompt]) -> Start:

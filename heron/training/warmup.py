@@ -117,7 +117,7 @@ def warm_up(
     torch.manual_seed(config.train.seed)
     policy = load_policy(config.model, config.tags, source=source)
     give_tools(policy, environment_of(config).tools)
-    with _whole(folder) as partial:
+    with whole(folder) as partial:
         warmed = _taught(policy, lessons, config, folder, on_progress, can_stop=can_stop)
         policy.save(partial)
     return warmed
@@ -177,13 +177,13 @@ def _build(config: Config, folder: Path, on_progress: Progress) -> None:
     course = Course(
         steps=_embedded_steps(warmup), batch_size=warmup.batch_size, learning_rate=_embedded_rate(warmup), seed=warmup.seed,
     )
-    with _whole(folder) as partial:
+    with whole(folder) as partial:
         fit(policy, samples_of(policy, lessons)[0], _optimizer(policy, TrainConfig(), course), course, on_progress)
         policy.save(partial)
 
 
 @contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
+def whole(folder: Path) -> Iterator[Path]:
     """A temporary folder beside the final one, renamed at the end, so that an interruption leaves nothing half done."""
     partial = folder.parent / f"{PARTIAL}{secrets.token_hex(4)}"
     partial.mkdir(parents=True)

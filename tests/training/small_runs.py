@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tinymodels import ragged_groups
 
 from heron.config import Config, load_config
 from heron.engine import NativeEngine, Request, SamplingParams
@@ -16,6 +17,8 @@ from heron.engine.protocol import Finished
 from heron.models import Policy
 from heron.rewards import resolve
 from heron.training.assemble import assemble
+from heron.training.batch import pack
+from heron.training.samples import Sample
 from heron.training.trainer import Trainer
 from heron.types import Completion, Group
 
@@ -121,3 +124,19 @@ def remember(trainer: Trainer, groups: list[Group]) -> None:
         record(step, made)
 
     trainer.run.rollouts = rollouts  # type: ignore[method-assign]
+
+
+def logprobs(policy: Policy, *, of_reference: bool = False) -> torch.Tensor:
+    """Of some tokens."""
+    prompt = ragged_groups(5)[0].rollouts
+    samples = [
+        Sample(prompt_ids=each.turns[0].prompt_ids, token_ids=each.completion_ids, is_trained=(True,) * len(each.completion_ids),
+               sampler_logprobs=(0.0,) * len(each.completion_ids), keep=(True,) * len(each.completion_ids), advantage=1.0, weight=1.0,
+               entropy_weight=0.0) for each in prompt
+    ]
+    (batch,) = pack([samples], budget=1 << 30, device=policy.device)
+    if of_reference:
+        return policy.reference_logprobs(batch.token_ids, batch.positions, batch.plan, batch.where, batch.targets, temperature=1.0)
+    with torch.no_grad():
+        hidden = policy.hidden(batch.token_ids, batch.positions, batch.plan)
+        return policy.logprobs(hidden[0, batch.where], batch.targets, temperature=1.0)[0]

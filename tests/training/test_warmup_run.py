@@ -10,22 +10,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import make_trainer, small_config, some_flat
-from tinymodels import ragged_groups
+from small_runs import logprobs, make_trainer, small_config, some_flat
 
 import heron
 from heron.config import Config, load_config
 from heron.errors import ConfigError, DataError
 from heron.export import export
 from heron.inference import policy_at
-from heron.models import Policy, load_policy
+from heron.models import load_policy
 from heron.models.of_run import policy_of_run
 from heron.rewards import resolve
 from heron.run import Run
 from heron.training import start as module
 from heron.training.assemble import reassemble
-from heron.training.batch import pack
-from heron.training.samples import Sample
 from heron.training.start import warm_up_alone
 from heron.training.trainer import Trainer
 from heron.types import Tags
@@ -53,22 +50,6 @@ def settings(tiny_folder: Callable[[str], Path], rows: Path) -> Callable[..., Co
         )
 
     return make
-
-
-def logprobs(policy: Policy, *, of_reference: bool = False) -> torch.Tensor:
-    """Of some tokens."""
-    prompt = ragged_groups(5)[0].rollouts
-    samples = [
-        Sample(prompt_ids=each.turns[0].prompt_ids, token_ids=each.completion_ids, is_trained=(True,) * len(each.completion_ids),
-               sampler_logprobs=(0.0,) * len(each.completion_ids), keep=(True,) * len(each.completion_ids), advantage=1.0, weight=1.0,
-               entropy_weight=0.0) for each in prompt
-    ]
-    (batch,) = pack([samples], budget=1 << 30, device=policy.device)
-    if of_reference:
-        return policy.reference_logprobs(batch.token_ids, batch.positions, batch.plan, batch.where, batch.targets, temperature=1.0)
-    with torch.no_grad():
-        hidden = policy.hidden(batch.token_ids, batch.positions, batch.plan)
-        return policy.logprobs(hidden[0, batch.where], batch.targets, temperature=1.0)[0]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
