@@ -13,7 +13,9 @@
     ├── RunError                     2   a path is not a run directory, or the run cannot be used for this
     ├── SaveError                    1   the last checkpoint, or the record, could not be written
     └── GuardStop                    4   training was stopped because a number stopped being finite
-        └── AlertStop                4   training was stopped by an alert that it was told to heed
+        ├── AlertStop                4   training was stopped by an alert that it was told to heed
+        ├── MemoryStop               4   memory ran out, and there was nothing left to cut smaller
+        └── IdentityError            4   something that must be true of every step was not
 
 `exit_code` is what the command line returns. Violated invariants of our own are `assert`s, not errors of this tree.
 """
@@ -95,6 +97,19 @@ class GuardStop(HeronError):
 
 class AlertStop(GuardStop):
     """An alert of `train.strict` was given reason for; the run is saved and can be resumed."""
+
+
+class MemoryStop(GuardStop):
+    """Memory ran out in work that cannot be cut smaller."""
+
+
+class IdentityError(GuardStop):
+    """Something that must be true of every step was not; the weights are those of before the step."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        """Of the identity."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -128,6 +128,9 @@ class RolloutConfig:
     partial_tokens: int = 0
     """Sample at most so many tokens of a completion per step; groups with unfinished siblings go on in the next step, under its weights,
     and are trained when they are complete. For long answers. 0: every completion is finished in its step."""
+    resample_zero_signal: int = 0
+    """Replace groups whose siblings all earned the same by groups of further prompts (DAPO's dynamic sampling, 2503.14476), in up to so
+    many extra rounds of sampling per step; what is still without a signal then stays. 0: every group stays."""
 
     def __post_init__(self) -> None:
         check_finite("rollout", self)
@@ -153,6 +156,8 @@ class RolloutConfig:
         require(0 <= self.partial_tokens < self.max_completion_length,
                 f"rollout.partial_tokens must lie in [0, rollout.max_completion_length = {self.max_completion_length})",
                 self.partial_tokens, "0 finishes every completion in its step.")
+        require(self.resample_zero_signal >= 0, "rollout.resample_zero_signal must not be negative", self.resample_zero_signal,
+                "It bounds the extra rounds of a step; 3 is a common choice, 0 switches it off.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +207,12 @@ class TrainConfig:
     """Trackers that are told the metrics besides the run directory: `csv`, `tensorboard`, `trackio`, `wandb` (docs/tracking.md)."""
     strict: tuple[str, ...] = ()
     """Alerts that stop the run, saved, with exit code 4: ids such as `no-signal`, or `all` (docs/tracking.md lists them)."""
+    check_identities: bool = True
+    """Stop with exit code 4, saved, where something that must be true of every step is not: masks, versions, weights of tokens, advantages,
+    and the sampler's log-probs, which are the trainer's (docs/tracking.md)."""
+    dry_step: str = "auto"
+    """Take the largest step that these settings allow, and throw it away, before the first one: `on`, `off`, or `auto`, which is on where
+    there is a GPU."""
     seed: int = 0
     """Decides everything that is drawn: prompts, samples, new weights."""
 
@@ -214,6 +225,7 @@ class TrainConfig:
         if self.keep_best is not None:
             one_of("train.keep_best", self.keep_best, HELD_OUT_FIGURES)
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
+        one_of("train.dry_step", self.dry_step, ("auto", "on", "off"))
         one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
@@ -305,6 +317,8 @@ class Config:
                     "conversation cannot be paused", self.environment.name, advice)
             require(steps == 1, "objective.num_minibatches must be 1 with rollout.partial_tokens, whose steps differ in size", steps,
                     advice)
+            require(not self.rollout.resample_zero_signal, "rollout.resample_zero_signal must be 0 with rollout.partial_tokens, whose "
+                    "groups are complete when it is too late for others", self.rollout.resample_zero_signal, advice)
             require(size is None, "objective.rows_per_micro_batch must be left out with rollout.partial_tokens, whose steps differ in "
                     "size", size, advice)
 

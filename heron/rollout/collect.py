@@ -116,13 +116,16 @@ class Collector:
 
     def compared(self, scored: Sequence[Sequence[Rollout]]) -> list[Group]:
         """Groups with advantages, of rollouts that have their rewards."""
-        values = advantages(
+        return [self._group(siblings, group) for siblings, group in zip(scored, self.advantages_of(scored), strict=True)]
+
+    def advantages_of(self, scored: Sequence[Sequence[Rollout]]) -> list[list[float]]:
+        """One for each rollout, from the rewards of all of them."""
+        return advantages(
             [[rollout.reward for rollout in siblings] for siblings in scored],
             [[rollout.rewards for rollout in siblings] for siblings in scored],
             {} if self.rubric is None else dict(zip(self.rubric.names, self.rubric.weights, strict=True)),
             estimator=self.estimator, scale_rewards=self.scale_rewards,
         )
-        return [self._group(siblings, group) for siblings, group in zip(scored, values, strict=True)]
 
     def _group(self, siblings: Sequence[Rollout], values: Sequence[float]) -> Group:
         """Rollouts with their advantages, and what is known of them besides."""

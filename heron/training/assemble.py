@@ -6,6 +6,7 @@ Order of checks: device and packages, rewards, data, rewards against data, run d
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.metadata
 import os
 import platform
@@ -40,6 +41,7 @@ from heron.run.sinks import check_sinks, subscribe_sinks
 from heron.training.anchor import anchored
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.footprint import Footprint, baseline_of
+from heron.training.guarding.rescue import Rescue
 from heron.training.held_out import make_evaluator, make_verdicts
 from heron.training.inheriting import inheritance
 from heron.training.judging import appoint_judge, lend_start
@@ -263,7 +265,9 @@ def _trainer(
         ),
         evaluator=make_evaluator(config, collector, dataset.heldout) if dataset.heldout else None,
         run=run, keeper=Keeper(run, keep=config.train.save_total_limit), state=state, evaluations=evaluations, watchman=watchman,
-        context=Context.of_run(config, rubric, policy, dataset),
+        context=Context.of_run(config, rubric, policy, dataset), rescue=Rescue(config, run, functools.partial(
+            longest_prompt, [*dataset.train, *dataset.heldout], policy, environment, config.rollout.max_completion_length,
+        )),
     )
 
 

@@ -38,6 +38,11 @@ class Evaluator:
     seed: int
     """Of the samples; the same each time, so that before and after differ by the policy alone."""
 
+    @property
+    def num_answers(self) -> int:
+        """That are asked for at once, at most."""
+        return len(self.prompts) * max(self.samples, 1)
+
     def measure(self, on_progress: Progress | None = None) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """One row per problem, and the totals."""
         greedy = self._attempts(temperature=0.0, siblings=1, on_progress=on_progress)

@@ -20,8 +20,9 @@ from heron.errors import ModelError
 from heron.memory import Plan, in_gib
 from heron.run import RunWriter
 from heron.training.cost import plan_of
+from heron.training.timing import resident
 
-_STATUS, _PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PEAK = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +76,12 @@ def baseline_of(device: torch.device) -> int | None:
     import transformers.modeling_utils  # noqa: F401 - what loading a model would import belongs to the baseline
 
     _PEAK.write_text("5")  # the peak so far is forgotten
-    return _resident("VmRSS")
+    return resident("VmRSS")
 
 
 def _most(device: torch.device) -> int | None:
     """Most bytes since the baseline."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _resident("VmHWM") if _PEAK.exists() else None
+    return resident("VmHWM") if _PEAK.exists() else None
 
-
-def _resident(field: str) -> int:
-    return next(int(line.split()[1]) * 1024 for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))

@@ -46,6 +46,12 @@ class Measures:
         """Trained tokens, counted once per pass."""
         return sum(len(values) for values in self.marks.get(RATIO, ()))
 
+    def watched(self) -> dict[str, Tensor]:
+        """Scalars that are finite if and only if every loss, and every ratio, is."""
+        if not self.num_tokens:
+            return {}
+        return {"loss": torch.stack(self.losses).double().sum(), RATIO: torch.cat(self.marks[RATIO]).double().sum()}
+
     def metrics(self) -> dict[str, float]:
         """`loss` (the sum), the mean of every mark over its tokens, and the extremes of the ratio; nothing without tokens."""
         if not self.num_tokens:

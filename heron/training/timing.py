@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -51,3 +52,11 @@ def peak_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+
+def resident(field: str = "VmRSS") -> int:
+    """Bytes of the host's memory that the process holds; `VmHWM`: has held at most. 0 on a system that does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)

@@ -15,27 +15,33 @@ from typing import Any
 
 from heron.config.schema import Config
 from heron.data import PromptCursor
-from heron.engine.protocol import SamplingParams
-from heron.errors import AlertStop, EngineError, RewardError, RunError, SaveError
+from heron.errors import AlertStop, EngineError, IdentityError, MemoryStop, RewardError, RunError, SaveError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
-from heron.rollout.partial import begin, tokens_of
 from heron.run import RunWriter, Watchman
-from heron.training.batch import pack
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
+from heron.training.gathering import Gathering
+from heron.training.guarding.dry_step import DryStep, is_wanted
+from heron.training.guarding.guard import Guard
+from heron.training.guarding.identities import Identities
+from heron.training.guarding.rescue import Rescue
 from heron.training.interrupt import StopNow, StopRequest, stop_on_interrupt
 from heron.training.keeping import Draws, Keeper, Snapshot, TrainState
 from heron.training.keeping.best import best_step
 from heron.training.keeping.context import Context
 from heron.training.optimizer import learning_rate, resting, set_learning_rate
+from heron.training.passes import Minibatch
 from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
 from heron.training.statistics import max_lag, rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
-from heron.training.updater import Minibatch, Updater
+from heron.training.updater import Updater
 from heron.training.whole import Moves, whole_step
 from heron.types import Group, Prompt
+
+SAVED_AT = (RewardError, AlertStop, MemoryStop, IdentityError, EngineError, StopNow)
+"""What ends a run between two steps, or in one before the weights have moved."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +74,8 @@ class Trainer:
     """The only counters."""
     evaluations: dict[str, dict[str, float]]
     """Totals by name: `before`, `after`, `step-000020`."""
+    rescue: Rescue
+    """The sizes that work is cut into, and what halves them where memory runs out."""
     draws: Draws = field(default_factory=Draws.taken)
     """The random generators after the last finished step, and what was evaluated then."""
     route: Route = field(default_factory=Route)
@@ -88,6 +96,7 @@ class Trainer:
         began = time.perf_counter() - self.state.seconds
         with using(self.route), stop_on_interrupt(self.config.train.term_deadline) as self.stop:
             try:
+                self._rehearse()
                 self._evaluate("before")
                 self._evaluate_if_due()  # what ended the last sitting may have been this evaluation
                 while self.state.step < self.config.train.max_steps and not self.stop.is_set:
@@ -106,19 +115,20 @@ class Trainer:
         clock = StepClock()
         number = self.state.step + 1
         with self._optimizer_at_rest():
-            groups, sampled = self._collect(number, clock)
+            gathered = self._gathering().gather(number, self.state, clock)
+        groups = gathered.groups
         with clock.phase("record"):
-            metrics = rollout_metrics(groups, self.weights) if groups else {}
+            metrics = (rollout_metrics(groups, self.weights) if groups else {}) | gathered.metrics
         if self.config.rollout.partial_tokens:
             metrics |= staleness(groups, self.policy.version) | {"groups/carried": len(self.state.in_flight)}
         with clock.phase("train"):
             trained_tokens, update = self._update(number, groups)
         self.moves.begin()  # also where no weight has: what is recorded from here on is of a finished step
-        self.state.num_tokens += sampled
+        self.state.num_tokens += gathered.sampled
         metrics |= update | {"num_tokens": self.state.num_tokens, "memory/peak_gib": peak_gib()} | self._planned()
         with clock.phase("record"):
             self.run.rollouts(number, groups)
-        times = clock.metrics(sampled_tokens=sampled, trained_tokens=trained_tokens)
+        times = clock.metrics(sampled_tokens=gathered.sampled, trained_tokens=trained_tokens)
         self.state.seconds += times["time/step"]
         self.run.log(number, metrics | times)
         if number == 1 and self.footprint is not None:
@@ -143,53 +153,62 @@ class Trainer:
         planned = self.footprint.planned if self.footprint is not None else None
         return {"memory/planned_gib": planned.peak / 2**30} if planned is not None else {}
 
-    def _collect(self, number: int, clock: StepClock) -> tuple[list[Group], int]:
-        """The groups to train on, sampled and scored, and the number of tokens that were sampled."""
-        train, rollout = self.config.train, self.config.rollout
-        params = SamplingParams(max_tokens=rollout.max_completion_length, temperature=rollout.temperature)
-        seed = _step_seed(train.seed, number)
-        if rollout.partial_tokens:
-            return self._collect_portions(params, seed, clock)
-        groups = self.collector.collect(
-            [self.prompts[row] for row in self.cursor.batch(number)], params, siblings=rollout.num_generations, seed=seed, clock=clock,
-            report=self._report,
+    def _rehearse(self) -> None:
+        """The dry step, where it is wanted."""
+        if not is_wanted(self.config, self.policy.device) or self.state.step >= self.config.train.max_steps:
+            return
+        self.rescue.step = self.state.step + 1
+        dry = DryStep(
+            config=self.config, policy=self.policy, engine=self.collector.engine, updater=self.updater, rescue=self.rescue, run=self.run,
+            planned=self.footprint.planned if self.footprint is not None else None,
         )
-        return groups, sum(rollout.length for group in groups for rollout in group.rollouts)
-
-    def _collect_portions(self, params: SamplingParams, seed: int, clock: StepClock) -> tuple[list[Group], int]:
-        """A portion of every group in flight: those carried from the last step, and as many new ones as have room beside them."""
-        state, rollout = self.state, self.config.rollout
-        rows = self.cursor.window(state.prompts_begun, self.config.train.prompts_per_step - len(state.in_flight))
-        flights = [*state.in_flight, *begin(rows, siblings=rollout.num_generations, seed=seed)]
-        groups, carried = self.collector.collect_portions(
-            flights, [self.prompts[flight.row] for flight in flights], params, tokens=rollout.partial_tokens, clock=clock,
-            report=self._report,
-        )
-        complete = sum(rollout.length for group in groups for rollout in group.rollouts)
-        sampled = complete + tokens_of(carried) - tokens_of(state.in_flight)
-        state.prompts_begun, state.in_flight = state.prompts_begun + len(rows), carried  # a reward that raised has left them as they were
-        return groups, sampled
+        dry.rehearse(self.collector.environment.max_turns)
 
     def _update(self, number: int, groups: Sequence[Group]) -> tuple[int, dict[str, float]]:
         """Train on the groups; returns the number of packed tokens and what was measured. No signal, no step."""
-        minibatches, applied = self._minibatches(groups), self.state.entropy.applied
+        identities = self._identities()
+        if identities is not None:
+            identities.of_rollouts(groups)
+        minibatches, applied = self._minibatches(groups, identities), self.state.entropy.applied
         rate = learning_rate(number, self.config.train)
         set_learning_rate(self.updater.optimizer, rate)
         self.policy.model.train(self.config.model.recomputes)
-        measured, self.state.entropy, steps = self.updater.run(minibatches, self.state.entropy, report=self._progress("train"))
-        self.state.policy_version += steps
+        outcome = self.updater.run(
+            minibatches, self.state.entropy, report=self._progress("train"), relief=self.rescue, witness=identities
+        )
+        self.state.entropy = outcome.entropy
+        self.state.policy_version += outcome.steps
+        if outcome.skipped:
+            self.moves.begin()  # earlier weights may come back
+        guarded = self._guard().heed(number, groups, outcome.skipped, self.state, taken=outcome.steps)
         self.policy.version = self.state.policy_version
         self.collector.engine.sync()
-        batches = [batch for minibatch in minibatches for batch in minibatch.batches]
-        tokens = sum(batch.num_tokens for batch in batches) * self.config.objective.num_iterations
         rollouts = sum(len(group.rollouts) for group in groups)
-        trained = {"frac_rollouts_trained": sum(batch.num_rows for batch in batches) / rollouts} if rollouts else {}
-        if batches:
-            trained["packing/shared"] = 1 - sum(batch.num_tokens for batch in batches) / sum(batch.unshared for batch in batches)
+        trained = {"frac_rollouts_trained": sum(batch.num_rows for batch in outcome.batches) / rollouts} if rollouts else {}
+        if outcome.batches:
+            trained["packing/shared"] = 1 - outcome.tokens / sum(batch.unshared for batch in outcome.batches)
         bonus = {"entropy_coef": applied} if self.weighing.uses_entropy_bonus else {}
-        return tokens, measured | bonus | trained | {"learning_rate": rate}
+        tokens = outcome.tokens * self.config.objective.num_iterations
+        return tokens, outcome.measured | bonus | trained | {"learning_rate": rate} | guarded | self.rescue.metrics()
 
-    def _minibatches(self, groups: Sequence[Group]) -> list[Minibatch]:
+    def _identities(self) -> Identities | None:
+        """What is checked in each step; None if it is switched off."""
+        if not self.config.train.check_identities:
+            return None
+        return Identities(
+            policy=self.policy, collector=self.collector,
+            max_completion_length=self.config.rollout.max_completion_length, is_on_policy=not self.config.rollout.partial_tokens,
+        )
+
+    def _gathering(self) -> Gathering:
+        return Gathering(
+            config=self.config, prompts=self.prompts, cursor=self.cursor, collector=self.collector, rescue=self.rescue, report=self._report,
+        )
+
+    def _guard(self) -> Guard:
+        return Guard(config=self.config, run=self.run, policy=self.policy, optimizer=self.updater.optimizer, keeper=self.keeper)
+
+    def _minibatches(self, groups: Sequence[Group], identities: Identities | None) -> list[Minibatch]:
         """The groups divided evenly among the optimizer steps of a pass, weighed and packed."""
         weighing = replace(self.weighing, keep_all=self.weighing.keep_all or self.state.entropy.applied > 0)
         size = len(groups) // weighing.num_minibatches
@@ -197,17 +216,18 @@ class Trainer:
         batch_tokens = sum(
             loss_tokens(rollout, mask_truncated=self.weighing.mask_truncated) for group in groups for rollout in group.rollouts
         )
-        return [
-            Minibatch(
-                batches=tuple(pack(
-                    make_samples(part, weighing, batch_tokens=batch_tokens),
-                    budget=self.config.train.micro_batch_tokens, device=self.policy.device,
-                )),
+        minibatches = [
+            Minibatch.packed(
+                make_samples(part, weighing, batch_tokens=batch_tokens), budget=self.rescue.micro_batch_tokens, device=self.policy.device,
                 entropy=mean_kept_entropy(part, self.weighing) if self.config.objective.use_adaptive_entropy else None,
                 is_stale=max_lag(part, self.policy.version) > 0,
             )
             for part in parts
         ]
+        if identities is not None:
+            for part, minibatch in zip(parts, minibatches, strict=True):
+                identities.of_minibatch(part, minibatch, weighing)
+        return minibatches
 
     def _optimizer_at_rest(self) -> AbstractContextManager[None]:
         """While answers are sampled, its state may be on the host."""
@@ -224,7 +244,8 @@ class Trainer:
         if self.evaluator is None or name in self.evaluations:
             return
         with self._optimizer_at_rest():
-            rows, totals = self.evaluator.measure(self._progress("evaluate"))
+            measure, answers = functools.partial(self.evaluator.measure, self._progress("evaluate")), self.evaluator.num_answers
+            rows, totals = self.rescue.sampling("evaluating", self.collector.engine, answers, measure)
         with self.stop.held():
             self.evaluations[name] = totals | {"step": self.state.step}
             self.run.evaluation(name, rows, self.evaluations[name])
@@ -240,7 +261,8 @@ class Trainer:
     def _save_if_due(self) -> None:
         self.keeper.poll()
         every, step = self.config.train.save_steps, self.state.step
-        if (every and step % every == 0) or self._best_step() == step:
+        is_due = (every and step % every == 0) or self._best_step() == step
+        if is_due and not self.state.broken_in_a_row:  # the same weights would drive out the others
             self._save()
 
     def _save(self) -> None:
@@ -282,7 +304,7 @@ class Trainer:
         saved. Where the record itself cannot be written, the error that says so is the one that is raised."""
         self.stop.hold()
         try:
-            if isinstance(error, RewardError | AlertStop | EngineError | StopNow) and not self.is_torn:
+            if isinstance(error, SAVED_AT) and not self.is_torn:
                 self._save()
             self.keeper.wait()
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -313,8 +335,3 @@ class Trainer:
             self.stop.is_announced = True
             with self.stop.held():
                 self.run.event("message", text=self.stop.announcement(self.saved_step, self.config.train.term_deadline))
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """Distinct for every (seed, step) that a run can have."""
-    return seed * 1_000_003 + step

@@ -7,6 +7,7 @@ micro-batches (and of ranks) are summed. What it leaves out: which rollouts to t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,19 +107,40 @@ def _tokens(batch: Microbatch, logprobs: Tensor, entropy: Tensor | None, anchors
     )
 
 
-def clip_and_step(optimizer: torch.optim.Optimizer, *, max_grad_norm: float) -> float:
-    """Sum the gradient over ranks, clip it, take the step, clear it; returns the norm before clipping. Stops on a non-finite one.
+class NotFinite(GuardStop):
+    """An optimizer step was not taken, for something in it is not finite."""
 
-    A gradient of exactly 0 takes no step: momentum alone must not move the weights.
+    def __init__(self, what: Sequence[str], words: str) -> None:
+        super().__init__(words)
+        self.what = tuple(what)
+        """`loss`, `ratio`, `gradient`."""
+
+
+def clip_and_step(
+    optimizer: torch.optim.Optimizer, *, max_grad_norm: float, watched: Mapping[str, Tensor] | None = None
+) -> float:
+    """Sum the gradient over ranks, clip it, take the step, clear it; returns the norm before clipping.
+
+    Raises NotFinite before anything has moved if the norm, or a scalar of `watched`, is not finite on any rank; gradients are then as they
+    were summed. All of them are read in one transfer. A gradient of exactly 0 takes no step: momentum alone must not move the weights.
     """
     everything = [weight for group in optimizer.param_groups for weight in group["params"]]
     ranks.sum_gradients(everything)
     weights = [weight for weight in everything if weight.grad is not None]
-    norm = float(torch.nn.utils.clip_grad_norm_(weights, max_grad_norm))
-    if not math.isfinite(norm):
-        raise GuardStop(f"The gradient's norm is {norm}: this optimizer step was not taken. "
-                        "Lower train.learning_rate, or look at the last rollouts for what made it.")
+    total = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    values = {"gradient": total} | dict(watched or {})
+    read = dict(zip(values, torch.stack([value.double().to(total.device) for value in values.values()]).tolist(), strict=True))
+    bad = [name for name, value in read.items() if not math.isfinite(value)]
+    norm = read["gradient"]
+    if ranks.total_of(len(bad)):
+        raise NotFinite(bad, f"The gradient's norm is {norm}{_others(read)}: this optimizer step was not taken. Lower "
+                             "train.learning_rate, or look at the last rollouts for what made it.")
+    torch.nn.utils.clip_grads_with_norm_(weights, max_grad_norm, total)
     if norm:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def _others(read: Mapping[str, float]) -> str:
+    return "".join(f", the {name} {value}" for name, value in read.items() if name != "gradient")

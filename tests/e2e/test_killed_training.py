@@ -56,7 +56,7 @@ class Lives:
 
 @pytest.fixture
 def lives(tiny_folder: Callable[[str], Path], tmp_path: Path) -> Iterator[Lives]:
-    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "training")))
+    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
     with subprocess.Popen(
         [sys.executable, str(TESTS / "e2e" / "killable.py"), str(tiny_folder("qwen3")), str(tmp_path / "runs" / "run"),
          str(tmp_path / "scratch")],

@@ -97,6 +97,7 @@ def test_resumed_as_if_nothing_had_happened(config: Config, tmp_path: Path) -> N
             if step in cuts:
                 assert trainer.state.in_flight, "the test needs a checkpoint with groups in flight"
                 trainer._save()
+                trainer.keeper.settle()
                 trainer.run.finish("interrupted", {})
                 trainer = reassemble(tmp_path / name, rewards=resolve([some_flat]))
                 short_ends(trainer)

@@ -478,10 +478,10 @@ class TestFailures:
             assert all(torch.equal(a, b) for a, (_, b) in zip(before, trainer.policy.trainable(), strict=True))
             assert [record["groups/with_signal"] for record in Run(run).metrics()] == [0.0, 0.0]
 
-    def test_gradient_that_is_not_finite_stops_the_run(
+    def test_gradients_that_are_not_finite_stop_the_run(
         self, settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The run is marked failed, with the last good state saved."""
+        """Three in a row, and no earlier weights to go back to: the run is marked failed, with the last good state saved."""
         trainer = assemble(settings(evaluation={"size": 0}), tmp_path / "run", rewards=REWARDS)
 
         def poison(kind: str, payload: Mapping[str, Any]) -> None:
@@ -490,7 +490,7 @@ class TestFailures:
                 weight.register_hook(lambda gradient: gradient * float("nan"))
 
         trainer.run.subscribe(poison)
-        with pytest.raises(GuardStop, match="nan"):
+        with pytest.raises(GuardStop, match="third time in a row"):
             trainer.train()
         run = Run(tmp_path / "run")
         assert run.status == "failed"

@@ -18,10 +18,10 @@ from heron.errors import ConfigError
 from heron.models import Policy
 from heron.objective import FixedEntropy
 from heron.training import ranks
-from heron.training.batch import pack
 from heron.training.compiled import objective_of
+from heron.training.passes import Minibatch
 from heron.training.samples import make_samples, mean_kept_entropy
-from heron.training.updater import Minibatch, Updater
+from heron.training.updater import Updater
 from heron.types import Group
 
 Split = tuple[Sequence[Group], Sequence[Group]]
@@ -82,9 +82,8 @@ def updated(policy: Policy, groups: Sequence[Group]) -> dict[str, Tensor]:
         policy=policy, optimizer=torch.optim.SGD([weight for _, weight in policy.trainable()], lr=0.01), objective=objective_of(objective),
         temperature=0.8, max_grad_norm=1.0, num_iterations=2,
     )
-    batches = tuple(pack(make_samples(groups, weighing(objective)), budget=40, device=policy.device))
-    _, _, steps = updater.run([Minibatch(batches=batches)], FixedEntropy(), report=lambda done, total: None)
-    assert steps == 2
+    minibatch = Minibatch.packed(make_samples(groups, weighing(objective)), budget=40, device=policy.device)
+    assert updater.run([minibatch], FixedEntropy(), report=lambda done, total: None).steps == 2
     return {name: weight.detach() for name, weight in policy.trainable()}
 
 

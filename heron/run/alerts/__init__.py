@@ -23,7 +23,7 @@ from heron.run.alerts.policy import (
     reward_collapse,
     sampler_mismatch,
 )
-from heron.run.alerts.resources import disk
+from heron.run.alerts.resources import disk, out_of_memory
 from heron.run.alerts.rewards import (
     constant_rewards,
     dead_reward,
@@ -62,6 +62,7 @@ CHECKS: Mapping[str, Check] = {
     "much-clipped": much_clipped,
     "sampler-mismatch": sampler_mismatch,
     "gradient-spike": gradient_spike,
+    "out-of-memory": out_of_memory,
     "disk": disk,
     "judge-budget": judge_budget,
 }

@@ -30,9 +30,13 @@ class TrainState:
     entropy: FixedEntropy | AdaptiveEntropy = field(default_factory=FixedEntropy)
     """The entropy bonus for the next optimizer step."""
     prompts_begun: int = 0
-    """Prompts that sampling has begun with, where groups are carried from step to step."""
+    """Prompts that sampling has begun with, where a step may take more or fewer than its share."""
     in_flight: list[InFlight] = field(default_factory=list)
     """Groups that the next step goes on with."""
+    broken_in_a_row: int = 0
+    """Steps up to now in which something was not finite."""
+    times_gone_back: int = 0
+    """How often that has brought earlier weights back."""
 
     def to_json(self) -> str:
         """All of it; JSON keeps every bit of a float."""
