@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from heron.engine import NativeEngine, Request, SamplingParams
 from heron.engine.protocol import Finished
 from heron.models import Policy
 from heron.rewards import resolve
+from heron.run import Run
 from heron.training.assemble import assemble
 from heron.training.batch import pack
 from heron.training.samples import Sample
@@ -140,3 +142,17 @@ def logprobs(policy: Policy, *, of_reference: bool = False) -> torch.Tensor:
     with torch.no_grad():
         hidden = policy.hidden(batch.token_ids, batch.positions, batch.plan)
         return policy.logprobs(hidden[0, batch.where], batch.targets, temperature=1.0)[0]
+
+
+VARIES = ("time/", "throughput/", "memory/")
+"""Metrics that depend on the clock."""
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """What a run came to, without what depends on the clock: its weights' SHA-256, and all of its record."""
+    return {
+        "weights": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.model_dir.glob("*.safetensors")},
+        "metrics": [{key: value for key, value in record.items() if not key.startswith(VARIES)} for record in run.metrics()],
+        "rollouts": [run.rollouts(step) for step in run.rollout_steps()],
+        "evaluations": {name: (run.evaluation(name).rows, dict(run.evaluation(name).totals)) for name in sorted(run.evaluations())},
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from small_runs import make_trainer, small_config, some_flat
+from small_runs import make_trainer, outcome, small_config, some_flat
 from typer.testing import CliRunner
 
 import heron
@@ -23,9 +23,6 @@ from heron.run import Run
 from heron.training.assemble import reassemble
 from heron.training.keeping import fault_of, load_state
 from heron.training.trainer import Trainer
-
-VARIES = ("time/", "throughput/", "memory/")
-TIMES = ("seconds", "training_seconds", "run")
 
 
 @pytest.fixture
@@ -45,25 +42,6 @@ def trained(config: Config, path: Path, **settings: Any) -> Run:
 
 def resumed(path: Path, settings: Mapping[str, Any] | None = None, reward: Callable[..., Any] = some_flat) -> Trainer:
     return reassemble(path, settings=settings, rewards=resolve([reward]))
-
-
-def learnt(run: Run) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.model_dir.glob("*.safetensors")}
-
-
-def told(run: Run) -> list[dict[str, Any]]:
-    """The metrics without what depends on the clock."""
-    return [{key: value for key, value in record.items() if not key.startswith(VARIES)} for record in run.metrics()]
-
-
-def same(one: Run, other: Run) -> bool:
-    """Weights, metrics, rollouts and evaluations, bit for bit."""
-    names = set(one.evaluations())
-    return (
-        learnt(one) == learnt(other) and told(one) == told(other) and names == set(other.evaluations())
-        and all(one.rollouts(step) == other.rollouts(step) for step in one.rollout_steps())
-        and all(one.evaluation(name) == other.evaluation(name) for name in names)
-    )
 
 
 def stop_after(step: int) -> Callable[[str, Mapping[str, Any]], None]:
@@ -102,7 +80,7 @@ def test_a_finished_run_with_more_steps_is_the_longer_run(
     trainer.run.subscribe(lambda kind, payload: seen.append(short.model_dir.exists()) if kind == "metrics" else None)
     trainer.train()
     assert seen == [False, False], "a model of before is not the model of this run"
-    assert same(whole, short) and short.status == "finished"
+    assert outcome(whole) == outcome(short) and short.status == "finished"
     assert list(short.evaluations()) == ["before", "step-000002", "step-000004", "after"]
     assert "Changed: train.max_steps was 4 and is 6." in messages(short)
     assert short.settings["train"]["max_steps"] == 6
@@ -157,7 +135,7 @@ def test_what_is_not_learnt_may_change_and_is_told(settings: Callable[..., Confi
     trainer = resumed(run.path, {
         "train": {"save_steps": 1, "save_total_limit": 5}, "rollout": {"max_concurrent": 200}, "evaluation": {"show": 1}})
     trainer.train()
-    assert same(whole, run)
+    assert outcome(whole) == outcome(run)
     assert sorted(path.name for path in (run.path / "checkpoints").glob("step-*")) == ["step-000002", "step-000003", "step-000004"]
     assert "Changed: train.save_steps was 2 and is 1." in messages(run)
     assert "rollout.max_concurrent was 256 and is 200 (what follows is that of a run without a pause up to rounding" in messages(run)
@@ -173,7 +151,7 @@ def test_what_was_passed_over_is_told(settings: Callable[..., Config], tmp_path:
     [event] = run.events("checkpoint_skipped")
     assert (event["path"], event["fault"]) == ("step-000003", "optimizer.pt is missing")
     assert "The checkpoint step-000003 was passed over: optimizer.pt is missing; step-000002 is used." in messages(run)
-    assert same(whole, run)
+    assert outcome(whole) == outcome(run)
 
 
 def draws(completion: str) -> float:
@@ -188,7 +166,7 @@ def test_a_reward_that_draws_goes_on_drawing(settings: Callable[..., Config], tm
     run = cut(settings(), tmp_path / "run", step, draws)
     random.random(), numpy.random.rand(), torch.rand(())
     resumed(run.path, reward=draws).train()
-    assert same(whole, run)
+    assert outcome(whole) == outcome(run)
 
 
 def test_another_start_is_noticed(settings: Callable[..., Config], tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -252,7 +230,7 @@ def test_the_best_model_is_kept(settings: Callable[..., Config], tmp_path: Path)
     assert {path.name for path in (whole.path / "checkpoints").glob("step-*")} == {f"step-{step:06d}", "step-000006"}
     run = cut(best, tmp_path / "run", 4)
     resumed(run.path).train()
-    assert same(whole, run)
+    assert outcome(whole) == outcome(run)
     assert (run.path / "checkpoints" / "best").read_text() == f"step-{step:06d}\n"
     with pytest.raises(ConfigError, match=r"train\.keep_best needs evaluations between the steps"):
         settings(train={"keep_best": "accuracy"}, evaluation={"size": 4})
