@@ -1,8 +1,8 @@
 """The groups of a step: the next prompts in their order, sampled and scored.
 
 Three ways, of which a config has one: a batch of the cursor; portions of every group in flight; a batch in which groups without a signal
-are replaced. In each, what the state counts changes only when all of it has been sampled and scored: a reward that raises leaves it as it
-was.
+are replaced. In each, what the state counts changes only when all of it has been sampled and scored: a reward that raises leaves it as
+it was.
 """
 
 from __future__ import annotations

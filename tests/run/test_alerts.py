@@ -76,6 +76,7 @@ FAULTS: dict[str, Step] = {
     "sampler-mismatch": lambda step: {"sampling/logp_difference_mean": 0.1},
     "gradient-spike": lambda step: {"grad_norm": 0.5 if step < 60 else 20.0},
     "judge-budget": lambda step: {"logged/judge_budget_used": 0.9},
+    "out-of-memory": lambda step: {"memory/halved": 1.0},
 }
 
 

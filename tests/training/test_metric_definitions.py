@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import break_gradients, little_memory
 from small_runs import make_trainer, small_config, some_flat
 from tinymodels import completion, prompt
 
@@ -14,6 +16,7 @@ from heron.run import Run
 from heron.run.metrics import define, registered
 from heron.training.outcomes import shares, solved
 from heron.training.statistics import rollout_metrics
+from heron.training.trainer import Trainer
 from heron.types import Group, Rollout, Turn
 
 KINDS: tuple[Mapping[str, Mapping[str, Any]], ...] = (
@@ -23,7 +26,11 @@ KINDS: tuple[Mapping[str, Mapping[str, Any]], ...] = (
     {"rollout": {"partial_tokens": 5}},
     {"rollout": {"engine": "hf"}, "objective": {"importance_sampling_correction": "token_mask"}},
     {"rewards": {"on_error": "exclude"}},
+    {"rollout": {"resample_zero_signal": 1}},
+    {"train": {"max_steps": 6, "save_steps": 1, "save_total_limit": 4, "micro_batch_tokens": 4000}},
 )
+FAULTY = len(KINDS) - 1
+"""The run whose memory runs out, and whose gradients are not finite from its third step on."""
 
 
 def picky(completion: str, log_metric: Any = None) -> float | None:
@@ -38,6 +45,14 @@ def noted(prompts: list[str], completions: list[str], log_metric: Callable[[str,
     return [float(len(text)) for text in completions]
 
 
+@contextmanager
+def plant(trainer: Trainer) -> Iterator[None]:
+    """Gradients that are not finite in the third to fifth step, and memory for about half of a step's tokens."""
+    break_gradients(trainer, {3, 4, 5})
+    with little_memory(trainer, tokens=120):
+        yield
+
+
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path]) -> set[str]:
     """Every name that any of these runs logged."""
@@ -45,7 +60,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str]
     for number, sections in enumerate(KINDS):
         folder = tmp_path_factory.mktemp("runs") / str(number)
         rewards = [picky, noted] if "on_error" in sections.get("rewards", {}) else [some_flat]
-        make_trainer(small_config(tiny_folder("qwen3"), **sections), folder, rewards=rewards).train()
+        trainer = make_trainer(small_config(tiny_folder("qwen3"), **sections), folder, rewards=rewards)
+        with plant(trainer) if number == FAULTY else nullcontext():
+            trainer.train()
         names |= {name for record in Run(folder).metrics() for name in record}
     return names
 
