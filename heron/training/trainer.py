@@ -259,7 +259,8 @@ class Trainer:
                             f"{alert.advice}")
 
     def _save_if_due(self) -> None:
-        self.keeper.poll()
+        with self.stop.held():
+            self.keeper.poll()
         every, step = self.config.train.save_steps, self.state.step
         is_due = (every and step % every == 0) or self._best_step() == step
         if is_due and not self.state.broken_in_a_row:  # the same weights would drive out the others

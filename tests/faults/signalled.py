@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from heron import api, sandbox
+from heron import sandbox
 from heron.cli.main import main
 from heron.config import load_config
 from heron.training.trainer import Trainer
@@ -88,14 +88,13 @@ def plant(trainer: Trainer, phase: str, folder: Path) -> None:
 
 def live(phase: str, verb: str, run: str, recipe: Path) -> None:
     """One command."""
-    assemble = api._assemble
+    train = Trainer.train
 
-    def assembled(*given: Any, **named: Any) -> Trainer:
-        trainer = assemble(*given, **named)
+    def planted(trainer: Trainer) -> dict[str, Any]:
         plant(trainer, phase, recipe.parent)
-        return trainer
+        return train(trainer)
 
-    api._assemble = assembled
+    Trainer.train = planted  # type: ignore[method-assign]
     words = {"train": ["train", str(recipe), "--run-dir", run], "resume": ["resume", run]}[verb.partition("|")[0]]
     sys.argv = ["heron", *words, *verb.split("|")[1:]]
     sys.stdout = sys.stderr

@@ -89,7 +89,7 @@ def begun(model: Path, folder: Path) -> Iterator[Lives]:
     paths = os.pathsep.join(map(str, (TESTS.parent, TESTS / "faults")))
     with subprocess.Popen(
         [sys.executable, str(TESTS / "faults" / "signalled.py"), str(folder / "recipe.toml")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "stderr").open("wb"), env={**os.environ, "PYTHONPATH": paths},
     ) as process:  # fmt: skip
         yield Lives(process, folder)
         assert process.stdin is not None
