@@ -62,7 +62,7 @@ def _rewards(totals: Sequence[Sequence[Total]], parts: Sequence[Sequence[Mapping
     names = tuple(dict.fromkeys(chain.from_iterable(rows)))
     return Rewards(
         total=_tensor(chain.from_iterable(totals)), names=names,
-        parts=torch.stack([_tensor(row.get(name) for name in names) for row in rows]) if rows else torch.zeros(0, 0, dtype=torch.float64),
+        parts=_tensor(row.get(name) for row in rows for name in names).view(len(rows), len(names)),
         part_weights=torch.tensor([weights.get(name, 1.0) for name in names], dtype=torch.float64),
         groups=torch.tensor([number for number, group in enumerate(totals) for _ in group], dtype=torch.int64),
     )

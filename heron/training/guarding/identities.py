@@ -95,6 +95,8 @@ class Identities:
     def _version(self, completion: Completion) -> None:
         now = self.policy.version
         claimed = completion.versions or ((completion.policy_version, len(completion.token_ids)),)
+        if claimed == ((now, len(completion.token_ids)),):
+            return
         lowest, highest = min(version for version, _ in claimed), max(version for version, _ in claimed)
         if highest > now or (self.is_on_policy and lowest < now):
             _violated("version", f"tokens that claim version {lowest if highest <= now else highest}", f"version {now}",
