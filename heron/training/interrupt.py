@@ -149,10 +149,10 @@ def stop_on_interrupt(deadline: float | None = None) -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         if clock is not None:
             clock.end()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class _Deadline:
@@ -163,14 +163,16 @@ class _Deadline:
         """The next signal is this one's."""
         self._seconds = seconds
         self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._wait, name="heron-deadline", daemon=True).start()
+        self._thread = threading.Thread(target=self._wait, name="heron-deadline", daemon=True)
+        self._thread.start()
 
     def start(self) -> None:
         self._words.put("start")
 
     def end(self) -> None:
-        """It does not come any more."""
+        """It does not come any more, nor is it on its way."""
         self._words.put("end")
+        self._thread.join()
 
     def _wait(self) -> None:
         if self._words.get() == "end":

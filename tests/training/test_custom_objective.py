@@ -257,7 +257,7 @@ def test_a_loss_that_was_broken_since_is_found_before_the_run_is_opened_again(tm
         "    return -inputs.ratio * inputs.advantages\n"
     )
     config = small_config(tiny_folder("qwen3"), objective={"loss_type": f"{file}:mine"})
-    make_trainer(config, tmp_path / "run")
+    make_trainer(config, tmp_path / "run").run.close()
     before = (tmp_path / "run" / "run.json").read_text()
     file.write_text(file.read_text().replace("inputs.advantages", "inputs.nothing"))
     with pytest.raises(ConfigError, match="mine raised AttributeError"):
