@@ -26,6 +26,8 @@ PHASES = ("sample", "score", "train")
 OUTCOMES = (("all right", "groups/all_right"), ("mixed", "groups/mixed"), ("all wrong", "groups/all_wrong"))
 RECENT = 20
 """Steps whose mean duration the time left is reckoned with."""
+MOST = 128
+"""Steps that are kept; of a longer run every second, fourth, ... and the newest."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,9 @@ class View:
     start: Mapping[str, Any] = field(default_factory=dict)
     """The payload of the event "start"."""
     metrics: list[Mapping[str, Any]] = field(default_factory=list)
-    """Every step heard of."""
+    """Steps heard of, as many as a curve needs: see `remember`."""
+    every: int = 1
+    """Of the older ones, those are kept whose number this divides."""
     evaluations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Totals by name, oldest first."""
     progress: tuple[str, int, int] | None = None
@@ -44,6 +48,18 @@ class View:
     """What has looked wrong so far, the newest last."""
     began: float = 0.0
     """Clock at the start."""
+
+    def remember(self, record: Mapping[str, Any]) -> None:
+        """A step, in place of those from there on if it is taken anew; of a long run the older ones are thinned out evenly."""
+        steps = self.metrics
+        while steps and steps[-1]["step"] >= record["step"]:  # a resumed run takes steps anew
+            steps.pop()
+        steps.append(record)
+        if len(steps) > RECENT and steps[-RECENT - 1]["step"] % self.every:
+            del steps[-RECENT - 1]
+        if len(steps) > MOST:
+            self.every *= 2
+            steps[:-RECENT] = [each for each in steps[:-RECENT] if each["step"] % self.every == 0]
 
     @property
     def step(self) -> int:

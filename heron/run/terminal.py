@@ -144,9 +144,7 @@ def _learn(view: View, kind: str, payload: Mapping[str, Any]) -> None:
     if kind == "start":
         view.start = payload
     elif kind == "metrics":
-        while view.metrics and view.metrics[-1]["step"] >= payload["step"]:  # a resumed run takes steps anew
-            view.metrics.pop()
-        view.metrics.append(payload)
+        view.remember(payload)
     elif kind == "progress":
         view.progress = (payload["phase"], payload["done"], payload["total"])
     elif kind == "evaluation":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from heron.run import Run, RunWriter, TerminalView, print_report
+from heron.run.panels import MOST, RECENT, View
 from heron.run.report import choose
 from heron.run.text import clean, duration, one_line
 
@@ -237,3 +239,17 @@ def test_the_report_says_why_a_run_failed(tmp_path: Path) -> None:
     shown = " ".join(ended(tmp_path / "run", "failed", error=f"RewardError: right raised on rows:3 {HOSTILE}").split())
     assert "failed after 1 step: RewardError: right raised on rows:3" in shown and "\x1b" not in shown
     assert "failed" not in ended(tmp_path / "fine", "finished")
+
+
+def test_a_long_run_is_kept_in_a_bounded_number_of_steps() -> None:
+    """Prevents: a live view that takes more memory with every step; a curve whose past is drawn to another scale than its present."""
+    view = View()
+    for step in range(1, 5001):
+        view.remember(metrics(step))
+        assert len(view.metrics) <= MOST
+    steps = [record["step"] for record in view.metrics]
+    assert steps[-RECENT:] == list(range(4981, 5001)) and view.step == 5000
+    older = steps[:-RECENT]
+    assert len(older) > MOST / 3 and {later - sooner for sooner, later in pairwise(older)} == {view.every}
+    view.remember(metrics(4990))
+    assert [record["step"] for record in view.metrics][-2:] == [4989, 4990]
