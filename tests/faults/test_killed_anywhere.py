@@ -127,11 +127,15 @@ def test_killed_at_any_moment_again_and_again(
     """Prevents: what no phase has a name for, and what only a second death finds."""
     source, kills, runs = random.Random(f"{variant} {number}"), 0, 0
     while kills < AT_RANDOM[variant][1]:
-        life = {"variant": variant, "folder": str(tmp_path / str(runs))}
+        folder = tmp_path / str(runs)
+        life = {"variant": variant, "folder": str(folder)}
         status, _ = lives.end_of(**life, after=source.uniform(0.02, 0.6) * expected[variant].seconds)
         kills += status == -signal.SIGKILL
-        if status == 0 or kills == AT_RANDOM[variant][1]:  # it was quicker, or it is the last
-            if status:
+        has_begun = (folder / "run.json").exists()
+        is_over = has_begun and Run(folder).status == "finished"  # the kill came too late
+        if is_over or kills == AT_RANDOM[variant][1] or not has_begun:
+            runs += 1
+        if has_begun and (is_over or kills == AT_RANDOM[variant][1]):
+            if not is_over:
                 lives.whole(**life)
-            run, runs = Run(tmp_path / str(runs)), runs + 1
-            assert result(run) == expected[variant].result and tidy(run)
+            assert result(Run(folder)) == expected[variant].result and tidy(Run(folder))
