@@ -27,7 +27,7 @@ BY_PHASE = {
         ("evaluate", 14), ("record", 1), ("record", 9), ("write", 1), ("write", 10), ("write", 18), ("copy", 2), ("retire", 1),
     ),
     "lora, two iterations": (
-        ("sample", 18), ("score", 30), ("backward", 3), ("backward", 6), ("train", 7), ("evaluate", 9), ("record", 12), ("write", 5),
+        ("sample", 18), ("score", 30), ("backward", 3), ("backward", 14), ("train", 15), ("evaluate", 9), ("record", 12), ("write", 5),
         ("copy", 1), ("copy", 2),
     ),
 }
