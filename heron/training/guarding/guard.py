@@ -69,13 +69,12 @@ class Guard:
         """Weights, moments and entropy bonus of the newest checkpoint with other weights; everything else goes on."""
         path, past = self._newest_with_other_weights(state)
         words = f"In step {step}, for the {_ordinal(IN_A_ROW)} in a row, {what} not finite.{where}"
-        advice = "Look at those answers, lower train.learning_rate or train.max_grad_norm, and go on with"
+        advice = "Look at those answers, and begin a run with a lower train.learning_rate or train.max_grad_norm"
         if state.times_gone_back:
-            raise GuardStop(f"{words} The run had gone back to earlier weights for this once already. {advice}: heron resume "
-                            f"{self.run.path}")
+            raise GuardStop(f"{words} The run had gone back to earlier weights for this once already. {advice}.")
         if path is None or past is None:
-            raise GuardStop(f"{words} There is no checkpoint with other weights to go back to. {advice} another run; train.save_steps "
-                            "writes checkpoints more often.")
+            raise GuardStop(f"{words} There is no checkpoint with other weights to go back to. {advice}; train.save_steps writes "
+                            "checkpoints more often.")
         put_back(self.policy, self.config, path)
         restore_optimizer(path, self.optimizer, self.policy.device)
         state.entropy = past.entropy

@@ -72,8 +72,8 @@ class Rescue:
         """What to raise where nothing is left to halve."""
         free()
         return MemoryStop(
-            f"Memory ran out in step {self.step}, while {phase}, and it cannot be cut smaller: {_first_line(words)} {self._advice()} Set "
-            f"one of them in {self._run.path / 'config.toml'} and go on with: heron resume {self._run.path}"
+            f"Memory ran out in step {self.step}, while {phase}, and it cannot be cut smaller: {_first_line(words)} {self._advice()} "
+            f"Begin a run with one of them; where there is more memory, this one goes on with: heron resume {self._run.path}"
         )
 
     def metrics(self) -> dict[str, float]:
