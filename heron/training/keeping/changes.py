@@ -25,6 +25,7 @@ ROUNDING = "what follows is that of a run without a pause up to rounding, not bi
 MAY_CHANGE: Mapping[str, str] = {
     **dict.fromkeys((
         "train.max_steps", "train.save_steps", "train.save_total_limit", "train.keep_best", "train.report_to", "train.strict",
+        "train.term_deadline", "train.check_identities", "train.dry_step",
         "evaluation.steps", "evaluation.show", "judge.key_file", "judge.cache", "judge.max_concurrent", "judge.max_rpm",
         "judge.max_spend_tokens", "judge.timeout", "judge.patience", "judge.max_failures", "rewards.timeout", "rollout.vllm_url",
         "rollout.vllm_folder", "train.offload_optimizer",
