@@ -28,6 +28,8 @@ def train(
     start_from: Annotated[Path | None, typer.Option(
         "--from", metavar="RUN", help="Begin with the trained model of this run, and with its settings; of a recipe's, with its model "
         "alone.")] = None,
+    forever: Annotated[bool, typer.Option(
+        "--forever", help="Train until Ctrl-C or SIGTERM, and take rows that are appended to data.dataset, a file of JSON lines.")] = False,
     resumed: Annotated[Path | None, typer.Option(
         "--resume", metavar="RUN", help="Go on with this run instead of beginning one; the same as `heron resume RUN`.")] = None,
 ) -> None:
@@ -35,7 +37,8 @@ def train(
     from heron import api
     from heron.config import load_config
 
-    given = {"train": {key: value for key, value in {"seed": seed, "strict": strict and strict.split(",")}.items() if value is not None}}
+    asked = {"seed": seed, "strict": strict and strict.split(","), "forever": forever or None}
+    given = {"train": {key: value for key, value in asked.items() if value is not None}}
     if resumed is not None:
         names, settings = _names_and_settings(context, recipe)
         _resume([resumed], [*names, *([] if start_from is None else [f"--from {start_from}"])], settings, given, run_dir)

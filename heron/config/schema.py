@@ -6,6 +6,7 @@ own ranges when it is made, so a config that exists is a config that can be run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,6 +167,8 @@ class TrainConfig:
 
     max_steps: int = 300
     """Batches of rollouts to train on. Rewards on real models need a few hundred."""
+    forever: bool = False
+    """Train until a signal, whatever max_steps says, and take rows that are appended to data.dataset, a local file of JSON lines."""
     prompts_per_step: int = 8
     """Groups (B) per step: a step trains on B * num_generations completions."""
     optimizer: str = "adamw"
@@ -227,6 +230,8 @@ class TrainConfig:
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         one_of("train.dry_step", self.dry_step, ("auto", "on", "off"))
         one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("constant", "linear", "cosine"))
+        require(not self.forever or self.lr_scheduler_type == "constant", "train.lr_scheduler_type must be constant with train.forever: "
+                "there is no last step to which the learning rate could fall", self.lr_scheduler_type, "Set it to 'constant'.")
         for name in ("max_steps", "prompts_per_step", "micro_batch_tokens", "save_total_limit"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1", getattr(self, name), "")
         for name in ("warmup_steps", "weight_decay", "save_steps", "num_threads"):
@@ -236,6 +241,11 @@ class TrainConfig:
         for name in ("adam_beta1", "adam_beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)", getattr(self, name), "")
         check_seed("train.seed", self.seed)
+
+    @property
+    def last_step(self) -> float:
+        """The step after which a run is finished."""
+        return math.inf if self.forever else self.max_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,26 +27,32 @@ def read_file(path: Path) -> Iterator[Row]:
         yield row
 
 
-def read_each(path: Path) -> Iterator[Row | DataError]:
-    """The rows of a file, in order, with an error in place of each that cannot be read. What spoils the whole file is raised."""
+def read_each(path: Path, until: int | None = None) -> Iterator[Row | DataError]:
+    """The rows of a file, in order, with an error in place of each that cannot be read. What spoils the whole file is raised. Of JSON lines
+    that are still being written, only those in the first `until` bytes are read."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path} is not of a kind that can be read. The kinds are {', '.join(READERS)}.")
     try:
-        yield from reader(path)
+        yield from reader(path) if until is None else read_jsonl(path, until)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
-def _read_jsonl(path: Path) -> Iterator[Row | DataError]:
+def read_jsonl(path: Path, until: int | None = None) -> Iterator[Row | DataError]:
+    """The rows of JSON lines, or of those in the first `until` bytes."""
+    read = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            row = _or_error(_line, line, path, number)
+            read += len(line)
+            if until is not None and read > until:
+                return
+            row = _or_error(row_of, line, path, number)
             if row is not None:
                 yield row
 
 
-def _line(line: bytes, path: Path, number: int) -> Row | None:
+def row_of(line: bytes, path: Path, number: int) -> Row | None:
     """The row on a line; None on a blank one."""
     text = _decode(line, path, number).rstrip()
     if not text:
@@ -100,7 +106,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row | DataError]]] = {
-    ".jsonl": _read_jsonl,
+    ".jsonl": read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,

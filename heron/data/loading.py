@@ -47,6 +47,8 @@ class Dataset:
     """None of their questions is in `train`. Empty if evaluation is switched off."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Training rows left out because they ask a held-out question, each with the held-out row that asks it."""
+    until: int | None = None
+    """Bytes of the training file that were read; None for all."""
 
     @property
     def dropped(self) -> int:
@@ -54,20 +56,23 @@ class Dataset:
         return len(self.left_out)
 
 
-def load(config: DataConfig, tags: Tags, *, seed: int, eval_size: int, on_bad: OnBad = refuse) -> Dataset:
-    """The prompts of a run, at most `eval_size` of them held out; a `DataError` if there is nothing to train on."""
+def load(
+    config: DataConfig, tags: Tags, *, seed: int, eval_size: int, on_bad: OnBad = refuse, until: int | None = None
+) -> Dataset:
+    """The prompts of a run, at most `eval_size` of them held out; a `DataError` if there is nothing to train on. `until` takes the first
+    bytes of the dataset alone, a file that is being written."""
     refuse_idle_settings(config)
-    source = _open(config.dataset, config.subset)
+    source = _open(config.dataset, config.subset, until)
     train = _train(source, config, seed, on_bad)
     heldout = _heldout(source, config, eval_size, on_bad)
     if heldout is None:
         train, heldout = _set_aside(train, eval_size, seed)
-    return _with_system_prompts(_without_heldout(train, heldout), config, tags)
+    return dataclasses.replace(_with_system_prompts(_without_heldout(train, heldout), config, tags), until=until)
 
 
-def _open(name: str, subset: str | None) -> Source | None:
+def _open(name: str, subset: str | None, until: int | None = None) -> Source | None:
     """None for generated problems."""
-    return None if is_generated(name) else open_source(name, subset)
+    return None if is_generated(name) else open_source(name, subset, until=until)
 
 
 def _train(source: Source | None, config: DataConfig, seed: int, on_bad: OnBad) -> tuple[Prompt, ...]:

@@ -67,12 +67,13 @@ class Source:
         return DataError(f'The dataset {self.name} has no split "{split}".{hint}')
 
 
-def open_source(name: str, subset: str | None, *, section: str = "data") -> Source:
-    """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched. Errors name the settings of `section`."""
+def open_source(name: str, subset: str | None, *, section: str = "data", until: int | None = None) -> Source:
+    """The dataset that `name` means. Nothing is read yet, but a hub dataset is fetched. Errors name the settings of `section`. Of a single
+    file of JSON lines, `until` takes its first bytes alone."""
     path = Path(name).expanduser()
     if path.is_file():
         _refuse_subset(subset, f"{path} is a single file", section)
-        return Source(name=name, splits={WHOLE: partial(read_each, path)})
+        return Source(name=name, splits={WHOLE: partial(read_each, path, until)})
     if name and path.is_dir():
         return Source(name=name, splits=_folder_splits(path, subset, section))
     if name.startswith(VERIFIERS):

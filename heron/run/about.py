@@ -100,7 +100,7 @@ def _task(manifest: Mapping[str, Any], settings: Mapping[str, Any], start: Mappi
 
 def _training(run: Run, settings: Mapping[str, Any]) -> str:
     steps, train, rollout = len(run.metrics()), settings.get("train", {}), settings.get("rollout", {})
-    of = f" of {count(train['max_steps'])}" if train.get("max_steps") else ""
+    of = f" of {count(train['max_steps'])}" if train.get("max_steps") and not train.get("forever") else ""
     words = [f"{count(steps)}{of} steps"]
     if train.get("prompts_per_step") and rollout.get("num_generations"):
         words.append(f"in each {train['prompts_per_step']} problems answered {rollout['num_generations']} times")

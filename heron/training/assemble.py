@@ -41,6 +41,7 @@ from heron.run.sinks import check_sinks, subscribe_sinks
 from heron.training.anchor import anchored
 from heron.training.compiled import advice_on, entropy_bonus_of, objective_of
 from heron.training.footprint import Footprint, baseline_of
+from heron.training.growth import let_grow, remember_steps, rows_of
 from heron.training.guarding.rescue import Rescue
 from heron.training.held_out import make_evaluator, make_verdicts
 from heron.training.inheriting import inheritance
@@ -82,7 +83,7 @@ def assemble(
     _refuse_used_folder(run_dir)
     config = anchored(config)
     _check_objective(config)
-    rubric, dataset = _rubric_and_data(config, rewards)
+    rubric, dataset = _rubric_and_data(config, rewards, run_dir)
     warning = _forewarn(config, listeners)
     with keep_if_begun(run_dir):
         start = begin(config, run_dir, listeners, measured=dataset.heldout) if heir is None else heir.begin(run_dir)
@@ -106,6 +107,7 @@ def assemble(
     state = TrainState(entropy=entropy_bonus_of(config.objective))
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{footprint.estimate}; {route.verdict}")
     trainer.footprint = footprint
+    let_grow(trainer, dataset)
     footprint.announce(run)
     for sentence in start.sentences:
         run.event("message", text=sentence)
@@ -130,7 +132,7 @@ def reassemble(
     if rewards is None and record.manifest.get("rewards_from_python"):
         raise RunError(f"{run_dir} was started with reward functions from Python, which a run cannot store. "
                        "Resume it with heron.resume(run_dir, rewards=[...]).")
-    rubric, dataset = _rubric_and_data(config, rewards)
+    rubric, dataset = _rubric_and_data(config, rewards, run_dir)
     if fingerprint(dataset) != record.manifest["data_fingerprint"]:
         raise RunError(f"The data of {run_dir} has changed since the run began, so it would not go on with the same prompts. "
                        f"Restore it, or begin a new run with the run's model: heron train --from {run_dir}")
@@ -147,12 +149,14 @@ def reassemble(
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
     if path is not None:
         restore_optimizer(path, optimizer, policy.device)
-    is_over = state.step >= config.train.max_steps
+    is_over = state.step >= config.train.last_step
     last_step = None if path is None else state.step
+    remember_steps(config, record)
     run = RunWriter.reopen(run_dir, last_step=last_step, config_toml=going.toml, was_last=is_over)
     evaluations = {name: dict(totals) for name, totals in record.evaluations().items()}
     trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, evaluations, listeners, f"resumed after step {state.step}")
     going.announce(run)
+    let_grow(trainer, dataset)
     check_record(run, path)
     trainer.route = Route(name=record.manifest.get("matmul", Route().name))  # another route would round differently
     if (was_hosted := bool(record.manifest.get("host_kernels"))) != policy.is_hosted:
@@ -192,7 +196,7 @@ def _policy_at(checkpoint: Path, config: Config, start: str, kept: Sequence[str]
     return policy
 
 
-def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[Rubric, data.Dataset]:
+def _rubric_and_data(config: Config, rewards: RewardFunctions | None, run_dir: Path) -> tuple[Rubric, data.Dataset]:
     environment = environment_of(config)
     sandbox_of(environment)  # an error if there must be one and is none
     functions = resolve_rewards(
@@ -204,7 +208,7 @@ def _rubric_and_data(config: Config, rewards: RewardFunctions | None) -> tuple[R
                           "Name some in rewards.functions, or pass rewards=[...].")
     rubric = Rubric(functions, tags=config.tags, on_error=config.rewards.on_error)
     appoint_judge(rubric, config)
-    dataset = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
+    dataset = rows_of(config, run_dir)
     rubric.check([*dataset.train, *dataset.heldout])
     check_rows(config, dataset, environment)
     return rubric, dataset
@@ -243,8 +247,8 @@ def _trainer(
         verdicts=make_verdicts(config, environment), overlap=config.rewards.overlap,
     )
     run.event(
-        "start", max_steps=config.train.max_steps, first_step=state.step + 1, reward_names=list(rubric.names),
-        model=config.model.name, method=config.model.method, parameters=policy.num_parameters(),
+        "start", max_steps=0 if config.train.forever else config.train.max_steps, first_step=state.step + 1,
+        reward_names=list(rubric.names), model=config.model.name, method=config.model.method, parameters=policy.num_parameters(),
         trainable_parameters=policy.num_parameters(trainable=True), run_dir=str(run.path), prompts=len(dataset.train),
         heldout=len(dataset.heldout), dropped=dataset.dropped, estimate=estimate,
         rollouts_per_step=config.train.prompts_per_step * config.rollout.num_generations,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heron.config.schema import Config
-from heron.data import PromptCursor
+from heron.data import GrowingCursor, PromptCursor
 from heron.engine.protocol import SamplingParams
 from heron.rollout import Collector
 from heron.rollout.collect import Report
@@ -44,7 +44,7 @@ class Gathering:
     """Sizes, and which way."""
     prompts: Sequence[Prompt]
     """What is trained on."""
-    cursor: PromptCursor
+    cursor: PromptCursor | GrowingCursor
     """Their order."""
     collector: Collector
     """Prompts to scored groups."""

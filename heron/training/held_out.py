@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from heron import data
 from heron.config import Config, load_config
 from heron.engine import NativeEngine
 from heron.environments import Environment, resolve_rewards
@@ -19,6 +18,7 @@ from heron.rollout import Collector
 from heron.rollout.verdicts import Verdicts
 from heron.run import Run
 from heron.training.evaluation import Evaluator
+from heron.training.growth import rows_of
 from heron.training.judging import appoint_judge
 from heron.training.prompts import environment_of, give_tools
 from heron.types import Prompt
@@ -58,12 +58,12 @@ def evaluator_of_run(run: Run, *, start: bool, size: int | None, samples: int | 
 
 def _never_trained_on(config: Config, run: Run, size: int | None) -> Sequence[Prompt]:
     """The run's held-out problems, or `size` problems of which none is among its training prompts."""
-    own = data.load(config.data, config.tags, seed=config.train.seed, eval_size=config.evaluation.size)
+    own = rows_of(config, run.path)
     wanted = len(own.heldout) if size is None else size
     found = own.heldout[:wanted]
     if wanted > len(own.heldout):
         trained = {repr(prompt.messages) for prompt in own.train}
-        more = data.load(config.data, config.tags, seed=config.train.seed, eval_size=wanted).heldout
+        more = rows_of(config, run.path, eval_size=wanted).heldout
         found = tuple(prompt for prompt in more if repr(prompt.messages) not in trained)
     if not found or len(found) < wanted:
         raise DataError(f"{run.path} has only {max(len(found), len(own.heldout))} problems that it was not trained on, not {wanted}. "

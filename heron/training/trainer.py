@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heron.config.schema import Config
-from heron.data import PromptCursor
+from heron.data import GrowingCursor, PromptCursor
 from heron.errors import AlertStop, EngineError, IdentityError, MemoryStop, RewardError, RunError, SaveError
 from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
@@ -23,6 +23,7 @@ from heron.run import RunWriter, Watchman
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
 from heron.training.gathering import Gathering
+from heron.training.growth import FixedRows, Rows
 from heron.training.guarding.dry_step import DryStep, is_wanted
 from heron.training.guarding.guard import Guard
 from heron.training.guarding.identities import Identities
@@ -52,7 +53,7 @@ class Trainer:
     """Frozen settings."""
     prompts: Sequence[Prompt]
     """What is trained on."""
-    cursor: PromptCursor
+    cursor: PromptCursor | GrowingCursor
     """Which of them in which step."""
     policy: Policy
     """What is trained."""
@@ -84,6 +85,8 @@ class Trainer:
     """Memory as it was planned, to compare after a run's first step; None in a run that goes on."""
     watchman: Watchman | None = None
     """Looks for what goes wrong in silence."""
+    rows: Rows = field(default_factory=FixedRows)
+    """Looks for rows that have come."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Set by Ctrl-C."""
     moves: Moves = field(default_factory=Moves)
@@ -99,9 +102,11 @@ class Trainer:
                 self._rehearse()
                 self._evaluate("before")
                 self._evaluate_if_due()  # what ended the last sitting may have been this evaluation
-                while self.state.step < self.config.train.max_steps and not self.stop.is_set:
+                while self.state.step < self.config.train.last_step and not self.stop.is_set:
+                    self.rows.take(self.state)
                     with whole_step(self) as self.moves:
                         self.step()
+                        self.rows.settle(self.state)
                     self._evaluate_if_due()
                     self._save_if_due()
                     self._heed_alerts()
@@ -155,7 +160,7 @@ class Trainer:
 
     def _rehearse(self) -> None:
         """The dry step, where it is wanted."""
-        if not is_wanted(self.config, self.policy.device) or self.state.step >= self.config.train.max_steps:
+        if not is_wanted(self.config, self.policy.device) or self.state.step >= self.config.train.last_step:
             return
         self.rescue.step = self.state.step + 1
         dry = DryStep(
@@ -235,7 +240,7 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         every = self.config.evaluation.steps
-        is_due = every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.max_steps
+        is_due = every and self.state.step and self.state.step % every == 0 and self.state.step < self.config.train.last_step
         if is_due and not self.stop.is_set:  # a resumed run begins with it
             self._evaluate(f"step-{self.state.step:06d}")
 
@@ -254,7 +259,7 @@ class Trainer:
     def _heed_alerts(self) -> None:
         """End the run if the watchman has seen what was to end it."""
         alert = self.watchman.heeded if self.watchman is not None else None
-        if alert is not None and self.state.step < self.config.train.max_steps:
+        if alert is not None and self.state.step < self.config.train.last_step:
             raise AlertStop(f"Stopped after step {self.state.step} by the alert {alert.id}, which train.strict names: {alert.evidence}. "
                             f"{alert.advice}")
 
@@ -287,7 +292,7 @@ class Trainer:
     def _finish(self, began: float) -> dict[str, Any]:
         """Measure again, save the model, write the summary. An interrupted run skips the measurement and can be resumed."""
         self._save()
-        done = self.state.step >= self.config.train.max_steps
+        done = self.state.step >= self.config.train.last_step
         if done:
             self._evaluate("after")
         self.stop.hold()  # for good: nothing is under way any more that could be given up

@@ -156,6 +156,8 @@ class TestMisspelt:
         monkeypatch.setattr("heron.api.train_config", train)
         refusal("train", "--train.max_steps", "3", "gsm8k", "--objective.epsilon=0.3", "--seed", "5")
         assert (given[0].recipe, given[0].train.max_steps, given[0].objective.epsilon, given[0].train.seed) == ("gsm8k", 3, 0.3, 5)
+        refusal("train", "--forever", "--train.lr_scheduler_type=constant")
+        assert given[1].train.forever and not given[0].train.forever
 
 
 def test_curve_into_a_folder_that_is_not_there(tmp_path: Path) -> None:

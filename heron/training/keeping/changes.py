@@ -74,7 +74,7 @@ def going_on(run: Run, found: Found, settings: Mapping[str, Mapping[str, Any]]) 
     before = written if found.path is None else _settings_in(found.path) or written
     changes = tuple(settings_otherwise(before.as_dict(), config.as_dict()))
     _refuse_another_run(run, changes)
-    _refuse_no_step(run, found, before.train.max_steps, config.train.max_steps)
+    _refuse_no_step(run, found, before.train.last_step, config.train.last_step)
     return Continuation(config=config, changes=changes, found=found)
 
 
@@ -92,7 +92,7 @@ def _refuse_another_run(run: Run, changes: Sequence[Difference]) -> None:
         )
 
 
-def _refuse_no_step(run: Run, found: Found, before: int, now: int) -> None:
+def _refuse_no_step(run: Run, found: Found, before: float, now: float) -> None:
     done = 0 if found.path is None else step_of(found.path)
     if run.status == "finished" and found.path is None:
         raise RunError(f"{run.path} is finished, and none of its checkpoints is whole: it cannot go on. Begin a new run with its model: "

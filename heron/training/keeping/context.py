@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heron.config import Config, to_toml
-from heron.data import Dataset, PromptCursor
+from heron.data import Dataset, GrowingCursor, PromptCursor
 from heron.models import Policy
 from heron.rewards import Rubric
 from heron.rewards.judge.seat import seats
@@ -43,7 +43,7 @@ class Context:
             judges=tuple({"model": judge.model, "cache": judge.cache.folder and str(judge.cache.folder)} for judge in judges),
         )
 
-    def about(self, config: Config, cursor: PromptCursor, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
+    def about(self, config: Config, cursor: PromptCursor | GrowingCursor, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
         """All of it at one moment, but for the settings and the start, which have places of their own."""
         is_carried = bool(config.rollout.partial_tokens)
         consumed = state.prompts_begun if is_carried else state.step * cursor.batch_size

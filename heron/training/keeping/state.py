@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from heron.data.growing import Place
 from heron.objective import AdaptiveEntropy, FixedEntropy
 from heron.rollout import InFlight
 
@@ -38,6 +39,9 @@ class TrainState:
     times_gone_back: int = 0
     """How often that has brought earlier weights back."""
 
+    rows: Place | None = None
+    """Where the next step draws from, of rows that become more; None where they don't."""
+
     def to_json(self) -> str:
         """All of it; JSON keeps every bit of a float."""
         return json.dumps(asdict(self))
@@ -48,4 +52,6 @@ def load_state(path: Path) -> TrainState:
     values = json.loads((path / STATE).read_text())
     bonus = values.pop("entropy", asdict(FixedEntropy()))  # checkpoints of before had none
     values["in_flight"] = [InFlight.of_dict(flight) for flight in values.pop("in_flight", ())]
+    place = values.pop("rows", None)
+    values["rows"] = None if place is None else Place(**place)
     return TrainState(**values, entropy=FixedEntropy(**bonus) if bonus.keys() == {"coef"} else AdaptiveEntropy(**bonus))
