@@ -89,6 +89,12 @@ class StopRequest:
         self._is_given_up = self._is_owed = True
         self._pay()
 
+    def insist(self) -> None:
+        """Raise StopNow again if what was to be given up has gone on: a user's function may have caught it, and made a value of it."""
+        if self._is_given_up and self._depth == 0:
+            assert self.number is not None, "a signal has asked for it"
+            raise StopNow(self.number)
+
     def hold(self) -> None:
         """From here on the step cannot be given up; each call needs its `release`."""
         self._depth += 1

@@ -78,7 +78,7 @@ class Trainer:
     rescue: Rescue
     """The sizes that work is cut into, and what halves them where memory runs out."""
     draws: Draws = field(default_factory=Draws.taken)
-    """The random generators after the last finished step, and what was evaluated then."""
+    """The random generators after the last finished step."""
     route: Route = field(default_factory=Route)
     """How float32 matrices are multiplied on a CPU."""
     footprint: Footprint | None = None
@@ -251,10 +251,11 @@ class Trainer:
         with self._optimizer_at_rest():
             measure, answers = functools.partial(self.evaluator.measure, self._progress("evaluate")), self.evaluator.num_answers
             rows, totals = self.rescue.sampling("evaluating", self.collector.engine, answers, measure)
+        self.draws.put()  # so that training draws the same ones, whenever it is measured
+        self.stop.insist()
         with self.stop.held():
             self.evaluations[name] = totals | {"step": self.state.step}
             self.run.evaluation(name, rows, self.evaluations[name])
-            self.draws = Draws.taken()
 
     def _heed_alerts(self) -> None:
         """End the run if the watchman has seen what was to end it."""

@@ -27,9 +27,10 @@ class Moves:
     def begin(self, *_: object) -> None:
         """From here on the step can only be finished."""
         if not self.have_begun:
-            self.have_begun = True
             if self._stop is not None:
+                self._stop.insist()
                 self._stop.hold()
+            self.have_begun = True
 
 
 @contextlib.contextmanager

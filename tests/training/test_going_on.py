@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from heron.errors import ConfigError, HeronError, RunError
 from heron.rewards import resolve
 from heron.run import Run
 from heron.training.assemble import reassemble
+from heron.training.interrupt import StopNow
 from heron.training.keeping import fault_of, load_state
 from heron.training.trainer import Trainer
 
@@ -167,6 +170,35 @@ def test_a_reward_that_draws_goes_on_drawing(settings: Callable[..., Config], tm
     random.random(), numpy.random.rand(), torch.rand(())
     resumed(run.path, reward=draws).train()
     assert outcome(whole) == outcome(run)
+
+
+def test_measuring_moves_no_draw(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """Prevents: training that draws other numbers where a checkpoint is older than the evaluation of its step."""
+    whole = trained(settings(), tmp_path / "whole", rewards=(draws,))
+    run = trained(settings(train={"max_steps": 2}), tmp_path / "run", rewards=(draws,))
+    resumed(run.path, {"train": {"max_steps": 4}}, reward=draws).train()
+    assert outcome(whole) == outcome(run)
+
+
+def test_a_reward_that_catches_everything_is_given_up_all_the_same(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """Prevents: the second Ctrl-C as a reward of zero, which is trained on and saved."""
+
+    def catches(completion: str) -> float:
+        try:
+            while calls.pop() == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+            return len(set(completion)) / 10
+        except:  # noqa: E722
+            return 0.0
+
+    calls = [1] * 1000
+    whole = trained(settings(), tmp_path / "whole", rewards=(catches,))
+    calls[-50:] = [0, *[1] * 49]
+    with pytest.raises(StopNow):
+        make_trainer(settings(), tmp_path / "run", rewards=(catches,)).train()
+    resumed(tmp_path / "run", reward=catches).train()
+    assert outcome(whole) == outcome(Run(tmp_path / "run"))
 
 
 def test_another_start_is_noticed(settings: Callable[..., Config], tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
