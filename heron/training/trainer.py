@@ -112,8 +112,11 @@ class Trainer:
                     self._heed_alerts()
                 return self._finish(began)
             except BaseException as error:
-                self._abandon(error, began)
-                raise
+                ending = self._ending(error)
+                self._abandon(ending, began)
+                if ending is error:
+                    raise
+                raise ending from error
 
     def step(self) -> None:
         """Sample, score, update and record once."""
@@ -305,6 +308,12 @@ class Trainer:
         summary = self._summary("finished" if done else "interrupted", began)
         self.run.finish(summary["status"], summary)
         return summary
+
+    def _ending(self, error: BaseException) -> BaseException:
+        """A signal that went to all processes of the run ends workers and servers before the step: the signal is why it ends."""
+        if self.stop.number is None or not isinstance(error, RewardError | EngineError):
+            return error
+        return StopNow(self.stop.number)
 
     def _abandon(self, error: BaseException, began: float) -> None:
         """Record why the run ended. What ends it between two steps, or before the weights have moved in one, loses no step: these are

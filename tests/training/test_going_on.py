@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import heron
 from heron.cli.main import app
 from heron.config import Config
-from heron.errors import ConfigError, HeronError, RunError
+from heron.errors import ConfigError, HeronError, RewardError, RunError
 from heron.rewards import resolve
 from heron.run import Run
 from heron.training.assemble import reassemble
@@ -199,6 +199,30 @@ def test_a_reward_that_catches_everything_is_given_up_all_the_same(settings: Cal
         make_trainer(settings(), tmp_path / "run", rewards=(catches,)).train()
     resumed(tmp_path / "run", reward=catches).train()
     assert outcome(whole) == outcome(Run(tmp_path / "run"))
+
+
+def test_a_signal_to_all_processes_is_why_a_run_ends(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """Prevents: a run that its system stops, workers and all, as one whose reward has failed."""
+
+    def lost(completion: str) -> float:
+        if (tmp_path / "run" / "rollouts" / "step-000002.jsonl").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RewardError("no answer: its process was killed from outside")
+        return some_flat("", completion)
+
+    whole = trained(settings(), tmp_path / "whole", rewards=(lost,))
+    with pytest.raises(StopNow) as caught:
+        make_trainer(settings(), tmp_path / "run", rewards=(lost,)).train()
+    run = Run(tmp_path / "run")
+    assert caught.value.number == signal.SIGTERM and isinstance(caught.value.__cause__, RewardError)
+    assert (run.status, (run.summary or {})["stopped_by"]) == ("interrupted", "SIGTERM")
+    resumed(run.path, reward=renamed(lambda completion: some_flat("", completion), "lost")).train()
+    assert outcome(whole) == outcome(run)
+
+
+def renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__name__ = name
+    return function
 
 
 def test_another_start_is_noticed(settings: Callable[..., Config], tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
