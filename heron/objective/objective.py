@@ -22,6 +22,9 @@ from heron.objective.kl import KL_ESTIMATORS, check_kl
 from heron.objective.loss import LEVELS, Loss
 from heron.objective.tokens import LossInputs, Tokens, importance_ratio
 
+OWN_MARKS = frozenset({"ratio", "kl", "importance", "importance_raw", "off_policy_masked"})
+"""Marks that are added to the loss's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLoss:
@@ -80,6 +83,9 @@ class Objective:
         marks: dict[str, Tensor] = {}
         inputs = self._inputs(tokens, marks)
         surrogate = self.loss(inputs, self.settings)
+        if taken := sorted(OWN_MARKS & surrogate.marks.keys()):
+            raise ConfigError(f"The loss {self.loss.name} marks {', '.join(taken)}, which the run itself logs and checks. Choose names "
+                              f"such as {self.loss.name}/share.")
         marks |= {"ratio": inputs.ratio, **surrogate.marks}
         per_token = self._masked(surrogate.loss, inputs, tokens, marks)
         if self.beta > 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heron.errors import ConfigError, HeronError
 from heron.objective import Estimator, Objective, StepLoss, Tokens, advantages
+from heron.objective.objective import OWN_MARKS
 
 ROWS = (1, 4, 2, 9)
 """Tokens of the made-up rollouts."""
@@ -21,8 +22,6 @@ TAKEN = frozenset({
     "off_policy_masked", "ratio", "reward", "rewards", "sampling", "step", "throughput", "time",
 })
 """What metrics of the run begin with; a loss's marks must not."""
-OWN = frozenset({"ratio", "kl", "importance", "importance_raw", "off_policy_masked"})
-"""Marks that the objective itself adds."""
 
 
 def moves_without_advantage(objective: Objective) -> bool:
@@ -78,7 +77,7 @@ def _asked(objective: Objective, tokens: Tokens) -> StepLoss:
     except Exception as error:  # boundary: a user's function raises anything
         raise ConfigError(f"The loss {objective.loss.name} raised {type(error).__name__}: {error}. It is called with LossInputs, whose "
                           f"tensors have the shape [{len(tokens.rows)}] here.") from error
-    taken = sorted(name for name in set(loss.marks) - OWN if name.split("/")[0] in TAKEN)
+    taken = sorted(name for name in set(loss.marks) - OWN_MARKS if name.split("/")[0] in TAKEN)
     if taken:
         raise ConfigError(f"The loss {objective.loss.name} marks {', '.join(taken)}, which the run itself logs. Choose names such as "
                           f"{objective.loss.name}/share.")

@@ -55,6 +55,11 @@ def greedy(inputs: LossInputs, *, appetite: float) -> Tensor:
 @register_loss(weights="tokens")
 def summed(inputs: LossInputs) -> Tensor:
     return -(inputs.ratio * inputs.advantages).sum()
+
+
+@register_loss(weights="tokens")
+def renamed(inputs: LossInputs) -> Surrogate:
+    return Surrogate(loss=-inputs.ratio * inputs.advantages, marks={"ratio": inputs.logprobs.exp()})
 '''
 ESTIMATOR = '''"""Sign of the difference from the group's mean."""
 
@@ -218,12 +223,14 @@ def test_what_is_wrong_is_said_before_anything_is_made(
 
 
 @pytest.mark.parametrize(("setting", "name", "words"), [
-    ("loss_type", "losses.py:summed", "returned loss as"), ("advantage_estimator", "estimators.py:endless", "endless returned inf"),
+    ("loss_type", "losses.py:summed", "returned loss as"), ("loss_type", "losses.py:renamed", "marks ratio, which"),
+    ("advantage_estimator", "estimators.py:endless", "endless returned inf"),
 ])
 def test_what_they_return_is_looked_at(
     folder: Path, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, name: str, words: str
 ) -> None:
-    """Prevents: a scalar that is broadcast to every token, or an infinite advantage, in the weights."""
+    """Prevents: a scalar that is broadcast to every token, or an infinite advantage, in the weights; a check of the run on what a loss
+    calls the ratio."""
     monkeypatch.chdir(folder)
     with pytest.raises((ConfigError, heron.errors.RewardError), match=words):
         make_trainer(small_config(tiny_folder("qwen3"), objective={setting: name}), tmp_path / "run").step()
