@@ -204,7 +204,7 @@ class Trainer:
         if not self.config.train.check_identities:
             return None
         return Identities(
-            policy=self.policy, collector=self.collector,
+            policy=self.policy, collector=self.collector, optimizer=self.updater.optimizer, temperature=self.config.rollout.temperature,
             max_completion_length=self.config.rollout.max_completion_length, is_on_policy=not self.config.rollout.partial_tokens,
         )
 

@@ -144,6 +144,18 @@ def padding_out_of_the_mask(sample: Sample) -> Sample:
     )
 
 
+def packed(change: Callable[[Microbatch], Microbatch]) -> Plant:
+    """Every micro-batch is another one."""
+    pack = passes_module.pack
+    return lambda _, patch: patch.setattr(passes_module, "pack", lambda *given, **named: [change(each) for each in pack(*given, **named)])
+
+
+def an_optimizer_of_copies(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
+    """The model's tensors were replaced after its optimizer was made: nothing moves them, and every gradient seems to be 0."""
+    for group in trainer.updater.optimizer.param_groups:
+        group["params"] = [torch.nn.Parameter(weight.detach().clone()) for weight in group["params"]]
+
+
 def counted_by_micro_batch(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
     """8 micro-batches of 1 are not 1 of 8: every micro-batch divides by its own rows, and by their number."""
     packed = passes_module.pack
@@ -223,6 +235,14 @@ MATRIX = {
     "1 micro-batch of 8 against 8 of 1": Row(plant=counted_by_micro_batch, named="weights", sections={"objective": {"loss_type": "dapo"}}),
     "shuffled siblings": Row(plant=siblings_shuffled, named="advantages"),
     "advantages of other rows": Row(plant=sampling_of(lambda sample: replace(sample, advantage=-sample.advantage)), named="advantages"),
+    "advantages of other packed tokens": Row(
+        plant=packed(lambda batch: replace(batch, advantages=batch.advantages.flip(0))), named="advantages",
+    ),
+    "weights of other packed tokens": Row(
+        plant=packed(lambda batch: replace(batch, weights=batch.weights * torch.tensor((0.5, 1.5)).repeat(len(batch.weights) // 2))),
+        named="weights",
+    ),
+    "an optimizer of other tensors": Row(plant=an_optimizer_of_copies, named="optimizer"),
     "rows that are lost": Row(plant=rows_lost, named="masks"),
     "a version that is not there yet": Row(plant=reporting(lying(1)), named="version"),
     "a version that was before": Row(plant=reporting(lying(-1)), named="version"),
@@ -275,13 +295,15 @@ def test_a_healthy_run_is_left_alone(make: Callable[..., Trainer], sections: Map
         assert any("conversation" in row for row in Run(trainer.run.path).rollouts(1)), "the test needs replies"
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_16_bits_are_left_alone(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(("method", "temperature"), [("lora", 0.8), ("full", 0.8), ("lora", 0.01)])
+def test_16_bits_are_left_alone(tmp_path: Path, method: str, temperature: float) -> None:
+    """At a low temperature, too, which divides the rounding of the logits."""
     folder = save_tiny("qwen3", tmp_path / "model", dtype=torch.bfloat16)
     given = {"optimizer": "adamw_kahan"} if method == "full" else {}
     if given:
         pytest.importorskip("optimi")
-    config = small_config(folder, model={"method": method, "lora_rank": 4}, objective={"beta": 0.05}, train=given)
+    config = small_config(folder, model={"method": method, "lora_rank": 4}, objective={"beta": 0.05}, train=given,
+                          rollout={"temperature": temperature})
     trainer = make_trainer(config, tmp_path / "run", rewards=[variety])
     assert trainer.train()["status"] == "finished"
 

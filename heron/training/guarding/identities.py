@@ -7,6 +7,7 @@ thousandth of a step.
 
 Tolerances are for means over a step's tokens, in nats. An engine that runs the trainer's own modules differs by rounding alone (below 1e-5
 in float32, some 0.01 in 16 bits or on a base of 8 or 4); any other has kernels of its own, and off-policy corrections are for its gap.
+What is rounded are logits, and a temperature below 1 divides the error as it divides them.
 
 Left out: what an alert is enough for (a gap that is large and not absurd), and advantages by an estimator of the user's own.
 """
@@ -47,11 +48,19 @@ class Identities:
     """Knows how advantages were made, and whether its engine is exact."""
     max_completion_length: int
     """A truncated completion has so many tokens."""
+    temperature: float
+    """Divides the logits, and so their rounding."""
+    optimizer: torch.optim.Optimizer
+    """Moves the weights, and no copies of them."""
     is_on_policy: bool
     """Every token is sampled by the weights that are trained first; False where completions go on for several steps."""
 
     def of_rollouts(self, groups: Sequence[Group]) -> None:
-        """Before anything is trained on them: versions, ends, advantages."""
+        """Before anything is trained on them: versions, ends, advantages; and that the optimizer holds what is trained."""
+        held = {id(weight) for group in self.optimizer.param_groups for weight in group["params"]}
+        trained = self.policy.trainable()
+        _same("optimizer", sum(id(weight) in held for _, weight in trained), len(trained), "trained tensors in the optimizer",
+              "Weights were replaced after the optimizer was made: their gradients would move nothing.")
         for rollout in _rollouts(groups):
             for turn in rollout.turns:
                 self._version(turn.completion)
@@ -68,23 +77,23 @@ class Identities:
             _check_sample(sample, rollout)
         packed = sum(len(batch.targets) for batch in minibatch.batches)
         _same("masks", packed, sum(count for _, count in trained), "trained tokens", "Packing has lost or repeated tokens.")
+        _check_packed(minibatch, samples, [count for _, count in trained])
         _check_weights(minibatch, weighing, [count for _, count in known], [count for _, count in trained])
 
     def first_step(self, measured: Measures, mismatch: dict[str, float], *, is_on_policy: bool) -> None:
         """Before the weights move: the ratio, the sampler's log-probs, and the KL to a start that was not left yet. Numbers that are not
         finite are the guard's."""
         tolerance = self._tolerance
+        own, divided = min(tolerance, ROUNDED), min(1.0, self.temperature)
         if is_on_policy and (ratios := measured.marks.get(RATIO)):
-            own = ROUNDED if tolerance > EXACT else EXACT
             _within("ratio", float((torch.cat(ratios) - 1).abs().mean()), own, "The weights have moved, or the old log-probs are of other "
                     "tokens: the first pass of a step that was sampled by these weights has the ratio 1.")
         if (gap := mismatch.get("sampling/logp_difference_mean")) is not None:
-            _within("log-probs", gap, tolerance, "The engine samples from other weights than the trainer's (a push that was lost or left "
-                    "tensors out), at another temperature, or its log-probs belong to other tokens.")
+            _within("log-probs", gap, tolerance / divided, "The engine samples from other weights than the trainer's (a push that was lost "
+                    "or left tensors out), at another temperature, or its log-probs belong to other tokens.")
         if self.policy.version == 0 and (kl := measured.marks.get("kl")):
-            own = ROUNDED if tolerance > EXACT else EXACT
-            _within("reference", abs(float(torch.cat(kl).mean())), own, "The reference is not the start of this run: another adapter, "
-                    "another checkpoint, or weights that were changed in place.")
+            _within("reference", abs(float(torch.cat(kl).mean())), own / divided, "The reference is not the start of this run: another "
+                    "adapter, another checkpoint, or weights that were changed in place.")
 
     @property
     def _tolerance(self) -> float:
@@ -141,6 +150,20 @@ def _check_weights(minibatch: Minibatch, weighing: Weighing, known: Sequence[int
     }[weighing.scheme]
     total = float(torch.cat([batch.weights for batch in minibatch.batches]).double().sum())
     _within("weights", abs(total / share - 1), SHARES, "The tokens of a micro-batch were counted instead of the step's.")
+
+
+def _check_packed(minibatch: Minibatch, samples: Sequence[Sample], counts: Sequence[int]) -> None:
+    """Every packed token has the advantage and the weight of its own sample."""
+    if not samples:
+        return
+    lengths = torch.tensor(counts)
+    for name, values, batches in (
+        ("advantages", [sample.advantage for sample in samples], [batch.advantages for batch in minibatch.batches]),
+        ("weights", [sample.weight for sample in samples], [batch.weights for batch in minibatch.batches]),
+    ):
+        expected, packed = torch.tensor(values).repeat_interleave(lengths), torch.cat(batches).cpu()
+        _same(name, int((expected == packed).sum()), len(packed), f"packed tokens with their sample's {name}",
+              "Packing gave tokens what belongs to others.")
 
 
 def _check_sample(sample: Sample, rollout: Rollout) -> None:
