@@ -20,6 +20,7 @@ from heron.kernels.matmul import Route, using
 from heron.models.policy import Policy
 from heron.rollout import Collector
 from heron.run import RunWriter, Watchman
+from heron.training.dividing import divided
 from heron.training.evaluation import Evaluator
 from heron.training.footprint import Footprint
 from heron.training.gathering import Gathering
@@ -33,9 +34,8 @@ from heron.training.keeping import Draws, Keeper, Snapshot, TrainState
 from heron.training.keeping.best import best_step
 from heron.training.keeping.context import Context
 from heron.training.optimizer import learning_rate, resting, set_learning_rate
-from heron.training.passes import Minibatch
-from heron.training.samples import Weighing, loss_tokens, make_samples, mean_kept_entropy
-from heron.training.statistics import max_lag, rollout_metrics, staleness
+from heron.training.samples import Weighing
+from heron.training.statistics import rollout_metrics, staleness
 from heron.training.timing import StepClock, peak_gib
 from heron.training.updater import Updater
 from heron.training.whole import Moves, whole_step
@@ -177,7 +177,12 @@ class Trainer:
         identities = self._identities()
         if identities is not None:
             identities.of_rollouts(groups)
-        minibatches, applied = self._minibatches(groups, identities), self.state.entropy.applied
+        applied = self.state.entropy.applied
+        weighing = replace(self.weighing, keep_all=self.weighing.keep_all or applied > 0)
+        minibatches = divided(
+            groups, weighing, policy=self.policy, budget=self.rescue.micro_batch_tokens,
+            entropy_of=self.weighing if self.config.objective.use_adaptive_entropy else None, witness=identities,
+        )
         rate = learning_rate(number, self.config.train)
         set_learning_rate(self.updater.optimizer, rate)
         self.policy.model.train(self.config.model.recomputes)
@@ -215,27 +220,6 @@ class Trainer:
 
     def _guard(self) -> Guard:
         return Guard(config=self.config, run=self.run, policy=self.policy, optimizer=self.updater.optimizer, keeper=self.keeper)
-
-    def _minibatches(self, groups: Sequence[Group], identities: Identities | None) -> list[Minibatch]:
-        """The groups divided evenly among the optimizer steps of a pass, weighed and packed."""
-        weighing = replace(self.weighing, keep_all=self.weighing.keep_all or self.state.entropy.applied > 0)
-        size = len(groups) // weighing.num_minibatches
-        parts = [groups[part * size : (part + 1) * size] for part in range(weighing.num_minibatches)]
-        batch_tokens = sum(
-            loss_tokens(rollout, mask_truncated=self.weighing.mask_truncated) for group in groups for rollout in group.rollouts
-        )
-        minibatches = [
-            Minibatch.packed(
-                make_samples(part, weighing, batch_tokens=batch_tokens), budget=self.rescue.micro_batch_tokens, device=self.policy.device,
-                entropy=mean_kept_entropy(part, self.weighing) if self.config.objective.use_adaptive_entropy else None,
-                is_stale=max_lag(part, self.policy.version) > 0,
-            )
-            for part in parts
-        ]
-        if identities is not None:
-            for part, minibatch in zip(parts, minibatches, strict=True):
-                identities.of_minibatch(part, minibatch, weighing)
-        return minibatches
 
     def _optimizer_at_rest(self) -> AbstractContextManager[None]:
         """While answers are sampled, its state may be on the host."""

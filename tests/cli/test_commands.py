@@ -57,7 +57,7 @@ class TestInterrupted:
     ) -> None:
         """Prevents: a warm-up of a minute that ends in silence, and advice that the run then refuses."""
 
-        def train(config: Any, path: Path) -> None:
+        def train(config: Any, path: Path, **_: Any) -> None:
             if state is not None:
                 a_run(path, **state)
             raise KeyboardInterrupt
@@ -70,7 +70,7 @@ class TestInterrupted:
     def test_an_import_that_swallows_the_signal(self, is_interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prevents: a traceback about a package that "cannot be imported" because Ctrl-C came while it was; or hiding a true one."""
 
-        def train(config: Any, path: Path) -> None:
+        def train(config: Any, path: Path, **_: Any) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 if is_interrupted:
                     signal.raise_signal(signal.SIGINT)
@@ -149,7 +149,7 @@ class TestMisspelt:
         """Prevents: the check refusing what it should let pass, negative numbers among it."""
         given: list[Any] = []
 
-        def train(config: Any, path: Path) -> Any:
+        def train(config: Any, path: Path, **_: Any) -> Any:
             given.append(config)
             raise ConfigError("far enough")
 
