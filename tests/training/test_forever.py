@@ -195,12 +195,12 @@ def test_without_new_rows_it_trains_like_any_run(settings: Callable[..., Config]
     same(forever, fixed)
 
 
-@pytest.mark.parametrize("rollout", [{"partial_tokens": 3}, {"resample_zero_signal": 2}])
-def test_steps_that_take_more_or_fewer_rows_have_theirs_too(
-    settings: Callable[..., Config], rows: Path, tmp_path: Path, rollout: Any
+@pytest.mark.parametrize("way", [{"partial_tokens": 3}, {"resample_zero_signal": 2}])
+def test_steps_that_draw_more_or_less_have_their_rows_too(
+    settings: Callable[..., Config], rows: Path, tmp_path: Path, way: Mapping[str, int]
 ) -> None:
-    """Prevents: groups in flight that are lost from sight when rows join."""
-    config = settings(rollout=rollout, evaluation={"size": 0})
+    """Prevents: groups in flight that are lost from sight when rows join, and prompts drawn in place of others that are drawn again."""
+    config = settings(rollout=way, evaluation={"size": 0})
     whole = trained(make_trainer(config, tmp_path / "whole"), {2: append(rows, row(10), row(11)), 7: stop})
     rows.write_text("".join(map(row, range(10))))
     cut = trained(make_trainer(config, tmp_path / "cut"), {2: append(rows, row(10), row(11)), 4: stop})
