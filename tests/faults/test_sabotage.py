@@ -23,9 +23,9 @@ from heron.models import Policy
 from heron.rewards import Rubric, resolve
 from heron.rollout import Collector
 from heron.run import Run
+from heron.training import dividing as dividing_module
 from heron.training import passes as passes_module
 from heron.training import samples as samples_module
-from heron.training import trainer as trainer_module
 from heron.training import update as update_module
 from heron.training.assemble import reassemble
 from heron.training.batch import Microbatch
@@ -178,8 +178,8 @@ def siblings_shuffled(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
 
 
 def rows_lost(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
-    made = trainer_module.make_samples
-    patch.setattr(trainer_module, "make_samples", lambda *given, **named: made(*given, **named)[:-1])
+    made = dividing_module.make_samples
+    patch.setattr(dividing_module, "make_samples", lambda *given, **named: made(*given, **named)[:-1])
 
 
 def old_logprobs_off(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
