@@ -112,7 +112,7 @@ def test_the_trainer_hands_over_the_tokens_of_the_whole_batch(
     tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents: N_gen counted over a minibatch, which makes dapo's switch do nothing."""
-    from heron.training import trainer as module
+    from heron.training import dividing as module
 
     objective = {"token_weights": "trl", "rows_per_micro_batch": 2, "num_minibatches": 2, "loss_type": "dapo"}
     trainer: Trainer = make_trainer(small_config(tiny_folder("qwen3"), objective=objective), tmp_path / "run")
