@@ -82,8 +82,9 @@ def copied(keeps: Callable[[str], bool]) -> Plant:
 
 
 def at_another_temperature(trainer: Trainer, patch: pytest.MonkeyPatch) -> None:
-    stream = NativeEngine.stream
-    patch.setattr(NativeEngine, "stream", lambda engine, requests, params, **given: stream(
+    kind = type(trainer.collector.engine)
+    stream = kind.stream
+    patch.setattr(kind, "stream", lambda engine, requests, params, **given: stream(
         engine, requests, replace(params, temperature=1.25 * params.temperature), **given))
 
 
@@ -225,6 +226,9 @@ MATRIX = {
         sections={"model": {"method": "lora", "lora_rank": 4}, "train": {"learning_rate": 0.03}},
     ),
     "log-probs at the wrong temperature": Row(plant=at_another_temperature, named="log-probs"),
+    "log-probs at the wrong temperature, by transformers' generate": Row(
+        plant=at_another_temperature, named="log-probs", sections={"rollout": {"engine": "hf"}},
+    ),
     "log-probs of a sibling": Row(plant=others_logprobs(), named="log-probs"),
     "old log-probs that are not the policy's": Row(plant=old_logprobs_off, named="ratio"),
     "a reference that is not the start": Row(plant=another_reference, named="reference", sections={"objective": {"beta": 0.1}}),

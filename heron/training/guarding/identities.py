@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import torch
 
+from heron.engine.hf import HFEngine
 from heron.errors import IdentityError
 from heron.models.policy import Policy
 from heron.objective.estimators import ESTIMATORS
@@ -97,7 +98,8 @@ class Identities:
 
     @property
     def _tolerance(self) -> float:
-        if not self.collector.engine.exact_logprobs:
+        engine = self.collector.engine
+        if not (engine.exact_logprobs or isinstance(engine, HFEngine)):  # which runs the trainer's modules, padded
             return OTHER_ENGINE
         return EXACT if self.policy.dtype is torch.float32 and not self.policy.is_quantized else ROUNDED
 
