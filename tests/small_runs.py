@@ -74,6 +74,21 @@ def use_engine(trainer: Trainer, engine: Engine) -> None:
     trainer.updater = replace(trainer.updater, engine_is_exact=engine.exact_logprobs)
 
 
+def cut_after(trainer: Trainer, step: int) -> None:
+    """Train, and be ended when this step is recorded, before it is saved."""
+
+    def end(kind: str, payload: Mapping[str, Any]) -> None:
+        if kind == "metrics" and payload["step"] == step:
+            raise KeyboardInterrupt
+
+    trainer.run.subscribe(end)
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        return
+    raise AssertionError(f"it ended before step {step} was recorded")
+
+
 @dataclass(slots=True)
 class Forwards:
     """Packed tokens of every forward pass through a policy's layers, by what it was for."""

@@ -61,16 +61,15 @@ class Gathering:
         if rollout.partial_tokens:
             return self._portions(state, seed, clock)
         if rollout.resample_zero_signal:
-            return self._with_signal(number, state, seed, clock)
+            return self._with_signal(state, seed, clock)
         groups = self._sampled(self.cursor.batch(number), seed, clock)
         return Gathered(groups=groups, sampled=sum(rollout.length for group in groups for rollout in group.rollouts), metrics={})
 
-    def _with_signal(self, number: int, state: TrainState, seed: int, clock: StepClock) -> Gathered:
+    def _with_signal(self, state: TrainState, seed: int, clock: StepClock) -> Gathered:
         """Groups without a signal are replaced, as far as the bound allows."""
         size = self.config.train.prompts_per_step
-        begun = max(state.prompts_begun, (number - 1) * size)  # the setting may be new in this sitting
+        begun, drawn = state.prompts_begun, size
         first = self._sampled(self.cursor.window(begun, size), seed, clock)
-        drawn = size
 
         def draw(count: int, turn: int) -> list[Group]:
             nonlocal drawn

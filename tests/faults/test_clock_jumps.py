@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from small_runs import make_trainer, outcome, small_config, some_flat
+from small_runs import cut_after, make_trainer, outcome, small_config, some_flat
 
 from heron.rewards import resolve
 from heron.run import Run
@@ -35,15 +34,8 @@ def test_a_clock_that_jumps_changes_nothing(
         asked.append(next(jumps))
         return right() + asked[-1]
 
-    def die(kind: str, payload: Mapping[str, Any]) -> None:
-        if kind == "metrics" and payload["step"] == 3:
-            raise KeyboardInterrupt
-
     monkeypatch.setattr(time, "time", jumping)
-    trainer = make_trainer(config, tmp_path / "run")
-    trainer.run.subscribe(die)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
+    cut_after(make_trainer(config, tmp_path / "run"), 3)
     began = time.monotonic()
     reassemble(tmp_path / "run", rewards=resolve([some_flat])).train()
     run = Run(tmp_path / "run")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from planted import break_gradients
-from small_runs import make_trainer, small_config
+from small_runs import cut_after, make_trainer, small_config
 from torch import Tensor
 
 from heron.errors import GuardStop
@@ -154,14 +154,8 @@ def test_a_resumed_run_remembers_and_repeats_it(make: Callable[..., Trainer], tm
     for trainer in (whole, cut):
         break_gradients(trainer, {4, 5, 6})
 
-    def kill(kind: str, payload: Mapping[str, Any]) -> None:
-        if kind == "metrics" and payload["step"] == 7:
-            raise KeyboardInterrupt
-
-    cut.run.subscribe(kill)
     whole.train()
-    with pytest.raises(KeyboardInterrupt):
-        cut.train()
+    cut_after(cut, 7)
     resumed = reassemble(tmp_path / "cut", rewards=resolve([variety]))
     break_gradients(resumed, {4, 5, 6})
     resumed.train()

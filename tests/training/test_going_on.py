@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from small_runs import make_trainer, outcome, small_config, some_flat
+from small_runs import cut_after, make_trainer, outcome, small_config, some_flat
 from typer.testing import CliRunner
 
 import heron
@@ -47,22 +47,9 @@ def resumed(path: Path, settings: Mapping[str, Any] | None = None, reward: Calla
     return reassemble(path, settings=settings, rewards=resolve([reward]))
 
 
-def stop_after(step: int) -> Callable[[str, Mapping[str, Any]], None]:
-    """A listener that ends the training at once when this step is recorded."""
-
-    def listener(kind: str, payload: Mapping[str, Any]) -> None:
-        if kind == "metrics" and payload["step"] == step:
-            raise KeyboardInterrupt
-
-    return listener
-
-
 def cut(config: Config, path: Path, step: int, reward: Callable[..., Any] = some_flat) -> Run:
     """A run that ended in the middle of what follows this step."""
-    trainer = make_trainer(config, path, rewards=(reward,))
-    trainer.run.subscribe(stop_after(step))
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
+    cut_after(make_trainer(config, path, rewards=(reward,)), step)
     return Run(path)
 
 

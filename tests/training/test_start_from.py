@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import logprobs, make_trainer, small_config, some_flat
+from small_runs import cut_after, logprobs, make_trainer, small_config, some_flat
 from typer.testing import CliRunner
 
 import heron
@@ -93,14 +93,7 @@ def test_it_is_resumed_and_moved_like_any_other(settings: Callable[..., Config],
     whole = heir(run, tmp_path / "whole", **sections)
     whole.train()
 
-    def die(kind: str, payload: Mapping[str, Any]) -> None:
-        if kind == "metrics" and payload["step"] == 3:
-            raise KeyboardInterrupt
-
-    cut = heir(run, tmp_path / "cut", **sections)
-    cut.run.subscribe(die)
-    with pytest.raises(KeyboardInterrupt):
-        cut.train()
+    cut_after(heir(run, tmp_path / "cut", **sections), 3)
     moved = shutil.move(tmp_path / "cut", tmp_path / "moved")
     resumed = reassemble(Path(moved), rewards=resolve([some_flat]))
     resumed.train()

@@ -45,8 +45,8 @@ class Context:
 
     def about(self, config: Config, cursor: PromptCursor | GrowingCursor, state: TrainState, record: Mapping[str, Any]) -> dict[str, Any]:
         """All of it at one moment, but for the settings and the start, which have places of their own."""
-        is_carried = bool(config.rollout.partial_tokens)
-        consumed = state.prompts_begun if is_carried else state.step * cursor.batch_size
+        is_counted = bool(config.rollout.partial_tokens or config.rollout.resample_zero_signal)  # a step may take more or fewer
+        consumed = state.prompts_begun if is_counted else state.step * cursor.batch_size
         train = config.train
         return {
             "data": {
