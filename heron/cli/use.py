@@ -85,12 +85,31 @@ def _check_readable(question: str) -> None:
 def export(
     run_dir: RunDir,
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    format: Annotated[
+        str, typer.Option(help="`hf`: a Hugging Face model, adapter merged; `adapter`: it alone, for PEFT; `gguf`: for llama.cpp.")
+    ] = "hf",
+    dtype: Annotated[str | None, typer.Option(help="hf: bfloat16, float16 or float32. Default: bfloat16.")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="gguf: f32, f16, bf16, q8_0; or q4_k_m and others, made by llama.cpp's tool. Default: q8_0.")
+    ] = None,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload the checked folder there, private.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="push: everybody may see it.")] = False,
 ) -> None:
-    """Write a run's model as one Hugging Face folder: adapter merged, tokenizer, template and model card included."""
+    """Write a run's model for others to use, read it again, and compare its answers; with tokenizer, template and model card."""
+    from heron.errors import ConfigError
     from heron.export import export as write
+    from heron.export import pushing
 
-    typer.echo(f"wrote {write(run_dir, out, dtype=dtype)}")
+    if public and push is None:
+        raise ConfigError("--public says who sees what --push uploads. Add --push OWNER/NAME, or leave it out.")
+    if push is not None:
+        pushing.check_repository(push)
+    written = write(run_dir, out, format=format, dtype=dtype, quantization=quantization)
+    typer.echo(f"wrote {written.folder}: {written.agreement.sentence}")
+    for note in written.notes:
+        typer.echo(f"note: {note}")
+    if push is not None:
+        typer.echo(f"pushed {pushing.push(written.folder, push, public=public)}")
 
 
 def serve(

@@ -1,5 +1,6 @@
-"""From a run to a model folder that anything can load: adapter merged, dtype chosen, checked, with a model card."""
+"""From a run to what others can use: a Hugging Face model, an adapter, or a GGUF file; read again, compared, with a model card."""
 
-from heron.export.writing import DTYPES, export
+from heron.export.pushing import push
+from heron.export.writing import DTYPES, FORMATS, QUANTIZATIONS, Exported, export
 
-__all__ = ["DTYPES", "export"]
+__all__ = ["DTYPES", "FORMATS", "QUANTIZATIONS", "Exported", "export", "push"]

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heron.config import Config
 from heron.config.model import EMBEDDED
 from heron.data.rows import fill_tags
 from heron.export.agreement import Agreement
+from heron.export.origin import known_flaws, license_of
 from heron.run import Run
+from heron.run.about import about
 
 
-def model_card(run: Run, config: Config, *, dtype: str, agreement: Agreement) -> str:
-    """README.md of an exported model, as Markdown with the front matter that model hubs read."""
+def model_card(
+    run: Run, config: Config, *, format: str, what: str, agreement: Agreement, notes: Sequence[str], license_source: str
+) -> str:
+    """README.md of an exported model, as Markdown with the front matter that model hubs read.
+
+    Args:
+        run: that trained it.
+        config: of the run.
+        format: `hf`, `adapter` or `gguf`.
+        what: the weights, in a sentence.
+        agreement: with the trained model.
+        notes: what its user should know.
+        license_source: folder or hub id of the base, whose own card names a license.
+    """
+    export = "\n".join([f"{what} Compared with the trained model: {agreement.sentence}", *(f"\n- {note}" for note in notes)])
     parts = [
-        _front_matter(config), f"# {run.manifest.get('id', run.path.name)}", _what(run, config), _before_and_after(run.summary or {}),
-        _rewards(run.manifest.get("rewards") or {}), _settings(config), _use(config),
-        f"## Export\n\nWeights in {dtype}. Compared with the trained model: {agreement.sentence}",
+        _front_matter(config, format, license_of(license_source, config.model.revision)), f"# {run.manifest.get('id', run.path.name)}",
+        _what(run, config), _before_and_after(run.summary or {}), _rewards(run.manifest.get("rewards") or {}), known_flaws(run),
+        _settings(run, config), _use(config), f"## Export\n\n{export}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(config: Config) -> str:
+LIBRARIES = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
+
+
+def _front_matter(config: Config, format: str, license: str | None) -> str:
     base = [] if config.model.name == EMBEDDED else [f"base_model: {json.dumps(config.model.name)}"]
-    lines = ["library_name: transformers", "pipeline_tag: text-generation", *base, "tags: [heron, grpo, reinforcement-learning]"]
+    known = [] if license is None else [f"license: {license}"]
+    lines = [f"library_name: {LIBRARIES[format]}", "pipeline_tag: text-generation", *base, *known,
+             "tags: [heron, grpo, reinforcement-learning]"]
     return "\n".join(["---", *lines, "---"])
 
 
 def _what(run: Run, config: Config) -> str:
     base = "the embedded model, built from scratch," if config.model.name == EMBEDDED else f"`{config.model.name}`"
     on = f" on a base of {config.model.quantization}" if config.model.method == "qlora" else ""
-    method = f"a LoRA adapter of rank {config.model.lora_rank}{on}, merged" if config.model.has_adapter else "every weight"
+    method = f"a LoRA adapter of rank {config.model.lora_rank}{on}" if config.model.has_adapter else "every weight"
     steps = (run.summary or {}).get("steps", "an unknown number of")
     return (f"This is {base} after {steps} steps of reinforcement learning with verifiable rewards (recipe `{config.recipe}`, "
             f"loss `{config.objective.loss_type}`), trained with Heron. Trained was {method}. The run is {run.status}.")
@@ -70,12 +90,14 @@ def _rewards(rewards: Mapping[str, float]) -> str:
     return "\n".join(["## Rewards", "", "| function | weight |", "|---|---|", *rows])
 
 
-def _settings(config: Config) -> str:
+def _settings(run: Run, config: Config) -> str:
+    told, print_of_data = about(run), run.manifest.get("data_fingerprint")
     settings = {
         "seed": config.train.seed, "learning rate": f"{config.train.learning_rate:g}",
         "prompts per step": config.train.prompts_per_step, "answers per prompt": config.rollout.num_generations,
         "temperature": config.rollout.temperature, "longest answer": f"{config.rollout.max_completion_length} tokens",
-        "data": f"`{config.data.dataset}`",
+        "data": f"`{config.data.dataset}`" + (f", fingerprint `{print_of_data}`" if print_of_data else ""),
+        "hardware": told.get("on", "not recorded"), "took": told.get("took", "not recorded"),
     }
     rows = [f"| {name} | {value} |" for name, value in settings.items()]
     return "\n".join(["## Settings", "", "| setting | value |", "|---|---|", *rows])

@@ -1,95 +1,175 @@
-"""A run's model as one Hugging Face folder: weights in safetensors, tokenizer, chat template and model card.
+"""A run's model as a folder for others to use: a Hugging Face model, the adapter alone, or a GGUF file.
 
-The one hard idea: an export is not trusted because it was written but because it was read again. An adapter is merged in
-float32 and must answer as it did unmerged; then the weights are cast once, the folder is loaded as anybody would load it, and its
-greedy answers are compared with the run's own model. Only then does the folder get its name. An adapter that was trained on a base of
-4 or 8 bits is added to the base of 16 bits, which it was quantised from: the answers may then part, and the card says how far.
+The one hard idea: an export is not trusted because it was written but because it was read again. Whatever the format, what was written is
+loaded as anybody would load it, and its greedy answers to the run's own questions are compared with those of the trained model. Only then
+does the folder get its name.
 
-Left out: bases that were only ever quantised, other formats than safetensors, uploading.
+Left out: bases that were only ever quantised, and uploading, which `pushing` does when it is asked for.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from heron.config import Config, ModelConfig
-from heron.errors import ConfigError, ModelError, RunError, did_you_mean
-from heron.export.agreement import TOLERANCE, Agreement, compare, conversations, greedy
+from heron.config import ModelConfig
+from heron.errors import ConfigError, RunError, did_you_mean
+from heron.export.agreement import Agreement, compare
 from heron.export.card import model_card
-from heron.models import Policy, load_policy
-from heron.models.of_run import config_of, policy_of_run
+from heron.export.llamacpp import QUANTIZATIONS, check_quantization, write_gguf
+from heron.export.modelfile import modelfile
+from heron.export.trained import Trained, load_trained, merged, require
+from heron.models import load_policy
+from heron.models.of_run import config_of
 from heron.run import Run
-from heron.types import Message
 
 DTYPES = ("bfloat16", "float16", "float32")
 
 
-def export(run_dir: str | Path, out: str | Path, *, dtype: str = "bfloat16") -> Path:
-    """Write the run's trained model into the new folder `out`, check it, and return the folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An export that was read again."""
+
+    folder: Path
+    """Where it is."""
+    agreement: Agreement
+    """How alike it answers."""
+    notes: tuple[str, ...] = ()
+    """What its user should know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What a format wrote."""
+
+    agreement: Agreement
+    what: str
+    """The weights, for the card."""
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    run_dir: str | Path, out: str | Path, *, format: str = "hf", dtype: str | None = None, quantization: str | None = None
+) -> Exported:
+    """Write the run's trained model into the new folder `out`, and check it.
 
     Args:
         run_dir: a run with a trained model.
         out: folder to make; must not exist, or be empty.
-        dtype: of the written weights: `bfloat16`, `float16` or `float32`.
+        format: `hf` for a Hugging Face model, the adapter merged; `adapter` for the adapter alone, in PEFT's layout; `gguf` for a file that
+            llama.cpp reads, and a Modelfile for Ollama.
+        dtype: of the weights of `hf`: `bfloat16` (the default), `float16` or `float32`.
+        quantization: of the weights of `gguf`: `f32`, `f16`, `bf16`, `q8_0` (the default), or one that llama.cpp's own tool makes.
 
     Raises:
         ModelError: the written model answers otherwise than the trained one, where rounding cannot be the reason; `out` is not made.
     """
     run, target = Run(run_dir), Path(out)
-    _refuse(target, dtype)
+    write = _choose(run, format, dtype, quantization)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RunError(f"{target} exists and is not empty. Name a new folder to export to.")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write(run, partial, dtype)
+        partial.mkdir()
+        trained = load_trained(run)
+        content = write(trained, partial)
+        card = model_card(run, trained.config, format=format, what=content.what, agreement=content.agreement, notes=content.notes,
+                          license_source=trained.policy.source)
+        (partial / "README.md").write_text(card, encoding="utf-8")
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return Exported(folder=target, agreement=content.agreement, notes=content.notes)
 
 
-def _refuse(target: Path, dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, but it is {dtype!r}.{did_you_mean(dtype, DTYPES)}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RunError(f"{target} exists and is not empty. Name a new folder to export to.")
+Write = Callable[[Trained, Path], _Content]
 
 
-def _write(run: Run, folder: Path, dtype: str) -> None:
+def _choose(run: Run, format: str, dtype: str | None, quantization: str | None) -> Write:
+    """What writes this format, and an error for options that it has not."""
+    if format not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, but it is {format!r}.{did_you_mean(format, FORMATS)}")
+    if dtype is not None and format != "hf":
+        raise ConfigError(f"dtype {dtype!r} is of use to the format hf alone, and the format is {format}. Leave it out"
+                          + ("; quantization says how a GGUF file holds its weights." if format == "gguf" else "."))
+    if quantization is not None and format != "gguf":
+        raise ConfigError(f"quantization {quantization!r} is of use to the format gguf alone. Add --format gguf, or leave it out.")
+    return FORMATS[format](run, dtype, quantization)
+
+
+def _hf(run: Run, dtype: str | None, quantization: str | None) -> Write:
+    wanted = dtype or DTYPES[0]
+    if wanted not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, but it is {wanted!r}.{did_you_mean(wanted, DTYPES)}")
+
+    def write(trained: Trained, folder: Path) -> _Content:
+        policy = trained.policy
+        merged(trained).model.to(getattr(torch, wanted)).save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
+        device = trained.config.model.device
+        agreement = trained.agreement_with(load_policy(ModelConfig(name=str(folder), device=device), trained.config.tags))
+        if wanted == trained.dtype and (wanted == "float32" or not policy.is_lora) and not policy.is_quantized:
+            require(agreement, "The exported model")
+        return _Content(agreement=agreement, what=f"Weights in {wanted}.")
+
+    return write
+
+
+def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:
     config = config_of(run)
-    asked = conversations(run, config)
-    trained = policy_of_run(run)
-    expected = greedy(trained, asked, config.rollout.max_completion_length)
-    trained_dtype = str(trained.dtype).removeprefix("torch.")
-    model = _merged(run, config, asked) if trained.is_lora else trained.model
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
-    trained.tokenizer.save_pretrained(folder)
-    written = load_policy(ModelConfig(name=str(folder), device=config.model.device), config.tags)
-    agreement = compare(expected, greedy(written, asked, config.rollout.max_completion_length))
-    if dtype == trained_dtype and (dtype == "float32" or not trained.is_lora) and not trained.is_quantized:
-        _require(agreement, "The exported model")
-    (folder / "README.md").write_text(model_card(run, config, dtype=dtype, agreement=agreement), encoding="utf-8")
+    if not config.model.has_adapter:
+        raise ConfigError(f"{run.path} trained every weight (model.method = {config.model.method!r}), so there is no adapter. Export with "
+                          "--format hf or gguf.")
+
+    def write(trained: Trained, folder: Path) -> _Content:
+        base = trained.config.model.name if not Path(run.start_model).is_dir() else run.start_model
+        lora = trained.policy.model.peft_config["default"]
+        lora.base_model_name_or_path, lora.revision = base, run.manifest.get("model_revision")
+        trained.policy.save(folder)
+        read = load_policy(trained.config.model, trained.config.tags, source=run.start_model, adapter=folder, reference=False,
+                           kept=run.manifest.get("quantization_kept"))
+        agreement = trained.agreement_with(read)
+        require(agreement, "The exported adapter")
+        return _Content(agreement=agreement, what=f"The adapter alone, in PEFT's layout, for `{base}`.", notes=_about_base(base))
+
+    return write
 
 
-def _merged(run: Run, config: Config, asked: list[list[Message]]) -> Any:
-    """The base with the adapter added to its weights, in float32 whatever the base's dtype: the only rounding is the last cast."""
-    wide = ModelConfig(name=config.model.name, device=config.model.device, chat_template=config.model.chat_template,
-                       revision=config.model.revision, method="lora", dtype="float32")
-    policy = load_policy(wide, config.tags, source=run.start_model, adapter=run.model_dir)
-    if policy.is_quantized:
-        raise ModelError(f"{policy.source} is quantised itself: there are no weights of 16 bits to add the adapter to. Use the adapter in "
-                         f"{run.model_dir} on it as it is, or train on the checkpoint of 16 bits. Nothing was exported.")
-    before = greedy(policy, asked, config.rollout.max_completion_length)
-    merged = Policy(policy.model.merge_and_unload(), policy.tokenizer, tags=config.tags, source=policy.source)
-    _require(compare(before, greedy(merged, asked, config.rollout.max_completion_length)), "The base with the adapter merged")
-    return merged.model
+def _about_base(base: str) -> tuple[str, ...]:
+    is_here = Path(base).is_dir()
+    return (f"The adapter's base is a folder of this machine, {base}: whoever uses the adapter needs a copy, and its place as the base.",
+            ) if is_here else ()
 
 
-def _require(agreement: Agreement, what: str) -> None:
-    if agreement.gap > TOLERANCE:
-        raise ModelError(f"{what} does not answer like the trained one: {agreement.sentence} Nothing was exported. "
-                         "If this installation's transformers or peft is new, try the versions in the run's run.json.")
+def _gguf(run: Run, dtype: str | None, quantization: str | None) -> Write:
+    wanted = quantization or "q8_0"
+    check_quantization(wanted)
+
+    def write(trained: Trained, folder: Path) -> _Content:
+        whole = merged(trained)
+        before = trained.answers_of(whole)
+        name = str(run.manifest.get("id", run.path.name))
+        prompts = [trained.policy.render_text(messages) for messages in trained.asked]
+        file = write_gguf(whole, folder / f"model-{wanted}.gguf", quantization=wanted, name=name, prompts=prompts)
+        answers = trained.answers_of(whole)  # the policy has the file's weights now
+        if file.is_exact:
+            require(compare(before, answers), "The model in the GGUF file")
+        ollama = modelfile(trained.policy, trained.config, file.path.name)
+        if ollama.text is not None:
+            (folder / "Modelfile").write_text(ollama.text, encoding="utf-8")
+        kinds = ", ".join(f"{count} tensors in {kind}" for kind, count in sorted(file.types.items()))
+        return _Content(agreement=compare(trained.expected, answers), what=f"A GGUF file for llama.cpp, {wanted}: {kinds}.",
+                        notes=(*file.notes, *ollama.notes))
+
+    return write
+
+
+FORMATS = {"hf": _hf, "adapter": _adapter, "gguf": _gguf}
+
+__all__ = ["DTYPES", "FORMATS", "QUANTIZATIONS", "Exported", "export"]

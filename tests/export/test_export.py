@@ -9,34 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from tinymodels import TAGS, load_tiny, save_tiny, stir_adapter
+from finished_runs import QUESTIONS, make_run
+from tinymodels import TAGS, save_tiny
 
-from heron.config import load_config, to_toml
+from heron.config import load_config
 from heron.errors import ConfigError, ModelError, RunError
 from heron.export import agreement, export
 from heron.export.agreement import compare, conversations
-from heron.run import Run, RunWriter
+from heron.run import Run
 from heron.types import Completion, FinishReason
-
-TOTALS = {"accuracy": 0.25, "accuracy_low": 0.15, "accuracy_high": 0.4, "problems": 8, "samples": 0, "step": 0}
-QUESTIONS = ["What is 1 + 2?", "What is 30 + 4?", "What is 7 + 7?"]
-
-
-def make_run(folder: Path, base: Path, *, method: str, dtype: str = "auto", scale: float = 0.3) -> Path:
-    """A finished run whose trained model differs from its start."""
-    model = {"name": str(base), "method": method, "lora_rank": 4, "device": "cpu", "dtype": dtype}
-    config = load_config("arithmetic", {"model": model, "rollout": {"max_completion_length": 12}, "train": {"seed": 7}})
-    rewards = {"number_right": 1.0, "follows_format": 0.5}
-    writer = RunWriter.create(folder, config_toml=to_toml(config), manifest={"start_model": str(base), "rewards": rewards})
-    for name, accuracy in (("before", 0.25), ("after", 0.75)):
-        rows = [{"id": str(number), "question": question} for number, question in enumerate(QUESTIONS)]
-        writer.evaluation(name, rows, TOTALS | {"accuracy": accuracy})
-    policy = load_tiny(base, method=method, lora_rank=4, dtype=dtype)
-    stir_adapter(policy, scale=scale)
-    policy.save(folder / "model")
-    evaluation = {"before": TOTALS, "after": TOTALS | {"accuracy": 0.75}}
-    writer.finish("finished", {"steps": 5, "evaluation": evaluation})
-    return folder
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -45,7 +26,7 @@ def test_a_float32_export_is_the_trained_model(tmp_path: Path, tiny_folder: Call
     from heron.models.of_run import policy_of_run
 
     run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method=method)
-    out = export(run_dir, tmp_path / "out" / "model", dtype="float32")
+    out = export(run_dir, tmp_path / "out" / "model", dtype="float32").folder
     mine, theirs = logits_of(policy_of_run(Run(run_dir)).model), logits_of(plain_model(out))
     torch.testing.assert_close(theirs, mine, atol=1e-4, rtol=1e-4)
     if method == "lora":
@@ -72,22 +53,22 @@ def test_a_16_bit_export_is_one_cast_of_the_float32_merge(tmp_path: Path, tiny_f
     from safetensors.torch import load_file
 
     run_dir = make_run(tmp_path / "run", tiny_folder("llama"), method="lora", scale=1e-4)
-    wide = load_file(export(run_dir, tmp_path / "wide", dtype="float32") / "model.safetensors")
-    narrow = load_file(export(run_dir, tmp_path / "narrow", dtype=dtype) / "model.safetensors")
+    wide = load_file(export(run_dir, tmp_path / "wide", dtype="float32").folder / "model.safetensors")
+    narrow = load_file(export(run_dir, tmp_path / "narrow", dtype=dtype).folder / "model.safetensors")
     assert all(torch.equal(weight.to(getattr(torch, dtype)), narrow[name]) for name, weight in wide.items())
 
 
 def test_an_adapter_on_a_16_bit_base_exports_in_16_bits(tmp_path: Path) -> None:
     """Prevents: calling it a mismatch that the cast rounds; the card says how far the answers agree."""
     base = save_tiny("llama", tmp_path / "base", dtype=torch.bfloat16)
-    out = export(make_run(tmp_path / "run", base, method="lora"), tmp_path / "out")
+    out = export(make_run(tmp_path / "run", base, method="lora"), tmp_path / "out").folder
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
     assert "3 greedy answers are the same tokens" in (out / "README.md").read_text()
 
 
 def test_the_folder_is_whole_and_knows_nothing_of_heron(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     """Prevents: a folder without template or tokenizer, an attention name that only Heron registers, pickled weights."""
-    out = export(make_run(tmp_path / "run", tiny_folder("qwen3"), method="lora"), tmp_path / "out")
+    out = export(make_run(tmp_path / "run", tiny_folder("qwen3"), method="lora"), tmp_path / "out").folder
     names = {path.name for path in out.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "README.md"} <= names
     assert "adapter_config.json" not in names and '"heron"' not in (out / "config.json").read_text()
@@ -97,7 +78,7 @@ def test_the_folder_is_whole_and_knows_nothing_of_heron(tmp_path: Path, tiny_fol
 def test_the_card_tells_what_was_rewarded_and_what_changed(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     """Prevents: a model that nobody can place."""
     base = tiny_folder("qwen3")
-    card = (export(make_run(tmp_path / "run", base, method="full"), tmp_path / "out") / "README.md").read_text()
+    card = (export(make_run(tmp_path / "run", base, method="full"), tmp_path / "out").folder / "README.md").read_text()
     for piece in (str(base), "`number_right` | 1", "`follows_format` | 0.5", "25.0% [15.0%, 40.0%] | 75.0%", "seed | 7", "arithmetic"):
         assert piece in card
     assert "pass@1" not in card
@@ -109,7 +90,7 @@ def test_a_run_without_evaluation_says_not_measured(tmp_path: Path, tiny_folder:
     for path in (run_dir / "evaluation").iterdir():
         path.unlink()
     (run_dir / "summary.json").unlink()
-    assert "Not measured." in (export(run_dir, tmp_path / "out") / "README.md").read_text()
+    assert "Not measured." in (export(run_dir, tmp_path / "out").folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -1,0 +1,79 @@
+"""What is exported: the run's model as it was trained, what it answers, and its weights as one model without an adapter.
+
+The one hard idea: an adapter is merged in float32, whatever the base's dtype, so that the only rounding is the last cast; and merged it
+must answer as it did unmerged. An adapter that was trained on a base of 4 or 8 bits is added to the base of 16 bits, which it was
+quantised from: the answers may then part, and the card says how far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heron.config import Config, ModelConfig
+from heron.errors import ModelError
+from heron.export.agreement import TOLERANCE, Agreement, compare, conversations, greedy
+from heron.models import Policy, load_policy
+from heron.models.of_run import config_of, newest_model, policy_of_run
+from heron.run import Run
+from heron.types import Completion, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A run's model, and what it says."""
+
+    run: Run
+    """Where it was trained."""
+    config: Config
+    """Of the run."""
+    policy: Policy
+    """With its adapter, if it has one."""
+    asked: Sequence[Sequence[Message]]
+    """A few of the run's own questions."""
+    expected: Sequence[Completion]
+    """The model's likeliest answers to them."""
+    dtype: str
+    """Of its activations, when it gave them: writing may cast the model itself."""
+
+    def answers_of(self, policy: Policy) -> list[Completion]:
+        """Another model's answers to the same questions."""
+        return greedy(policy, self.asked, self.config.rollout.max_completion_length)
+
+    def agreement_with(self, policy: Policy) -> Agreement:
+        """How alike another model answers."""
+        return compare(self.expected, self.answers_of(policy))
+
+
+def load_trained(run: Run) -> Trained:
+    """Load the run's model and ask it."""
+    config = config_of(run)
+    policy, asked = policy_of_run(run), conversations(run, config)
+    expected = greedy(policy, asked, config.rollout.max_completion_length)
+    dtype = str(policy.dtype).removeprefix("torch.")
+    return Trained(run=run, config=config, policy=policy, asked=asked, expected=expected, dtype=dtype)
+
+
+def merged(trained: Trained) -> Policy:
+    """The trained model without an adapter: itself, or the base with the adapter added to its weights, in float32."""
+    if not trained.policy.is_lora:
+        return trained.policy
+    config, run = trained.config, trained.run
+    wide = ModelConfig(name=config.model.name, device=config.model.device, chat_template=config.model.chat_template,
+                       revision=config.model.revision, method="lora", dtype="float32")
+    folder = newest_model(run)
+    policy = load_policy(wide, config.tags, source=run.start_model, adapter=folder)
+    if policy.is_quantized:
+        raise ModelError(f"{policy.source} is quantised itself: there are no weights of 16 bits to add the adapter to. Use the adapter in "
+                         f"{folder} on it as it is (--format adapter), or train on the checkpoint of 16 bits. Nothing was exported.")
+    before = trained.answers_of(policy)
+    whole = Policy(policy.model.merge_and_unload(), policy.tokenizer, tags=config.tags, source=policy.source)
+    require(compare(before, trained.answers_of(whole)), "The base with the adapter merged")
+    return whole
+
+
+def require(agreement: Agreement, what: str) -> None:
+    """ModelError where the answers differ by more than the order of float32 sums."""
+    if agreement.gap > TOLERANCE:
+        raise ModelError(f"{what} does not answer like the trained one: {agreement.sentence} Nothing was exported. "
+                         "If this installation's transformers or peft is new, try the versions in the run's run.json.")
