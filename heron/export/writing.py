@@ -24,6 +24,7 @@ from heron.export.llamacpp import QUANTIZATIONS, check_quantization, write_gguf
 from heron.export.modelfile import modelfile
 from heron.export.trained import Trained, load_trained, merged, require
 from heron.models import load_policy
+from heron.models.adapters import TRAINED
 from heron.models.of_run import config_of
 from heron.run import Run
 
@@ -80,7 +81,7 @@ def export(
         trained = load_trained(run)
         content = write(trained, partial)
         card = model_card(run, trained.config, format=format, what=content.what, agreement=content.agreement, notes=content.notes,
-                          license_source=trained.policy.source)
+                          license_source=run.start_model)
         (partial / "README.md").write_text(card, encoding="utf-8")
         partial.replace(target)
     finally:
@@ -129,7 +130,7 @@ def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:
 
     def write(trained: Trained, folder: Path) -> _Content:
         base = trained.config.model.name if not Path(run.start_model).is_dir() else run.start_model
-        lora = trained.policy.model.peft_config["default"]
+        lora = trained.policy.model.peft_config[TRAINED]
         lora.base_model_name_or_path, lora.revision = base, run.manifest.get("model_revision")
         trained.policy.save(folder)
         read = load_policy(trained.config.model, trained.config.tags, source=run.start_model, adapter=folder, reference=False,

@@ -150,3 +150,21 @@ def test_questions_are_the_runs_own(tmp_path: Path, tiny_folder: Callable[[str],
     asked = conversations(run, config)
     assert [messages[-1]["content"] for messages in asked] == QUESTIONS
     assert asked[0][0] == {"role": "system", "content": f"Answer in {TAGS.solution_start}"}
+
+
+ALERT = {"id": "format-only", "step": 7, "title": "The format was learnt, the answer was not", "evidence": "format 98 %, right 3 %",
+         "advice": "Pay more for answers."}
+
+
+def test_the_card_tells_what_must_not_be_left_out(tmp_path: Path) -> None:
+    """Prevents: a card without the base's license, the data's fingerprint, the hardware, or the reward hack that the run's alerts saw."""
+    base = save_tiny("qwen3", tmp_path / "base")
+    (base / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# Base\n")
+    run_dir = make_run(tmp_path / "run", base, method="full", alerts=(ALERT,))
+    card = (export(run_dir, tmp_path / "out").folder / "README.md").read_text()
+    for piece in ("license: apache-2.0", "fingerprint `abc123`", "hardware | x86_64 Linux", "`format-only`, step 7", "format 98 %",
+                  "signs that rewards were earned otherwise"):
+        assert piece in card
+    (base / "README.md").unlink()
+    plain = (export(make_run(tmp_path / "plain", base, method="full"), tmp_path / "second").folder / "README.md").read_text()
+    assert "license:" not in plain and "they do not look for everything" in plain

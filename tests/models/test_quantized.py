@@ -322,7 +322,7 @@ def test_an_export_adds_the_adapter_to_the_base_of_16_bits(wide_base: Path, tmp_
     stir_adapter(policy)
     policy.save(tmp_path / "run" / "model")
     writer.finish("finished", {"steps": 1})
-    written = load_file(export(tmp_path / "run", tmp_path / "out", dtype="float32") / "model.safetensors")
+    written = load_file(export(tmp_path / "run", tmp_path / "out", dtype="float32").folder / "model.safetensors")
     layer = policy.model.get_base_model().model.layers[0].mlp.up_proj
     added = layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     name = "model.layers.0.mlp.up_proj.weight"

@@ -120,7 +120,7 @@ def test_the_start_is_what_everybody_finds(settings: Callable[..., Config], tmp_
     if method == "qlora":  # an adapter alone, and an export, are put on the base of 16 bits
         return
     assert torch.allclose(logprobs(policy_at(run.path / "start", str(run.path / "start"), {})), begun, atol=1e-5)
-    exported = export(run.path, tmp_path / "exported", dtype="float32")
+    exported = export(run.path, tmp_path / "exported", dtype="float32").folder
     assert torch.allclose(logprobs(policy_at(exported, str(exported), {})), trained, atol=1e-4)
 
 
