@@ -204,6 +204,16 @@ def test_words_in_the_file_make_the_same_tokens(tmp_path: Path, kind: str) -> No
         assert told(file, "tokenizer.ggml.add_space_prefix") is (kind == "llama")
 
 
+def test_tokens_that_a_user_added_are_found_in_plain_text(tmp_path: Path) -> None:
+    """Prevents: Gemma's tokens of several spaces, written with their mark, which llama.cpp would look for in vain and print as it is."""
+    tokenizer = pieces(begins_with_space=False)
+    tokenizer.add_tokens(["<tag>", "▁▁▁"])
+    policy = load_tiny(save_with(tokenizer, "Llama", tmp_path / "model"))
+    write_gguf(policy, tmp_path / "model.gguf", quantization="f16", name="tiny", prompts=[])
+    encode = encoder_of(gguf.GGUFReader(tmp_path / "model.gguf"))
+    assert encode("a<tag>the") == list(policy.encode("a<tag>the")) and len(tokenizer) - 1 in encode("a   the")
+
+
 def test_words_that_would_be_read_otherwise_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents: a model that answers other tokens than it was trained on; and an unknown rule of splitting under a known name."""
     from heron.export.llamacpp import vocabulary

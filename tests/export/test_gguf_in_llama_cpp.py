@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2": ("Starcoder2", {"sliding_window": 256}),
 }
 QUESTIONS = ("What is 1 + 2?", "Say more, and then a little more than that.")
+QUANTIZE = """#!{python}
+import sys
+import llama_cpp
+wide, narrow, kind = sys.argv[1:]
+settings = llama_cpp.llama_model_quantize_default_params()
+settings.nthread, settings.ftype = 1, getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + kind)
+sys.exit(llama_cpp.llama_model_quantize(wide.encode(), narrow.encode(), settings))
+"""
+"""The tool `llama-quantize`, made of the same library."""
 F32 = 0  # GGML's number for the type of keys and values
 
 
@@ -101,3 +113,17 @@ def test_llama_cpp_reads_the_same_words(tmp_path: Path, opened: Callable[[Path],
         text = policy.render_text(messages).removeprefix(policy.tokenizer.bos_token)
         assert tuple(model.tokenize(text.encode(), add_bos=True, special=True)) == policy.render(messages)
     assert model.token_eos() in policy.end_ids
+
+
+@pytest.mark.parametrize("quantization", ["q6_k", "q4_k_m", "q2_k"])
+def test_llama_cpps_own_quantisations_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str) -> None:
+    """Prevents: a bound that the tool's files do not meet, or that a wrong tensor would meet; a file in f32 left beside the small one."""
+    tool = tmp_path / "bin" / "llama-quantize"
+    tool.parent.mkdir()
+    tool.write_text(QUANTIZE.format(python=sys.executable))
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    policy = load_tiny(save_model("Llama", tmp_path / "model", hidden_size=256, intermediate_size=512))
+    done = write_gguf(policy, tmp_path / "small.gguf", quantization=quantization, name="tiny", prompts=[])
+    assert f"Q{quantization[1]}_K" in done.types and not done.is_exact
+    assert [path.name for path in tmp_path.glob("*.gguf")] == ["small.gguf"]

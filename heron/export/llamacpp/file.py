@@ -86,7 +86,7 @@ def write_gguf(policy: Policy, path: Path, *, quantization: str, name: str, prom
     else:
         _write(path, model, entries, settings, extras, quantization)
     file = gguf().GGUFReader(path)
-    _check_words(encoder_of(file), policy, prompts)
+    _check_words(file, policy, prompts)
     types, is_exact = _read_back(file, model, entries, extras)
     return Written(path=path, types=types, is_exact=is_exact, notes=_notes(policy, settings, types, quantization))
 
@@ -147,7 +147,11 @@ def _packed(name: str, values: Tensor, kind: Any) -> Any:
     return gguf().quants.quantize(array, kind)
 
 
-def _check_words(encode: Any, policy: Policy, prompts: Sequence[str]) -> None:
+def _check_words(file: Any, policy: Policy, prompts: Sequence[str]) -> None:
+    template = file.get_field("tokenizer.chat_template").contents()
+    if template != policy.tokenizer.chat_template:
+        raise ModelError(f"The chat template in the file is not the model's: it begins with {template[:80]!r}. Nothing was exported.")
+    encode = encoder_of(file)
     for prompt in prompts:
         ours, theirs = list(policy.encode(prompt)), encode(prompt)
         if ours != theirs:

@@ -87,6 +87,9 @@ def vocabulary_of(tokenizer: Any, ends: frozenset[int], rows: int, *, adds_bos: 
         rows: of the embedding; tokens beyond it cannot be used, and rows without a token are filled up.
         adds_bos: prompts begin with the begin token.
     """
+    if not tokenizer.is_fast:
+        raise ModelError(f"{type(tokenizer).__name__} keeps its words outside of tokenizer.json, so they cannot be written as GGUF. Export "
+                         "with --format hf.")
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     model = told["model"]
     if model["type"] != "BPE":
@@ -105,7 +108,10 @@ def vocabulary_of(tokenizer: Any, ends: frozenset[int], rows: int, *, adds_bos: 
 
 
 def _tokens(model: Mapping[str, Any], added: Mapping[int, Mapping[str, Any]], rows: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    words = {number: word for word, number in model["vocab"].items()} | {number: entry["content"] for number, entry in added.items()}
+    words = {number: word for word, number in model["vocab"].items()}
+    plain = {"▁": " "} if model.get("byte_fallback") else {}  # llama.cpp looks for a user's tokens in the text as it is
+    for number, entry in added.items():
+        words[number] = entry["content"].translate(str.maketrans({} if entry["special"] else plain))
 
     def kind(number: int) -> int:
         if number not in words:
