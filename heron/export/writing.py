@@ -26,6 +26,7 @@ from heron.export.trained import Trained, load_trained, merged, require
 from heron.models import load_policy
 from heron.models.adapters import TRAINED
 from heron.models.of_run import config_of
+from heron.models.policy import no_bars
 from heron.run import Run
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -111,7 +112,8 @@ def _hf(run: Run, dtype: str | None, quantization: str | None) -> Write:
 
     def write(trained: Trained, folder: Path) -> _Content:
         policy = trained.policy
-        merged(trained).model.to(getattr(torch, wanted)).save_pretrained(folder)
+        with no_bars():
+            merged(trained).model.to(getattr(torch, wanted)).save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
         device = trained.config.model.device
         agreement = trained.agreement_with(load_policy(ModelConfig(name=str(folder), device=device), trained.config.tags))
