@@ -40,6 +40,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi4": ("Phi3", {}),
     "phi4-mini": ("Phi3", {"partial_rotary_factor": 0.5, "original_max_position_embeddings": 256, "rope_scaling": LONGROPE}),
     "smollm3": ("SmolLM3", SMOL), "olmo2": ("Olmo2", {}), "granite": ("Granite", SCALED),
+    "cohere2": ("Cohere2", {"sliding_window": 7, "sliding_window_pattern": 4, "num_hidden_layers": 4, "logit_scale": 0.4, "head_dim": 8}),
+    "glm4": ("Glm4", {"head_dim": 8, "partial_rotary_factor": 0.5, "attention_bias": True}),
     "starcoder2": ("Starcoder2", {"sliding_window": 256}),
 }
 QUESTIONS = ("What is 1 + 2?", "Say more, and then a little more than that.")

@@ -86,6 +86,10 @@ FAMILIES: Mapping[str, Family] = {
     "smollm3": Family(arch="smollm3", interleaved=True, assumed=_smollm3),
     "olmo2": Family(arch="olmo2"),
     "granite": Family(arch="granite", interleaved=True, reads_frequencies=True, scales=_GRANITE),
+    "cohere2": Family(
+        arch="cohere2", window_every=4, scales={"logit_scale": "logit_scale"}, epsilon=("attention.layer_norm_epsilon", "layer_norm_eps"),
+    ),
+    "glm4": Family(arch="glm4"),
     "starcoder2": Family(
         arch="starcoder2", activation="gelu_pytorch_tanh", epsilon=("attention.layer_norm_epsilon", "norm_epsilon"),
     ),
