@@ -7,8 +7,7 @@ from pathlib import Path
 
 from heron.run import Run
 
-GAMED = ("reward-without-accuracy", "format-only", "one-reward-decides", "length-creep", "length-collapse", "duplicate-completions",
-         "judge-gaming", "reward-gaming")
+GAMED = ("reward-without-accuracy", "format-only", "one-reward-decides", "length-creep", "length-collapse", "duplicate-completions")
 """Alerts that show, or may show, that the model earned rewards otherwise than they were meant."""
 
 

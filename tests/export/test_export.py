@@ -16,7 +16,9 @@ from heron.config import load_config
 from heron.errors import ConfigError, ModelError, RunError
 from heron.export import agreement, export
 from heron.export.agreement import compare, conversations
+from heron.export.origin import GAMED
 from heron.run import Run
+from heron.run.alerts import CHECKS
 from heron.types import Completion, FinishReason
 
 
@@ -168,3 +170,8 @@ def test_the_card_tells_what_must_not_be_left_out(tmp_path: Path) -> None:
     (base / "README.md").unlink()
     plain = (export(make_run(tmp_path / "plain", base, method="full"), tmp_path / "second").folder / "README.md").read_text()
     assert "license:" not in plain and "they do not look for everything" in plain
+
+
+def test_alerts_that_show_gaming_are_alerts_that_there_are() -> None:
+    """Prevents: an alert that was renamed, and a card that no longer calls it what it is."""
+    assert set(GAMED) <= set(CHECKS)
