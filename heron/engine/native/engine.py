@@ -3,7 +3,7 @@
 The sampler *is* the trainer's model (see `kernels.attention`), so its log-probs are the trainer's and a new policy version needs no copy.
 A prompt is computed once; siblings that have said the same so far are one row; a row that ends makes room for the next prompt at
 once. The nouns: `sequence` (a completion, a branch), `pages` and `store` (the cache), `scheduler` (what runs), `runner` (tensors),
-`sampler` (what is said). `Session.step` is the whole engine in ten lines.
+`sampler` (what is said). `Core.step` is the whole engine in ten lines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from heron.engine.checks import check_requests
 from heron.engine.native.cache import Cache, bytes_per_token, free_bytes, make_cache, pages_allowed, pages_wanted
+from heron.engine.native.core import Core
+from heron.engine.native.open import OpenSession
 from heron.engine.native.pages import PAGE
 from heron.engine.native.runner import Runner
 from heron.engine.native.sampler import Sampler
@@ -30,6 +32,8 @@ from heron.types import Completion
 
 CHUNK = 4096
 """Prompt tokens of one forward pass."""
+LONGEST = 32_768
+"""Tokens of a row for which an open session makes room, where the model does not say how long its rows may be."""
 
 
 class NativeEngine:
@@ -89,6 +93,20 @@ class NativeEngine:
         """Completions of each request, in the order of its seeds."""
         return in_order(requests, self.stream(requests, params, on_token=on_progress))
 
+    def open(self) -> OpenSession:
+        """A session that requests join and leave at any step. Its cache is as large as `max_concurrent` completions can fill, or as
+        `cache_bytes` allows, for as long as the session lives."""
+        bytes_per_page = bytes_per_token(self.policy) * self.page_size
+        budget = free_bytes(self.policy.device) if self.cache_bytes is None else self.cache_bytes
+        wanted = self.max_concurrent * (-(-(self.policy.context_length or LONGEST) // self.page_size) + 1)  # and one to fork to
+        count = min(wanted, pages_allowed(budget, bytes_per_page, 2, self.policy))
+        cache = make_cache(count, self.policy, page_size=self.page_size)
+        return OpenSession(self.policy, cache, self.scheduler_of(cache))
+
+    def scheduler_of(self, cache: Cache) -> Scheduler:
+        """For one session."""
+        return Scheduler(cache.pages, page_size=self.page_size, max_rows=self.max_concurrent, chunk_tokens=self.chunk_tokens)
+
     def _cache_for(self, requests: Sequence[Request], params: SamplingParams) -> Cache:
         """The cache of the last call if that is done, of this version and large enough; else a new one."""
         self._bytes_per_page = self._bytes_per_page or bytes_per_token(self.policy) * self.page_size
@@ -109,18 +127,15 @@ class NativeEngine:
         return cache
 
 
-class Session:
+class Session(Core):
     """Completions in the order in which they finish: iterate, or `pause`."""
 
     def __init__(
         self, engine: NativeEngine, cache: Cache, requests: Sequence[Request], params: SamplingParams, on_token: Progress | None
     ) -> None:
+        runner = Runner(engine.policy, cache.store, replay=_recording(engine.policy, requests, params))
+        super().__init__(engine.scheduler_of(cache), runner, Sampler(engine.policy, params))
         self.policy = engine.policy
-        self.scheduler = Scheduler(
-            cache.pages, page_size=engine.page_size, max_rows=engine.max_concurrent, chunk_tokens=engine.chunk_tokens,
-        )
-        self.runner = Runner(engine.policy, cache.store, replay=_recording(engine.policy, requests, params))
-        self.sampler = Sampler(engine.policy, params)
         self.version = engine.policy.version
         self.on_token = on_token
         self.total = sum(len(request.seeds) for request in requests)
@@ -147,22 +162,6 @@ class Session:
             waiting += [self._closed(sequence) for sequence in branch.sequences]
         return waiting
 
-    def step(self) -> None:
-        """One forward pass: over prompts that have just got their pages, or else one more token of everything that runs."""
-        self.runner.copy(self.scheduler.admit())
-        if chunks := self.scheduler.chunks():
-            branches = [chunk.branch for chunk in chunks if chunk.is_last]
-            logits = self.runner.prefill(chunks)
-            self.scheduler.computed(chunks)
-        else:
-            branches = self.scheduler.grow()
-            logits = self.runner.decode(branches)
-        self.sampler.draw(logits, branches)
-        self._note_ends(branches)
-        self.runner.copy(self.scheduler.settle(branches))
-        if not self.runner.is_hosted:  # whose kernel reads pages where they lie
-            self.runner.copy(self.scheduler.compact())
-
     def _run(self) -> None:
         """Step until a completion has finished, or all have."""
         if self.scheduler.is_done:
@@ -172,16 +171,15 @@ class Session:
                               "making. Pause the stream before an update, and continue them with Request.said.")
         with self.policy.sampling():
             while not self._ready and not self.scheduler.is_done:
-                self.step()
+                self._note_ends(self.step())
                 if self.on_token is not None:
                     self.on_token(self.finished, self.total)
 
-    def _note_ends(self, branches: Sequence[Branch]) -> None:
-        for branch in branches:
-            for sequence in branch.sequences:
-                if sequence.finish_reason is not None:
-                    self.finished += 1
-                    self._ready.append(self._closed(sequence))
+    def _note_ends(self, spoke: Sequence[Completing]) -> None:
+        for sequence in spoke:
+            if sequence.finish_reason is not None:
+                self.finished += 1
+                self._ready.append(self._closed(sequence))
 
     def _closed(self, sequence: Completing) -> Finished:
         return Finished(request=sequence.request, sibling=sequence.sibling, completion=sequence.completion(self.version))

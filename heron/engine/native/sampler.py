@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence as List
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,8 +31,7 @@ class Sampler:
     def __init__(self, policy: Policy, params: SamplingParams) -> None:
         self.policy = policy
         self.params = params
-        self._end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_end else policy.end_ids)
-        self._stop = StopStrings(policy, params.stop)
+        self._ending = Ending(policy, params)
         self._structure = None if params.structure is None else Structured(Grammar(params.structure, policy))
 
     def draw(self, logits: Tensor, branches: List[Branch]) -> None:
@@ -82,20 +82,63 @@ class Sampler:
             logits.masked_fill_(~allowed.to(logits.device), -math.inf)
         return logits
 
-    def _close_if_ended(self, sequence: Sequence) -> None:
-        """Note why, where the token just said was the last."""
-        if self._has_ended(sequence):
-            sequence.finish_reason = FinishReason.STOP
-        else:
-            sequence.finish_reason = sequence.reason_of_length(self.params)
-        if sequence.finish_reason is not None and self._structure is not None:
+    def forget(self, sequence: Sequence) -> None:
+        """It goes on no more."""
+        if self._structure is not None:
             self._structure.forget(sequence)
 
-    def _has_ended(self, sequence: Sequence) -> bool:
-        """By an end token, a stop string, or because its structure is whole."""
+    def _close_if_ended(self, sequence: Sequence) -> None:
+        """Note why, where the token just said was the last: by its ending, or because its structure is whole."""
+        sequence.finish_reason = (sequence.ending or self._ending).reason(sequence)
+        if self._structure is not None and self._structure.completes(sequence):
+            sequence.finish_reason = FinishReason.STOP
+        if sequence.finish_reason is not None:
+            self.forget(sequence)
+
+
+class Samplers:
+    """A sampler for sequences that each have params of their own: those that draw alike draw together."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._made = functools.lru_cache(maxsize=32)(functools.partial(Sampler, policy))
+        self._how: dict[Sequence, SamplingParams] = {}
+
+    def enter(self, sequences: List[Sequence], params: SamplingParams) -> None:
+        """They are drawn so from now on. When each of them ends is its own matter."""
+        ending = Ending(self._policy, params)
+        how = replace(params, max_tokens=1, stop=(), stop_token_ids=(), ignore_end=False, pause_after=0)
+        self._made(how)
+        for sequence in sequences:
+            sequence.ending = ending
+            self._how[sequence] = how
+
+    def leave(self, sequence: Sequence) -> None:
+        """It has ended, or is wanted no more."""
+        self._made(self._how.pop(sequence)).forget(sequence)
+
+    def draw(self, logits: Tensor, branches: List[Branch]) -> None:
+        """As `Sampler.draw`."""
+        rows_by_how: dict[SamplingParams, list[int]] = {}
+        for row, branch in enumerate(branches):
+            rows_by_how.setdefault(self._how[branch.sequences[0]], []).append(row)
+        for how, rows in rows_by_how.items():
+            self._made(how).draw(logits if len(rows_by_how) == 1 else logits[rows], [branches[row] for row in rows])
+
+
+class Ending:
+    """When a completion has ended, as params say."""
+
+    def __init__(self, policy: Policy, params: SamplingParams) -> None:
+        self._params = params
+        self._end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_end else policy.end_ids)
+        self._stop = StopStrings(policy, params.stop)
+
+    def reason(self, sequence: Sequence) -> FinishReason | None:
+        """Why the token just said was the last: an end token, a stop string, its length; None if it was not."""
         if sequence.token_ids[-1] in self._end_ids or self._stop.ends(sequence.token_ids):
-            return True
-        return self._structure is not None and self._structure.completes(sequence)
+            return FinishReason.STOP
+        return sequence.reason_of_length(self._params)
 
 
 class StopStrings:

@@ -9,11 +9,12 @@ ends. What it leaves out: what the tokens are, and the copies of pages (it says 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
+from collections.abc import Sequence as List
 from dataclasses import dataclass
 
 from heron.engine.native.pages import Pages, names
-from heron.engine.native.sequence import Branch
+from heron.engine.native.sequence import Branch, Sequence
 
 Moves = list[tuple[int, int]]
 """Pages to copy: `(from, to)`. All are read before any is written."""
@@ -105,7 +106,7 @@ class Scheduler:
         needed = -(-branch.size // self.page_size) + len(branch.sequences)
         return idle or (self.rows + len(branch.sequences) <= self.max_rows and needed <= self.pages.free - owed)
 
-    def _furnish(self, branch: Branch, known: Sequence[int], revived: Sequence[bool]) -> Moves:
+    def _furnish(self, branch: Branch, known: List[int], revived: List[bool]) -> Moves:
         """Pages for all that a branch has said: full ones to be shared, the rest its own."""
         full, rest = divmod(branch.size, self.page_size)
         branch.shared = [page if alive else self._page(shared=True) for page, alive in zip(known, revived, strict=True)]
@@ -189,6 +190,15 @@ class Scheduler:
         for page in (*branch.shared, *branch.own):
             self.pages.release(page)
         branch.shared, branch.own, branch.length = [], [], 0
+
+    def drop(self, sequences: Container[Sequence]) -> None:
+        """Take these out, wherever they are; pages that no other reads are free again."""
+        for queue in (self.waiting, self.filling, self.running):
+            for branch in list(queue):
+                branch.sequences = [sequence for sequence in branch.sequences if sequence not in sequences]
+                if not branch.sequences:
+                    self._let_go(branch)
+                    queue.remove(branch)
 
     def stop(self) -> Iterator[Branch]:
         """End everything: all pages are free again. Yields what was open."""

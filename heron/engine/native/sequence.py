@@ -10,11 +10,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
 from heron.engine.params import SamplingParams
 from heron.types import Completion, FinishReason
+
+if TYPE_CHECKING:
+    from heron.engine.native.sampler import Ending
 
 
 class Uniforms:
@@ -56,6 +60,8 @@ class Sequence:
     """How many of them were said in calls before this one."""
     finish_reason: FinishReason | None = None
     """None while it goes on."""
+    ending: Ending | None = None
+    """Says when it has ended, where that is its own matter; None: as the sampler's params say."""
 
     def say(self, token: int, logprob: float, entropy: float, version: int) -> None:
         """Add a token."""

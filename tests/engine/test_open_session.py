@@ -1,0 +1,132 @@
+"""Requests that join and leave at any step say what they would say alone, and give back what they held."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tinymodels import load_tiny, random_ids
+
+from heron.engine import NativeEngine, Request, SamplingParams
+from heron.engine.native.open import OpenSession
+from heron.engine.structure import Structure
+from heron.errors import ConfigError, EngineError
+from heron.models import Policy
+from heron.types import FinishReason
+
+KINDS = ("qwen3", "mistral-window")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def policy(request: pytest.FixtureRequest, tiny_folder: Callable[[str], Path]) -> Policy:
+    return load_tiny(tiny_folder(request.param))
+
+
+def asked(count: int, seed: int = 0) -> list[tuple[Request, SamplingParams]]:
+    """Ragged requests that each draw in their own way; some are greedy, some have siblings."""
+    draw = random.Random(seed)
+    ways = [{"temperature": 0.0}, {}, {"temperature": 0.7, "top_p": 0.9}, {"top_k": 5, "repetition_penalty": 1.3}]
+    return [
+        (
+            Request(prompt_ids=random_ids(draw, draw.randrange(1, 70)), seeds=tuple(range(number, number + draw.choice((1, 1, 3))))),
+            SamplingParams(max_tokens=draw.randrange(1, 60), ignore_end=draw.random() < 0.5, **ways[number % len(ways)]),  # type: ignore[arg-type]
+        )
+        for number in range(count)
+    ]
+
+
+def run(session: OpenSession) -> None:
+    while not session.is_idle:
+        session.step()
+
+
+def test_what_is_in_flight_changes_no_token(policy: Policy) -> None:
+    """Prevents: one client's temperature, length or random numbers used for another's answer, and rows mixed up as others come and go."""
+    session = NativeEngine(policy, max_concurrent=6).open()
+    together, draw = [], random.Random(1)
+    for request, params in asked(16):
+        together.append(session.add(request, params))
+        for _ in range(draw.randrange(8)):
+            session.step()
+    run(session)
+    for (request, params), said in zip(asked(16), together, strict=True):
+        (alone,) = NativeEngine(policy).generate([request], params)
+        assert [tuple(one.token_ids) for one in said] == [one.token_ids for one in alone]
+        assert [one.finish_reason for one in said] == [one.finish_reason for one in alone]
+        assert [one.logprobs for one in said] == [pytest.approx(one.logprobs, abs=1e-5) for one in alone]
+    assert session.scheduler.pages.is_idle and not session.samplers._how
+
+
+def test_tokens_can_be_read_as_they_are_said(policy: Policy) -> None:
+    """Prevents: a stream that says everything at the end."""
+    session = NativeEngine(policy).open()
+    (one,) = session.add(Request(prompt_ids=(1, 2, 3), seeds=(0,)), SamplingParams(max_tokens=5, ignore_end=True))
+    lengths = []
+    while not session.is_idle:
+        assert session.step() == [one]
+        lengths.append(len(one.token_ids))
+    assert lengths == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_who_leaves_gives_back_and_disturbs_nobody(policy: Policy, steps: int) -> None:
+    """Prevents: pages that nobody reads and nobody gets, and a sibling or neighbour that is dropped along."""
+    session = NativeEngine(policy, max_concurrent=3).open()
+    params = SamplingParams(max_tokens=20, ignore_end=True)
+    stay = session.add(Request(prompt_ids=(5,) * 40, seeds=(0,)), params)
+    siblings = session.add(Request(prompt_ids=(6,) * 40, seeds=(1, 2)), params)
+    waiting = session.add(Request(prompt_ids=(7,) * 40, seeds=(3,)), params)
+    for _ in range(steps):
+        session.step()
+    session.drop([siblings[0], *waiting])
+    run(session)
+    assert siblings[0].finish_reason is waiting[0].finish_reason is None and len(siblings[0].token_ids) <= steps
+    assert session.scheduler.pages.is_idle and not session.samplers._how
+    for one, seed, token in ((stay[0], 0, 5), (siblings[1], 2, 6)):
+        ((alone,),) = NativeEngine(policy).generate([Request(prompt_ids=(token,) * 40, seeds=(seed,))], params)
+        assert tuple(one.token_ids) == alone.token_ids
+
+
+def test_a_full_cache_makes_rows_wait_not_fail(policy: Policy) -> None:
+    """Prevents: requests that are lost, or other tokens, where pages run out."""
+    engine = NativeEngine(policy, page_size=4)
+    bytes_per_page = 4 * 2 * 2 * 2 * 8 * 4  # tokens, layers, keys and values, heads, width, bytes
+    session = NativeEngine(policy, page_size=4, cache_bytes=20 * bytes_per_page).open()
+    assert session.scheduler.pages.count == 20
+    requests = [(Request(prompt_ids=(number,) * 9, seeds=(number,)), SamplingParams(max_tokens=40, ignore_end=True)) for number in range(5)]
+    together = [session.add(request, params) for request, params in requests]
+    run(session)
+    assert session.scheduler.preemptions > 0
+    for (request, params), said in zip(requests, together, strict=True):
+        assert tuple(said[0].token_ids) == engine.generate([request], params)[0][0].token_ids
+    with pytest.raises(EngineError, match="do not fit into the cache of 80 tokens"):
+        session.add(Request(prompt_ids=(1,) * 60, seeds=(0,)), SamplingParams(max_tokens=30))
+
+
+def test_stops_and_structures_are_each_requests_own(policy: Policy) -> None:
+    """Prevents: a stop string or a grammar that holds for the neighbour, too, or is forgotten when neighbours leave."""
+    session = NativeEngine(policy).open()
+    digits = session.add(Request(prompt_ids=(1, 2), seeds=(0,)), SamplingParams(max_tokens=30, structure=Structure(regex="[0-9]{12}")))
+    free = session.add(Request(prompt_ids=(1, 2), seeds=(0,)), SamplingParams(max_tokens=30, ignore_end=True))
+    alone = NativeEngine(policy).generate([Request(prompt_ids=(1, 2), seeds=(0,))], SamplingParams(max_tokens=30, ignore_end=True))[0][0]
+    stop = policy.decode(alone.token_ids[6:7])
+    short = session.add(Request(prompt_ids=(1, 2), seeds=(0,)), SamplingParams(max_tokens=30, ignore_end=True, stop=(stop,)))
+    run(session)
+    assert policy.decode(digits[0].token_ids).isdigit() and digits[0].finish_reason is FinishReason.STOP
+    assert tuple(free[0].token_ids) == alone.token_ids
+    assert len(short[0].token_ids) <= 7 and short[0].finish_reason is FinishReason.STOP
+
+
+def test_what_cannot_be_sampled_is_refused_and_leaves_no_trace(policy: Policy) -> None:
+    """Prevents: a bad request that stops the others."""
+    session = NativeEngine(policy).open()
+    with pytest.raises(EngineError, match="context"):
+        session.add(Request(prompt_ids=(1,), seeds=(0,)), SamplingParams(max_tokens=10_000))
+    with pytest.raises(ConfigError, match="cannot be used"):
+        session.add(Request(prompt_ids=(1,), seeds=(0,)), SamplingParams(max_tokens=5, structure=Structure(regex="(")))
+    assert session.is_idle and not session.samplers._how
+    policy.version += 1
+    with pytest.raises(EngineError, match="weights have changed"):
+        session.step()
