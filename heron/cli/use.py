@@ -126,21 +126,30 @@ def serve(
     ] = None,
     lora_rank: Annotated[int | None, typer.Option(min=0, help="vllm: largest adapter; 0 for none. Default: the run's, or 16.")] = None,
     full: Annotated[bool, typer.Option("--full", help="vllm: take every weight of a run, not adapters. On this machine only.")] = False,
-    cache_gib: Annotated[float | None, typer.Option(help="vllm: memory for keys and values. Default: vLLM's; 1 on a CPU.")] = None,
+    cache_gib: Annotated[
+        float | None, typer.Option(help="Memory for keys and values. Default: half of what is free (80 % on a GPU); vllm: its own.")
+    ] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="native: answers in the making at once. Default: 64.")] = None,
+    max_waiting: Annotated[int | None, typer.Option(min=0, help="native: further answers that may wait. Default: 256.")] = None,
 ) -> None:
     """Serve a model with an OpenAI-compatible interface."""
     from heron.config.checks import one_of
 
     one_of("--engine", engine, ("native", "vllm"))
-    given = {"dtype": dtype, "max_model_len": max_model_len, "lora_rank": lora_rank, "full": full or None, "cache_gib": cache_gib}
-    options = {name: value for name, value in given.items() if value is not None}
+    shared = {"host": host, "port": port, "token": token, **_given(cache_gib=cache_gib)}
+    vllm = _given(dtype=dtype, max_model_len=max_model_len, lora_rank=lora_rank, full=full or None)
+    native = _given(max_concurrent=max_concurrent, max_waiting=max_waiting)
+    _refuse_options_of("native" if engine == "vllm" else "vllm", native if engine == "vllm" else vllm)
     if engine == "vllm":
-        _serve_vllm(model, host=host, port=port, token=token, **options)
+        _serve_vllm(model, **shared, **vllm)
         return
-    _refuse_vllm_options(options)
     from heron.serving import serve as run_server
 
-    run_server(model, host=host, port=port, token=token)
+    run_server(model, **shared, **native)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _serve_vllm(model: str, **options: Any) -> None:
@@ -150,9 +159,9 @@ def _serve_vllm(model: str, **options: Any) -> None:
         raise typer.Exit(code)
 
 
-def _refuse_vllm_options(given: Iterable[str]) -> None:
+def _refuse_options_of(engine: str, given: Iterable[str]) -> None:
     from heron.errors import ConfigError
 
     names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
     if names:
-        raise ConfigError(f"{names} is of use to --engine vllm alone. Add it, or leave {names} out.")
+        raise ConfigError(f"{names} is of use to --engine {engine} alone. Add it, or leave {names} out.")

@@ -94,11 +94,12 @@ class Policy:
         """Prompt tokens of a conversation that the model is to continue."""
         return self.encode(self.render_text(messages))
 
-    def render_text(self, messages: Sequence[Message], *, opened: bool = True) -> str:
-        """The prompt as the template writes it, special tokens visible; it ends with the opening of an answer, if `opened`."""
+    def render_text(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), opened: bool = True) -> str:
+        """The prompt as the template writes it, special tokens visible; it ends with the opening of an answer, if `opened`. `tools` are told
+        of instead of its own."""
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages), tools=list(self.tools) or None, tokenize=False, add_generation_prompt=opened,
+                list(messages), tools=list(tools or self.tools) or None, tokenize=False, add_generation_prompt=opened,
             )
         except Exception as error:  # boundary: a template is third-party code and raises anything
             raise TemplateError(f"The chat template of {self.source} cannot render {list(messages)!r}: {error}") from error

@@ -1,11 +1,11 @@
-"""The body of a chat completion request, checked field by field.
+"""The body of a request, checked field by field.
 
 The one hard idea: a server that ignores what it does not know gives answers that were not asked for. So every field is either
 used, or accepted only at the value that changes nothing, or on the short list of those that are ignored; anything else is
 refused with its name.
 
-    used        messages, model, max_tokens, max_completion_tokens, temperature, n, seed, stream, stream_options
-    neutral     top_p 1, frequency_penalty 0, presence_penalty 0, stop, logprobs, tools, response_format "text", ... unset
+    used        USED, with CHAT or TEXT
+    neutral     NEUTRAL: accepted where it changes nothing
     ignored     user, metadata, store
 """
 
@@ -16,143 +16,172 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heron.errors import HeronError, did_you_mean
+from heron.engine import SamplingParams
+from heron.engine.structure import Structure
+from heron.errors import ConfigError, did_you_mean
+from heron.serving.fields import Body, Refusal, encodable, flag, number, texts, unsupported, whole
+from heron.serving.messages import read_messages, read_tools
 from heron.types import LEAST_TEMPERATURE, Message
 
 USED = (
-    "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "n", "seed", "stream", "stream_options",
+    "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "n", "seed", "stop", "stream", "stream_options",
+    "logprobs",
 )
+CHAT = ("messages", "max_completion_tokens", "max_completion_length", "response_format", "tools", "tool_choice")
+TEXT = ("prompt",)
 IGNORED = ("user", "metadata", "store")
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "top_p": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "stop": ([], ""), "logprobs": (False,), "top_logprobs": (0,),
-    "logit_bias": ({},), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "response_format": ({"type": "text"},),
+    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "top_logprobs": (0,), "logit_bias": ({},), "functions": ([],),
+    "echo": (False,), "best_of": (1,), "suffix": ("",), "parallel_tool_calls": (True,),
+    "modalities": (["text"],), "service_tier": ("auto", "default"),
+    "reasoning_effort": (), "audio": (), "prediction": (), "verbosity": (), "web_search_options": (), "function_call": ("none", "auto"),
 }
 """Values that change nothing; null is always one of them."""
 
 MOST_ANSWERS = 64
-"""Largest `n`."""
-
-
-class Refusal(HeronError):
-    """A request that is answered with an HTTP error."""
-
-    def __init__(self, message: str, *, status: int = 400, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
+"""Largest `n`, and most prompts of one request."""
+MOST_STOPS = 16
+"""Most stop strings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """What a client wants."""
+class Wanted:
+    """What both kinds of requests share."""
 
-    messages: tuple[Message, ...]
-    """The conversation so far; contents are text."""
     max_tokens: int | None
     """Longest answer; None: the model's default."""
-    temperature: float
-    """0 takes the likeliest token each time."""
+    params: SamplingParams
+    """How to draw; its `max_tokens` is to be replaced."""
     n: int
-    """Answers."""
+    """Answers to each prompt."""
     seed: int
     """Decides what is drawn; answer k uses seed + k."""
+    has_logprobs: bool
+    """Each token's log-prob is wanted."""
     is_stream: bool
     """The answer is to be sent as server-sent events."""
     wants_usage: bool
     """The stream is to end with token counts."""
 
 
-def parse(body: Any, *, model: str) -> ChatRequest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What a client of `/v1/chat/completions` wants."""
+
+    wanted: Wanted
+    messages: tuple[Message, ...]
+    """The conversation so far; contents are text."""
+    tools: tuple[dict[str, Any], ...]
+    """Schemas that the template writes into the prompt, whose calls are told apart from the text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """What a client of `/v1/completions` wants."""
+
+    wanted: Wanted
+    prompts: tuple[str | tuple[int, ...], ...]
+    """Texts, or tokens, that are continued as they are."""
+
+
+def parse_chat(body: Any, *, model: str) -> ChatRequest:
     """The request that a decoded JSON body spells, or a `Refusal` about the first field that is wrong."""
+    read = _checked(body, CHAT, model)
+    tools, structure = read_tools(read), _structure(read)
+    if tools and structure is not None:
+        raise Refusal("response_format and tools exclude each other: a call would not fit the format. Leave out one.",
+                      field="response_format")
+    wanted = _wanted(read, structure, has_logprobs=flag(read, "logprobs"))
+    return ChatRequest(wanted=wanted, messages=read_messages(read), tools=tools)
+
+
+def parse_text(body: Any, *, model: str) -> TextRequest:
+    """The same of `/v1/completions`."""
+    read = _checked(body, TEXT, model)
+    if read.get("logprobs") not in (None, 0) or isinstance(read.get("logprobs"), bool):
+        raise unsupported("logprobs", read["logprobs"], "0 gives the log-prob of each token that was said; leave it out, or give 0")
+    return TextRequest(wanted=_wanted(read, None, has_logprobs=read.get("logprobs") == 0), prompts=_prompts(read))
+
+
+def _checked(body: Any, own: tuple[str, ...], model: str) -> Body:
     if not isinstance(body, dict):
         raise Refusal(f"The body must be a JSON object, but it is {body!r:.80}.")
-    _check_fields(body)
+    used = (*USED, *own)
+    for name, value in body.items():
+        if name in used or name in IGNORED:
+            continue
+        if name not in NEUTRAL:
+            raise Refusal(f"There is no field {name!r}.{did_you_mean(name, [*used, *NEUTRAL])}", field=name, code="unknown_parameter")
+        if value is not None and not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
+            raise unsupported(name, value)
     if body.get("model") not in (None, model):
-        raise Refusal(f"There is no model {body['model']!r} here; this server has {model!r}.", status=404, field="model")
-    longest = [_whole(body, name, least=1) for name in ("max_tokens", "max_completion_tokens")]
+        raise Refusal(f"There is no model {body['model']!r:.80} here; this server has {model!r}.", status=404, field="model",
+                      code="model_not_found")
+    return body
+
+
+def _wanted(body: Body, structure: Structure | None, *, has_logprobs: bool) -> Wanted:
     stream_options = body.get("stream_options") or {}
     if not isinstance(stream_options, dict) or set(stream_options) - {"include_usage"}:
-        raise Refusal(f"stream_options may hold include_usage, but it is {stream_options!r}.", field="stream_options")
-    seed = _whole(body, "seed", least=0, most=2**62)
-    return ChatRequest(
-        messages=_messages(body), max_tokens=longest[1] if longest[0] is None else longest[0], temperature=_temperature(body),
-        n=_whole(body, "n", least=1, most=MOST_ANSWERS) or 1, seed=secrets.randbits(62) if seed is None else seed,
-        is_stream=_flag(body, "stream"), wants_usage=_flag(stream_options, "include_usage"),
+        raise Refusal(f"stream_options may hold include_usage, but it is {stream_options!r:.80}.", field="stream_options")
+    seed = whole(body, "seed", least=0, most=2**62)
+    return Wanted(
+        max_tokens=_longest(body), params=_params(body, structure), n=whole(body, "n", least=1, most=MOST_ANSWERS) or 1,
+        seed=secrets.randbits(62) if seed is None else seed, has_logprobs=has_logprobs, is_stream=flag(body, "stream"),
+        wants_usage=flag(stream_options, "include_usage"),
     )
 
 
-def _check_fields(body: Mapping[str, Any]) -> None:
-    for name, value in body.items():
-        if name in NEUTRAL and value is not None and not any(value == neutral for neutral in NEUTRAL[name]):
-            raise Refusal(f"{name} is not supported; leave it out (given: {value!r:.80}).", field=name)
-        if name not in (*USED, *IGNORED, *NEUTRAL):
-            raise Refusal(f"There is no field {name!r}.{did_you_mean(name, [*USED, *NEUTRAL])}", field=name)
+def _longest(body: Body) -> int | None:
+    names = ("max_completion_tokens", "max_completion_length", "max_tokens")
+    given = {name: value for name in names if (value := whole(body, name, least=1)) is not None}
+    if len(set(given.values())) > 1:
+        raise Refusal(f"{' and '.join(given)} say different things; give one of them.", field=next(iter(given)))
+    return next(iter(given.values()), None)
 
 
-def _messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
-    given = body.get("messages")
-    if not isinstance(given, list) or not given:
-        raise Refusal(f"messages must be a list of at least one message, but it is {given!r:.80}.", field="messages")
-    return tuple(_message(message, f"messages[{number}]") for number, message in enumerate(given))
-
-
-def _message(message: Any, place: str) -> Message:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refusal(f'{place} must be an object with a "role" and a "content", but it is {message!r:.80}.', field=place)
-    unknown = [key for key, value in message.items() if key not in ("role", "content") and value is not None]
-    if unknown:
-        raise Refusal(f"{place} has {unknown[0]!r}, which is not supported; a message has a role and a content.", field=place)
-    return {"role": _encodable(message["role"], f"{place}.role"), "content": _encodable(_text(message.get("content"), place), place)}
-
-
-def _text(content: Any, place: str) -> str:
-    """The content as one text; it may be given in parts."""
-    if isinstance(content, str):
-        return content
-    texts = [_part_text(part) for part in content] if isinstance(content, list) else [None]
-    if None in texts:
-        raise Refusal(f"{place}.content must be text, or a list of text parts, but it is {content!r:.80}.", field=place)
-    return "".join(text for text in texts if text is not None)
-
-
-def _encodable(text: str, place: str) -> str:
-    """The text, if a tokenizer can read it: JSON can spell half of a character."""
+def _params(body: Body, structure: Structure | None) -> SamplingParams:
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = text[error.start]
-        what = f"{place} holds half a character ({half!r}, a lone surrogate), which is no text: {text!r:.80}."
-        raise Refusal(what, field=place) from error
-    return text
+        return SamplingParams(
+            max_tokens=1, temperature=number(body, "temperature", 1.0, least=LEAST_TEMPERATURE, most=100),
+            top_p=number(body, "top_p", 1.0, least=1e-6, most=1, zero=False), top_k=whole(body, "top_k", least=0) or 0,
+            min_p=number(body, "min_p", 0.0, least=0, most=1),
+            repetition_penalty=number(body, "repetition_penalty", 1.0, least=0.01, most=100, zero=False),
+            stop=texts(body, "stop", most=MOST_STOPS), structure=structure,
+        )
+    except ConfigError as error:
+        raise Refusal(str(error)) from error
 
 
-def _part_text(part: Any) -> str | None:
-    is_text = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-    return part["text"] if is_text else None
-
-
-def _temperature(body: Mapping[str, Any]) -> float:
-    value = body.get("temperature")
-    if value is None:
-        return 1.0
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (value == 0 or LEAST_TEMPERATURE <= value <= 100):
-        raise Refusal(f"temperature must be 0 or a number from {LEAST_TEMPERATURE} to 100, but it is {value!r}.", field="temperature")
-    return float(value)
-
-
-def _whole(body: Mapping[str, Any], name: str, *, least: int, most: int | None = None) -> int | None:
-    value = body.get(name)
-    if value is None:
+def _structure(body: Body) -> Structure | None:
+    """What the answer must match."""
+    given = body.get("response_format")
+    kind = given.get("type") if isinstance(given, dict) else given
+    if kind in (None, "text"):
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        span = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise Refusal(f"{name} must be a whole number {span}, but it is {value!r}.", field=name)
-    return value
+    if kind == "json_object":
+        return Structure.of_schema({"type": "object"})
+    wrapped = given["json_schema"] if isinstance(given, dict) and kind == "json_schema" and "json_schema" in given else None
+    schema = wrapped.get("schema") if isinstance(wrapped, dict) else None
+    if not isinstance(schema, dict):
+        raise Refusal('response_format must be {"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": '
+                      f'{{"name": ..., "schema": {{...}}}}}}, but it is {given!r:.80}.', field="response_format")
+    return Structure.of_schema(schema)
 
 
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise Refusal(f"{name} must be true or false, but it is {value!r}.", field=name)
-    return bool(value)
+def _prompts(body: Body) -> tuple[str | tuple[int, ...], ...]:
+    given = body.get("prompt")
+    is_one = isinstance(given, str) or (isinstance(given, list) and all(_is_token(each) for each in given))
+    listed = [given] if is_one else given
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_ANSWERS or not all(map(_is_prompt, listed)):
+        raise Refusal(f"prompt must be a text, a list of token numbers, or a list of up to {MOST_ANSWERS} of either, none empty, but it is "
+                      f"{given!r:.80}.", field="prompt")
+    return tuple(encodable(prompt, "prompt") if isinstance(prompt, str) else tuple(prompt) for prompt in listed)
+
+
+def _is_prompt(value: Any) -> bool:
+    return bool(value) and (isinstance(value, str) or (isinstance(value, list) and all(_is_token(each) for each in value)))
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,31 +1,37 @@
-"""The HTTP side: `/v1/chat/completions`, `/v1/models` and `/health`, on the standard library.
+"""A port, the routes on it, and the thread that samples: `Server`, and `serve` for the command line.
 
-The one hard idea: a model on the loopback address is still within reach of every web page that the user has open. Without a token the
-server therefore listens on loopback alone, answers only requests that name a loopback host (a page cannot fake that), and
-takes only `application/json` (a page may not send that across origins without asking, and is not answered). With a
-token, every call to `/v1/` must bring it. Left out: TLS, and limits per client; put a reverse proxy in front for those.
+The one hard idea: the port is taken when a `Server` is made, so that a taken port is said before the model is loaded into anything. Ctrl-C
+ends streams with an error that says so, then the server; a second one does not wait for anybody.
 """
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import json
 import socket
-import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import threading
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import uvicorn
+
 from heron.errors import ConfigError
-from heron.serving.chat import ChatModel, events, open_model
-from heron.serving.requests import Refusal, parse
+from heron.serving.address import check_address
+from heron.serving.app import Routes
+from heron.serving.batching import Batcher
+from heron.serving.model import MAX_CONCURRENT, ServedModel, open_model
 
-MAX_BODY = 4 * 2**20
-"""Largest request body in bytes."""
+MAX_WAITING = 256
+"""Answers that may wait for a place among those in the making; beyond them clients are told to come again."""
+IDLE_S = 75
+"""Seconds that a connection may be kept between two requests."""
+PATIENCE_S = 5
+"""Seconds for answers that are being sent when the server ends."""
 
 
-def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> None:
+def serve(
+    source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None, max_concurrent: int = MAX_CONCURRENT,
+    max_waiting: int = MAX_WAITING, cache_gib: float | None = None,
+) -> None:
     """Serve a run's model, or a model folder, until Ctrl-C.
 
     Args:
@@ -33,10 +39,13 @@ def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, toke
         host: address to listen on; another than loopback needs a token.
         port: port to listen on; 0 takes a free one.
         token: clients must send it as `Authorization: Bearer TOKEN`.
+        max_concurrent: answers in the making at once.
+        max_waiting: further answers that may wait for that.
+        cache_gib: memory for keys and values in GiB; None: half of what is free on a CPU, 80 % of it on a GPU.
     """
     check_address(host, port, token)
-    model = open_model(source)
-    with make_server(model, host=host, port=port, token=token) as server:
+    model = open_model(source, max_concurrent=max_concurrent, cache_gib=cache_gib)
+    with make_server(model, host=host, port=port, token=token, max_waiting=max_waiting) as server:
         print(f"{model.name} at {server.url}/v1 (Ctrl-C ends)", flush=True)
         try:
             server.serve_forever()
@@ -44,138 +53,83 @@ def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000, toke
             print("ended")
 
 
-def make_server(model: ChatModel, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> Server:
-    """A server that is bound but not yet serving; call `serve_forever`, and close it in the end."""
+def make_server(
+    model: ServedModel, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None, max_waiting: int = MAX_WAITING
+) -> Server:
+    """A server that has its port but does not answer yet: `serve_forever` blocks, `start` serves from a thread; close it in the end."""
     check_address(host, port, token)
-    try:
-        return Server(model, host, port, token)
-    except OSError as error:
-        raise ConfigError(f"The server cannot listen on {host}:{port}: {error}. Choose another port or host.") from error
+    return Server(model, _taken(host, port), token, max_waiting)
 
 
-def check_address(host: str, port: int, token: str | None) -> None:
-    """ConfigError where a server may not listen, or only with a token."""
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"port must be between 0 and 65535, but it is {port}.")
-    if token is not None and (not token.strip() or not token.isascii()):
-        raise ConfigError("token must be ASCII text that is not empty. Make one with: openssl rand -hex 32")
-    if token is None and not is_loopback(host):
-        raise ConfigError(f"host {host} can be reached from other machines, so a token is required. Give one, or listen on 127.0.0.1.")
+class Server:
+    """Answers for one model on one port."""
 
+    def __init__(self, model: ServedModel, listening: socket.socket, token: str | None, max_waiting: int) -> None:
+        self.batcher = Batcher(model.engine.open, places=model.engine.max_concurrent, max_waiting=max_waiting)
+        self._socket = listening
+        app = Routes(model, self.batcher, token).app()
+        self._server = _Uvicorn(self.batcher, uvicorn.Config(
+            app, lifespan="off", log_level="critical", access_log=False, server_header=False, ws="none", timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=PATIENCE_S,
+        ))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, name="heron-serve", daemon=True)
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class Server(ThreadingHTTPServer):
-    """Holds the model and the token; a thread per connection, sampling one at a time."""
-
-    daemon_threads = True
-
-    def __init__(self, model: ChatModel, host: str, port: int, token: str | None) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.model = model
-        self.token = token
-        super().__init__((host, port), _Handler)
+    @property
+    def port(self) -> int:
+        """Where it listens (a free one was chosen if 0 was asked for)."""
+        return int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:
-        """Where it listens."""
-        host, port = self.server_address[:2]
-        name = host.decode() if isinstance(host, bytes | bytearray) else str(host)
-        return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+        """The address, without a path."""
+        host = self._socket.getsockname()[0]
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def serve_forever(self) -> None:
+        """Answer until Ctrl-C."""
+        self.batcher.start()
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> None:
+        """Answer from a thread, until `close`."""
+        self.batcher.start()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End what is in flight, and free the port."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE_S + 1)
+        self.batcher.close()
+        self._socket.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a client may keep a connection without a word
+class _Uvicorn(uvicorn.Server):
+    """Ends what is in the making first: otherwise it would wait for every stream to come to its own end."""
 
-    def do_GET(self) -> None:
-        self._answer({"/health": self._health, "/v1/models": self._models}, others=("/v1/chat/completions",))
+    def __init__(self, batcher: Batcher, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._batcher = batcher
 
-    def do_POST(self) -> None:
-        self._answer({"/v1/chat/completions": self._chat}, others=("/health", "/v1/models"))
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        self._batcher.end()
+        await super().shutdown(sockets)
 
-    def _answer(self, routes: dict[str, Any], *, others: tuple[str, ...]) -> None:
-        """The boundary of a request: whatever goes wrong in it is answered as JSON, and the server goes on."""
-        path = self.path.partition("?")[0]
-        try:
-            self._check_sender(path)
-            if path in others:
-                raise Refusal(f"{path} does not answer {self.command}.", status=405)
-            if path not in routes:
-                raise Refusal(f"There is nothing at {path}; there are /v1/chat/completions, /v1/models and /health.", status=404)
-            routes[path]()
-        except Refusal as error:
-            self._refuse(error)
-        except (ConnectionError, TimeoutError) as error:
-            self.log_error("the client went away: %r", error)
-            self.close_connection = True
-        except Exception as error:
-            self.log_error("%s", traceback.format_exc())
-            self._refuse(Refusal(f"The server failed: {type(error).__name__}: {error}", status=500))
 
-    def _check_sender(self, path: str) -> None:
-        token = self.server.token
-        if token is None:
-            host = self.headers.get("Host", "").rpartition("@")[2]
-            name = host.partition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
-            if not is_loopback(name):
-                raise Refusal(f"This server answers to localhost, not to {host!r}.", status=403)
-        elif path != "/health":
-            given = self.headers.get("Authorization", "").encode("latin-1")
-            if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-                raise Refusal("The token is missing or wrong. Send it as `Authorization: Bearer TOKEN`.", status=401)
-
-    def _health(self) -> None:
-        self._send_json({"status": "ok", "model": self.server.model.name})
-
-    def _models(self) -> None:
-        entry = {"id": self.server.model.name, "object": "model", "created": 0, "owned_by": "heron"}
-        self._send_json({"object": "list", "data": [entry]})
-
-    def _chat(self) -> None:
-        request = parse(self._body(), model=self.server.model.name)
-        answer = self.server.model.complete(request)
-        if request.is_stream:
-            stream = "".join(events(answer, wants_usage=request.wants_usage))
-            self._send(200, "text/event-stream; charset=utf-8", stream.encode())
-        else:
-            self._send_json(answer)
-
-    def _body(self) -> Any:
-        kind = self.headers.get_content_type()
-        if kind != "application/json":
-            raise Refusal(f"The body must be sent as application/json, not as {kind}.", status=415)
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            raise Refusal("The request must say its Content-Length.", status=411)
-        if int(length) > MAX_BODY:
-            raise Refusal(f"The body has {length} bytes; at most {MAX_BODY} are read.", status=413)
-        try:
-            return json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise Refusal(f"The body is not valid JSON: {error}.") from error
-
-    def _refuse(self, error: Refusal) -> None:
-        self.close_connection = True  # the body may not have been read
-        kind = "server_error" if error.status >= 500 else "invalid_request_error"
-        details = {"message": str(error), "type": kind, "param": error.field, "code": error.status}
-        self._send_json({"error": details}, status=error.status)
-
-    def _send_json(self, value: dict[str, Any], *, status: int = 200) -> None:
-        self._send(status, "application/json", json.dumps(value).encode())
-
-    def _send(self, status: int, kind: str, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(content)
+def _taken(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's delay of 40 ms on
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+        taken.listen()
+    except OSError as error:
+        taken.close()
+        raise ConfigError(f"The server cannot listen on {host}:{port}: {error}. Choose another port or host.") from error
+    return taken

@@ -20,7 +20,7 @@ from heron.engine.vllm.server import PROBE_LENGTH
 from heron.errors import ConfigError, ModelError
 from heron.models.locating import locate
 from heron.run import Run
-from heron.serving.server import check_address, is_loopback
+from heron.serving.address import check_address, is_loopback
 
 LORA_RANK = 16
 """Of a server that no run asks for another, as in the config."""

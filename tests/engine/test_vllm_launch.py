@@ -216,7 +216,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            ("TINY --lora-rank 8 --cache-gib 1", "--lora-rank, --cache-gib is of use to --engine vllm alone"),
+            ("TINY --lora-rank 8 --cache-gib 1", "--lora-rank is of use to --engine vllm alone"),
+            ("TINY --engine vllm --max-waiting 3", "--max-waiting is of use to --engine native alone"),
             ("TINY --full", "--full is of use to --engine vllm alone"),
             ("TINY --engine vlm", 'Did you mean "vllm"'),
             ("TINY --engine vllm --full --host 0.0.0.0 --token t", "--full lets whoever reaches the server replace its weights"),
