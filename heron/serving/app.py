@@ -175,7 +175,7 @@ def _refusal(error: HeronError) -> Refusal:
             is_long = "context" in str(error)
             return Refusal(str(error), code="context_length_exceeded" if is_long else "invalid_value")
         case MissingExtra():
-            return Refusal(str(error), status=501, code="missing_extra")
+            return Refusal(str(error), code="missing_extra")
         case ConfigError():
             return Refusal(str(error))
         case _:

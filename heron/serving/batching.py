@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from heron.engine import Request, SamplingParams
 from heron.engine.native.sequence import Sequence as Completing
-from heron.errors import ConfigError, HeronError
+from heron.errors import ConfigError
 from heron.serving.fields import Refusal
 
 PATIENCE_S = 10.0
@@ -208,8 +206,6 @@ class Batcher:
 
     def _fail_all(self, error: Exception) -> None:
         """What is in the making is lost, and so is the session: it may be in any state."""
-        if not isinstance(error, HeronError):
-            print("".join(traceback.format_exception(error)), file=sys.stderr)
         lost = dict.fromkeys(self._owners.values())
         for ticket in lost:
             self._free(ticket)

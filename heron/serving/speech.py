@@ -66,17 +66,22 @@ class Splitter:
     def _next(self, ended: bool) -> Piece | None:
         """The next piece (it may be empty, where only a tag was read); None if nothing is certain."""
         if self._skips_space:
-            self._held = self._held.lstrip()
-            self._skips_space = not self._held
+            self._skip_space()
         if not self._held:
             return None
         if self._closing:
             return self._thought(ended)
         if self._tools and self._held.startswith(OPEN):
-            return self._called(self._held.find(CLOSE) + len(CLOSE) if CLOSE in self._held else None, ended)
+            return self._marked(ended)
         if self._tools and self._begins_line and self._held.startswith(LINE):
             return self._called(self._held.find("\n") if "\n" in self._held else None, ended)
         return self._answered(ended)
+
+    def _skip_space(self) -> None:
+        rest = self._held.lstrip()
+        if skipped := self._held[: len(self._held) - len(rest)]:
+            self._begins_line = skipped.endswith("\n")
+        self._held, self._skips_space = rest, not rest
 
     def _thought(self, ended: bool) -> Piece | None:
         """As far as its end."""
@@ -87,6 +92,16 @@ class Splitter:
         self._skips_space = self._begins_line = True
         return Piece(text=before, is_reasoning=True)
 
+    def _marked(self, ended: bool) -> Piece | None:
+        """A call between marks. Where it is not closed, or not before another one opens, its mark is text."""
+        close, again = self._held.find(CLOSE), self._held.find(OPEN, len(OPEN))
+        if close >= 0 and not 0 <= again < close:
+            return self._called(close + len(CLOSE), ended)
+        if again < 0 and not ended:
+            return None
+        self._held, self._begins_line = self._held[len(OPEN) :], False
+        return Piece(text=OPEN)
+
     def _called(self, end: int | None, ended: bool) -> Piece | None:
         """A call up to its end; text if it is none."""
         if end is None and not ended:
@@ -95,7 +110,7 @@ class Splitter:
         calls = find_calls(said, self._tags)
         self._begins_line = False
         if len(calls) == 1 and calls[0].wrong is None and calls[0].name in self._tools:
-            self._skips_space = self._begins_line = True
+            self._skips_space = True
             return Piece(call=calls[0])
         return Piece(text=said)
 
@@ -135,6 +150,7 @@ class Speech:
         self._splitter = splitter
         self._known = self._decoded_to = 0  # tokens from `_known` on are decoded again, as what the next ones follow
         self._held = ""
+        self._has_stopped = False
         self.calls: list[Call] = []
         """Of all pieces so far."""
         self.has_ended = False
@@ -162,11 +178,13 @@ class Speech:
         return after[len(before) :]
 
     def _until_stop(self, ended: bool) -> str:
-        """What is held, before the first stop string, and without what may be the beginning of one."""
+        """What is held, before the first stop string, and without what may be the beginning of one. Nothing follows a stop string."""
+        if self._has_stopped:
+            return ""
         found = [at for text in self._stop if (at := self._held.find(text)) >= 0]
         if found:
-            said, self._held = self._held[: min(found)], ""
-            return said
+            self._has_stopped = True
+            return self._held[: min(found)]
         cut = len(self._held) - (0 if ended else _may_begin(self._held, self._stop))
         said, self._held = self._held[:cut], self._held[cut:]
         return said
