@@ -129,7 +129,7 @@ def evaluate(
 
 def chat(run_dir: str | Path, question: str, *, start: bool = False, temperature: float = 0.0, max_tokens: int | None = None) -> str:
     """One answer of a run's model (or of its start) to one question. `heron chat` keeps the model loaded between questions."""
-    from heron.training.conversation import Conversation
+    from heron.serving.conversation import Conversation
 
     return Conversation.of_run(Run(Path(run_dir)), start=start, temperature=temperature, max_tokens=max_tokens).ask(question)
 

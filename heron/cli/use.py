@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,46 +40,50 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer. Default: the run's.")] = None,
 ) -> None:
-    """Talk to a run's model."""
+    """Talk to a run's model. Questions that are given or piped in stand alone, as in training; those that are typed are a conversation."""
     from heron.cli.show import print_answer
+    from heron.cli.talk import check_readable
     from heron.errors import ConfigError, did_you_mean
     from heron.run import Run
-    from heron.training.conversation import Conversation
+    from heron.serving.conversation import Conversation
 
     if compare not in (None, "start"):
         raise ConfigError(f"--compare must be `start`, but it is {compare!r}.{did_you_mean(compare or '', ['start'])}")
     if question is not None:
-        _check_readable(question)
+        check_readable(question)
     run = Run(run_dir)
     names = ["start", "trained"] if compare else ["trained"]
     models = {
         name: Conversation.of_run(run, start=name == "start", temperature=temperature, max_tokens=max_tokens) for name in names
     }
-    for asked in [question] if question is not None else _questions():
-        _check_readable(asked)
+    if isinstance(sys.stdin, io.TextIOWrapper):  # bytes that are no text come through, for `check_readable` to find
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if question is None and sys.stdin.isatty():
+        _talk(models)
+        return
+    for asked in [question] if question is not None else _piped():
+        check_readable(asked)
         for name, model in models.items():
             print_answer(name, model.ask(asked))
 
 
-def _questions() -> Iterable[str]:
-    """Questions typed at a prompt, or piped in line by line. Bytes that are no text come through, for `_check_readable` to find."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    if sys.stdin.isatty():
-        typer.echo("Ask something; an empty line ends.")
-        return iter(lambda: typer.prompt("you", default="", show_default=False), "")
+def _talk(models: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from heron.cli.talk import Talk
+
+    def read() -> str | None:
+        try:
+            return input("you: ")
+        except EOFError:
+            return None
+
+    Talk(models, Console(highlight=False)).run(read)
+
+
+def _piped() -> Iterable[str]:
+    """Questions, line by line."""
     return (line.strip() for line in sys.stdin if line.strip())
-
-
-def _check_readable(question: str) -> None:
-    """ConfigError if there is nothing to answer, or if it is not text."""
-    from heron.errors import ConfigError
-
-    if not question.strip():
-        raise ConfigError("The question is empty. Give one in quotes, or leave it out to type questions line by line.")
-    if any("\udc80" <= character <= "\udcff" for character in question):
-        shown = question.encode("utf-8", "surrogateescape")
-        raise ConfigError(f"The question is not UTF-8 text: {shown[:80]!r}. Save or pipe it as UTF-8.")
 
 
 def export(

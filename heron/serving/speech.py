@@ -54,6 +54,11 @@ class Splitter:
         self._skips_space = bool(self._closing or tools)  # white space beside tags and calls is no part of an answer
         self._begins_line = True
 
+    @property
+    def is_thinking(self) -> bool:
+        """The reasoning is open."""
+        return bool(self._closing)
+
     def feed(self, text: str, *, ended: bool) -> list[Piece]:
         """What is certain now; with `ended`, all the rest."""
         self._held += text

@@ -177,7 +177,7 @@ class TestQuestions:
                 return f"said {question}"
 
         of_run: Callable[..., Parrot] = lambda *_, **__: Parrot()  # noqa: E731
-        monkeypatch.setattr("heron.training.conversation.Conversation.of_run", of_run)
+        monkeypatch.setattr("heron.serving.conversation.Conversation.of_run", of_run)
 
     @pytest.mark.parametrize("question", ["", "  \n", "\udcff\udcfe"])
     def test_no_question(self, question: str, tmp_path: Path) -> None:
