@@ -110,10 +110,12 @@ class Routes:
         try:
             for said in reply.opening():
                 yield said
-            while not all(speech.has_ended for speech in reply.speeches):
-                await ticket.news()
-                if said := "".join(reply.news(ticket.sequences)):
+            while True:
+                if said := "".join(reply.news(ticket.sequences)):  # first: what is over already brings no more news
                     yield said
+                if all(speech.has_ended for speech in reply.speeches):
+                    break
+                await ticket.news()
             yield "".join(reply.ending(ticket.sequences))
         except HeronError as error:
             yield event(_refusal(error).body())

@@ -1,7 +1,7 @@
 """A port, the routes on it, and the thread that samples: `Server`, and `serve` for the command line.
 
-The one hard idea: the port is taken when a `Server` is made, so that a taken port is said before the model is loaded into anything. Ctrl-C
-ends streams with an error that says so, then the server; a second one does not wait for anybody.
+The one hard idea: the port is taken before the model is loaded, so that a taken port is said at once. Ctrl-C ends streams with an error
+that says so, then the server; a second one does not wait for anybody.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ def serve(
         cache_gib: memory for keys and values in GiB; None: half of what is free on a CPU, 80 % of it on a GPU.
     """
     check_address(host, port, token)
-    model = open_model(source, max_concurrent=max_concurrent, cache_gib=cache_gib)
-    with make_server(model, host=host, port=port, token=token, max_waiting=max_waiting) as server:
-        print(f"{model.name} at {server.url}/v1 (Ctrl-C ends)", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print("ended")
+    with _taken(host, port) as listening:
+        model = open_model(source, max_concurrent=max_concurrent, cache_gib=cache_gib)
+        with Server(model, listening, token, max_waiting) as server:
+            print(f"{model.name} at {server.url}/v1 (Ctrl-C ends)", flush=True)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print("ended")
 
 
 def make_server(

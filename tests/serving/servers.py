@@ -78,7 +78,7 @@ class ScriptedEngine(NativeEngine):
 
 def call(server: Server, path: str = CHAT, body: Any = None, *, method: str | None = None, **headers: str) -> tuple[int, str]:
     """Status and text of one request; a body that is not bytes is sent as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     wanted = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method or ("GET" if body is None else "POST"), path, content, wanted)

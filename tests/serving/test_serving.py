@@ -193,6 +193,8 @@ def test_a_taken_port_says_so(model: ServedModel, shared: Server) -> None:
     taken = shared.port
     with pytest.raises(ConfigError, match="another port"):
         make_server(model, port=taken)
+    with pytest.raises(ConfigError, match="another port"):
+        serve("no such model, which is not looked at", port=taken)
 
 
 def test_a_run_and_an_adapter_folder_are_opened(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:

@@ -106,6 +106,19 @@ def test_a_client_that_never_reads_is_let_go(model: ServedModel, start: Start, m
     assert ask(server, max_tokens=2)["choices"][0]["message"]["content"] == "xx"
 
 
+def test_an_answer_that_is_over_before_anybody_looks_is_read(model: ServedModel, start: Start) -> None:
+    """Prevents: a stream that waits for ever for news of an answer that has ended already."""
+    server = start(replace(model, engine=ScriptedEngine(model.policy, x_times(model, 1), max_concurrent=64)))
+
+    def one(number: int) -> str:
+        status, text = call(server, body=ASK | {"max_tokens": 1, "stream": True})
+        assert status == 200 and "[DONE]" in text
+        return text
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len(list(pool.map(one, range(100)))) == 100
+
+
 def test_a_full_queue_is_said_at_once(endless: ServedModel, start: Start) -> None:
     """Prevents: requests without end in memory, and clients that wait for nothing."""
     server = start(endless, max_waiting=1)
