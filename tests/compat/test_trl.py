@@ -125,6 +125,7 @@ def test_a_kl_keeps_trls_correction() -> None:
         ({"model_init_kwargs": {"torch_dtype": "bfloat16"}}, {"model.dtype": "bfloat16"}),
         ({"eval_strategy": "steps", "eval_steps": 20}, {"evaluation.steps": 20}),
         ({"save_strategy": "no"}, {"train.save_steps": 0}),
+        ({"optim": "adamw_bnb_8bit"}, {"train.optimizer": "adamw_8bit"}),
     ],
 )
 def test_what_has_another_name_or_form_is_translated(options: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -138,7 +139,7 @@ def test_what_has_another_name_or_form_is_translated(options: dict[str, Any], se
         {"top_p": 0.9},
         {"top_k": 50},
         {"min_p": 0.1},
-        {"optim": "paged_adamw_8bit"},
+        {"optim": "lomo"},
         {"max_prompt_length": 256},
         {"bf16": True},
         {"warmup_ratio": 0.1},

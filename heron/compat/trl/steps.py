@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heron.compat.notes import Kind, Note, Options, note
-from heron.compat.trl_fields import DEFAULTS
+from heron.compat.trl.fields import DEFAULTS
 from heron.errors import ConfigError
 
 

@@ -66,9 +66,8 @@ def _absent(text: str, off: Mapping[str, Any], *, is_harmless: bool = False, swi
 
 
 ABSENT: Mapping[str, Absent] = dict([
-    *_absent("The optimizer is AdamW with float32 moments and eps 1e-8.", {
-        "optim": ("adamw_torch", "adamw_torch_fused", "adamw_hf"), "optim_args": None, "optim_target_modules": None,
-        "adam_epsilon": 1e-8,
+    *_absent("The optimizer has eps 1e-8, and no arguments besides those of the section train.", {
+        "optim_args": None, "optim_target_modules": None, "adam_epsilon": 1e-8,
     }),
     *_absent("Not there.", {
         "lr_scheduler_kwargs": (None, {}), "label_smoothing_factor": (0.0, 0), "neftune_noise_alpha": None,
@@ -90,7 +89,7 @@ ABSENT: Mapping[str, Absent] = dict([
     *_absent("The reference is the start of the run, and stays it.", {
         "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512,
     }, switch="sync_ref_model"),
-    *_absent("Tools are not called.", {"max_tool_calling_iterations": None}),
+    *_absent("Set environment.max_turns, which counts answers: one more than rounds of calls.", {"max_tool_calling_iterations": None}),
     *_absent("The trained model samples by itself: no second engine, no second copy of the weights.", {
         "use_vllm": False, "use_transformers_paged": False, "use_transformers_continuous_batching": False,
         "transformers_continuous_batching_config": (None, {}), "cache_implementation": None, "fast_inference": False,

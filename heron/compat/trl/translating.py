@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heron.compat.notes import Kind, Note, Options, note
-from heron.compat.trl_fields import ABSENT, DEFAULTS, DIRECT
-from heron.compat.trl_objective import OBJECTIVE_RULES
-from heron.compat.trl_steps import STEP_RULES
+from heron.compat.trl.fields import ABSENT, DEFAULTS, DIRECT
+from heron.compat.trl.objective import OBJECTIVE_RULES
+from heron.compat.trl.steps import STEP_RULES
 from heron.errors import ConfigError, did_you_mean
 from heron.run.sinks import SINKS
 
@@ -49,8 +49,7 @@ def _translate(name: str, value: Any, options: Options) -> Note:
         return note(name, value, kind, f"{DIRECT[name]} = {value!r}.", {DIRECT[name]: value})
     if name in ABSENT:
         return _absent(name, value, options)
-    known = [*_RULES, *DIRECT, *ABSENT]
-    raise ConfigError(f"GRPOConfig has no option {name!r}, in any version that is known here.{did_you_mean(name, known)}")
+    raise ConfigError(f"GRPOConfig has no option {name!r}, in any version that is known here.{did_you_mean(name, KNOWN)}")
 
 
 def _absent(name: str, value: Any, options: Options) -> Note:
@@ -94,6 +93,18 @@ def _schedule(name: str, value: Any, options: Options) -> Note:
         return note(name, value, Kind.UNSUPPORTED, "There are constant, linear and cosine: set train.lr_scheduler_type.")
     kind = Kind.SAME if names[value] == value else Kind.RENAMED
     return note(name, value, kind, f"train.lr_scheduler_type = {names[value]!r}.", {"train.lr_scheduler_type": names[value]})
+
+
+def _optim(name: str, value: Any, options: Options) -> Note:
+    """Optimizers by the names that transformers has for them."""
+    ours = {
+        "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw_8bit": "adamw_8bit",
+        "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor",
+    }
+    if value not in ours:
+        return note(name, value, Kind.UNSUPPORTED, f"There are {', '.join(ours)}; others are named by train.optimizer in a recipe.")
+    kind = Kind.SAME if ours[value] in ("adamw", value) else Kind.RENAMED
+    return note(name, value, kind, f"train.optimizer = {ours[value]!r}.", {"train.optimizer": ours[value]})
 
 
 def _max_grad_norm(name: str, value: Any, options: Options) -> Note:
@@ -149,6 +160,7 @@ def _report_to(name: str, value: Any, options: Options) -> Note:
 _RULES: Mapping[str, Callable[[str, Any, Options], Note]] = {
     **OBJECTIVE_RULES,
     "report_to": _report_to,
+    "optim": _optim,
     **STEP_RULES,
     "top_p": _top_p,
     "lr_scheduler_type": _schedule,
@@ -160,3 +172,6 @@ _RULES: Mapping[str, Callable[[str, Any, Options], Note]] = {
     "reward_weights": _optional,
     "num_generations_eval": _optional,
 }
+
+KNOWN = (*_RULES, *DIRECT, *ABSENT)
+"""Every option that there is a rule or a sentence for."""

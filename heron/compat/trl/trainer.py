@@ -1,0 +1,284 @@
+"""`GRPOTrainer` as TRL has it, over a run of Heron's.
+
+The one hard idea: nothing of the loop is here. The arguments are written down as files and settings (`starting`, `inputs`, `config`), the
+reward functions get TRL's arguments (`scoring`), a listener tells callbacks and keeps the history (`following`), and `heron.training`
+trains. A model that was given as a module shares its tensors with the one that is trained, so it is trained when `train()` returns.
+
+Left out: what TRL's trainer inherits for other purposes (predict, hyperparameter search, the hub): such a name is an AttributeError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from heron.compat.trl import inputs
+from heron.compat.trl.config import GRPOConfig
+from heron.compat.trl.following import Follower, State, checked
+from heron.compat.trl.measuring import measured
+from heron.compat.trl.scoring import reward_pairs
+from heron.compat.trl.starting import Prepared, Start, share_tensors
+from heron.config import Config, config_from_dict
+from heron.errors import ConfigError, DataError, RunError
+from heron.models.loading import find_device
+from heron.run import Run, TerminalView
+from heron.training.assemble import assemble, reassemble
+
+TAGS = {"reasoning_start": "<think>", "reasoning_end": "</think>", "solution_start": "<answer>", "solution_end": "</answer>"}
+"""Nothing is scored by them here; a template that opens the reasoning is recognised."""
+
+
+class TrainOutput(NamedTuple):
+    """What `train()` returns."""
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, float]
+
+
+class GRPOTrainer:
+    """Trains a model on the answers that it gives. Arguments as in TRL 1.16; what cannot be honoured is a ConfigError."""
+
+    def __init__(
+        self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, train_dataset: Any = None, eval_dataset: Any = None,
+        processing_class: Any = None, reward_processing_classes: Any = None, callbacks: Sequence[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None), quantization_config: Any = None, peft_config: Any = None,
+        tools: Sequence[Callable[..., Any]] | None = None, rollout_func: Any = None, environment_factory: Any = None,
+    ) -> None:
+        _refuse(args, optimizers, rollout_func)
+        if tools or environment_factory is not None:
+            raise ConfigError("tools and environment_factory are not taken yet. Train with `heron train` and environment.name.")
+        self.args = GRPOConfig() if args is None else args
+        self._trainer: Any = None
+        self._view: TerminalView | None = None
+        self._rewards = (reward_funcs, reward_processing_classes)
+        self._rows = inputs.rows_of(train_dataset, what="train_dataset", most=_needed(self.args, train_dataset))
+        self._train_rows = inputs.prompt_rows(self._rows, "train_dataset")
+        self._start = Start(
+            model=model, tokenizer=processing_class, peft=peft_config, quantization=quantization_config, args=self.args,
+            plain=inputs.is_plain(self._rows, "train_dataset"),
+        )
+        self._is_stream = not inputs.has_length(train_dataset)
+        self.state = State(
+            max_steps=self.args.steps_of(None if self._is_stream else len(self._train_rows)), logging_steps=self.args.logging_steps,
+            num_train_epochs=self.args.num_train_epochs,
+        )
+        self._evals = self._read_evals(eval_dataset)
+        self._follower = Follower(
+            callbacks or (), self.args, self.state, per_epoch=self.args.steps_per_epoch(len(self._train_rows)), keywords=self._keywords,
+            stop=self._stop, evaluate=self.evaluate,
+        )
+        self._config(Path())  # an error now rather than after the model is loaded
+        self._follower.tell("on_init_end")
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None) -> TrainOutput:
+        """Train to the end, or until a callback stops it. True goes on with the newest run of `output_dir`, a path with that one."""
+        if resume_from_checkpoint:
+            self._resume(None if resume_from_checkpoint is True else Path(resume_from_checkpoint))
+        elif self._trainer is not None and self._trainer.state.step:
+            raise RunError(f"{self.run_dir} was trained already. Make another GRPOTrainer for another run; train() with "
+                           "resume_from_checkpoint=True goes on with an interrupted one.")
+        trainer = self._assembled()
+        self._follower.begin()
+        with self._view or contextlib.nullcontext():
+            trainer.train()
+        self._follower.end()
+        last = self.state.log_history[-1]
+        return TrainOutput(self.state.global_step, last.get("train_loss", float("nan")), last)
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Mean rewards and lengths of answers to the held-out prompts, sampled as in training."""
+        sets = self._evals if eval_dataset is None else self._read_evals(eval_dataset)
+        if not sets:
+            raise ConfigError("There is no eval_dataset. Give one to GRPOTrainer, or to evaluate().")
+        found: dict[str, float] = {}
+        for name, rows in sets.items():
+            prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+            found |= {f"{prefix}_{metric}": value for metric, value in measured(self._assembled(), rows, self.args).items()}
+        self._follower.log(found)
+        self._follower.tell("on_evaluate", metrics=found)
+        return found
+
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """Weights (or the adapter, in PEFT's layout) and tokenizer."""
+        self._assembled().policy.save(Path(output_dir or self.args.output_dir))
+
+    def add_callback(self, callback: Any) -> None:
+        """One more."""
+        self._follower.callbacks.append(checked(callback))
+
+    def push_to_hub(self, *_: Any, **__: Any) -> None:
+        """Refused: nothing is uploaded from here."""
+        raise ConfigError(f"Nothing is uploaded from here. Write a folder with `heron export {self.run_dir or 'RUN'} --out DIR`, look at "
+                          "its README.md, and upload it with `hf upload NAME DIR`.")
+
+    @property
+    def model(self) -> Any:
+        """The model that is trained: the module that was given, or the one that was loaded."""
+        is_same = self._start.is_module and self._start.peft is None
+        return self._start.model if is_same or isinstance(self._start.model, Prepared) else self._assembled().policy.model
+
+    @property
+    def processing_class(self) -> Any:
+        """The tokenizer."""
+        return self._assembled().policy.tokenizer
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Where the run is recorded, for `heron ui`, `heron doctor`, `heron export`; None before it is begun."""
+        return None if self._trainer is None else Path(self._trainer.run.path)
+
+    def _read_evals(self, dataset: Any) -> dict[str, list[dict[str, Any]]]:
+        """Held-out rows by the set's name, as a file would hold them; their values join those of the others."""
+        if dataset is None:
+            return {}
+        found = {}
+        for name, each in (dataset if isinstance(dataset, Mapping) else {"": dataset}).items():
+            rows = inputs.rows_of(each, what="eval_dataset")
+            if inputs.is_plain(rows, "eval_dataset") != self._start.plain:
+                raise DataError("The prompts of train_dataset and eval_dataset are of two kinds: texts, and conversations.")
+            found[str(name)] = inputs.prompt_rows(rows, "eval_dataset", first=len(self._rows))
+            self._rows += rows
+        return found
+
+    def _config(self, folder: Path) -> Config:
+        """The run's, of which the files are in `folder`."""
+        sections = self.args.settings(max_steps=self.state.max_steps)
+        sections["model"] = {**sections.get("model", {}), **self._start.settings(folder)}
+        sections["data"] = {
+            "dataset": str(folder / "train.jsonl"), "prompt_column": "prompt",
+            "shuffle": self.args.shuffle_dataset and not self._is_stream,
+        }
+        sections |= {"evaluation": {"size": 0}, "tags": TAGS}
+        given = {section: {key: value for key, value in values.items() if value is not None} for section, values in sections.items()}
+        return config_from_dict({"recipe": "trl", **given}, "GRPOConfig")
+
+    def _assembled(self) -> Any:
+        """The trainer of a new run, made when it is first needed."""
+        if self._trainer is None:
+            run_dir, folder = _new_folders(Path(self.args.output_dir))
+            inputs.write_rows(folder / "train.jsonl", self._train_rows)
+            self._start.write(folder)
+            config = self._config(folder)
+            self._take(assemble(config, run_dir, rewards=self._pairs(config), listeners=self._listeners()))
+        return self._trainer
+
+    def _resume(self, path: Path | None) -> None:
+        """The trainer of an interrupted run, of the same rows and settings."""
+        run_dir = _newest_run(Path(self.args.output_dir)) if path is None else _run_of(path)
+        folder = _files_of(run_dir)
+        config, record = self._config(folder), Run(run_dir)
+        _check_same(config, record)
+        if (folder / "train.jsonl").read_text(encoding="utf-8") != inputs.as_lines(self._train_rows):
+            raise DataError(f"train_dataset is another one than {run_dir} began with. Give the same rows in the same order.")
+        trainer = reassemble(run_dir, rewards=self._pairs(config), listeners=self._listeners())
+        self._take(trainer)
+        self._follower.recall([metrics for metrics in record.metrics() if metrics["step"] <= trainer.state.step])
+
+    def _take(self, trainer: Any) -> None:
+        """From now on this is what is trained."""
+        self._trainer = trainer
+        _check_lengths(trainer, self.args.max_prompt_length)
+        if isinstance(self._start.model, Prepared):
+            self._start.model.adopt(trainer.policy)
+        elif self._start.is_module:
+            share_tensors(self._start.model, trainer.policy)
+
+    def _pairs(self, config: Config) -> list[Any]:
+        functions, tokenizers = self._rewards
+        return reward_pairs(
+            functions, self.args.reward_weights, tokenizers, rows=self._rows, state=self.state,
+            arguments=self.args.model_init_kwargs or {}, device=str(find_device(config.model.device)),
+        )
+
+    def _listeners(self) -> list[Any]:
+        self._view = None if self.args.disable_tqdm else TerminalView()
+        return [self._follower] if self._view is None else [self._view, self._follower]
+
+    def _keywords(self) -> dict[str, Any]:
+        """What callbacks are given besides, once it is there."""
+        if self._trainer is None:
+            return {}
+        return {"model": self.model, "processing_class": self._trainer.policy.tokenizer, "optimizer": self._trainer.updater.optimizer}
+
+    def _stop(self) -> None:
+        """End the training after this step."""
+        if self._trainer is not None:
+            self._trainer.stop.is_set = True
+
+
+def _refuse(args: Any, optimizers: tuple[Any, Any], rollout_func: Any) -> None:
+    """Arguments that there is nothing for here."""
+    if args is not None and not isinstance(args, GRPOConfig):
+        raise ConfigError(f"args must be a heron.compat.trl.GRPOConfig, but it is a {type(args).__module__}.{type(args).__name__}. Change "
+                          "that import too.")
+    if any(each is not None for each in optimizers):
+        raise ConfigError("optimizers cannot be given: the optimizer is made for the run, so that it can be resumed. Choose one with "
+                          "GRPOConfig(optim=..., learning_rate=..., lr_scheduler_type=...).")
+    if rollout_func is not None:
+        raise ConfigError("rollout_func is not called: answers are sampled by the weights that are trained. What replies to them is an "
+                          "environment_factory or tools.")
+
+
+def _needed(args: GRPOConfig, dataset: Any) -> int | None:
+    """Rows that a stream is read for; None for a dataset with a length."""
+    if dataset is None:
+        raise ConfigError("train_dataset is None. Give a dataset with a column 'prompt'.")
+    if inputs.has_length(dataset):
+        return None
+    return -(-args.steps_of(None) // args.optimizer_steps_per_batch) * args.prompts_per_batch
+
+
+def _new_folders(output: Path) -> tuple[Path, Path]:
+    """For the run, and for what it is made from: `run-1` and `run-1-inputs`, or the first number that is free."""
+    numbers = (f"run-{number}" for number in itertools.count(1))
+    name = next(name for name in numbers if not (output / name).exists() and not (output / f"{name}-inputs").exists())
+    return output / name, output / f"{name}-inputs"
+
+
+def _files_of(run_dir: Path) -> Path:
+    return run_dir.with_name(f"{run_dir.name}-inputs")
+
+
+def _newest_run(output: Path) -> Path:
+    runs = sorted(output.glob("run-*/run.json"), key=lambda file: int(file.parent.name.removeprefix("run-")))
+    if not runs:
+        raise RunError(f"There is no run in {output} to go on with. Call train() without resume_from_checkpoint.")
+    return runs[-1].parent
+
+
+def _run_of(path: Path) -> Path:
+    """The run that a path means: its own, or that of its newest checkpoint."""
+    run = next((each for each in (path, *path.parents) if (each / "run.json").is_file()), None)
+    if run is None:
+        raise RunError(f"{path} is neither a run nor in one. Give resume_from_checkpoint=True, or the path of a run such as output/run-1.")
+    newest = max(run.glob("checkpoints/step-*"), default=None)
+    if run != path and (newest is None or newest.resolve() != path.resolve()):
+        raise RunError(f"{path} is not the newest checkpoint of {run}: a run goes on from that one. Give {run}.")
+    return run
+
+
+def _check_same(config: Config, record: Run) -> None:
+    """A run goes on with the settings that it began with."""
+    from heron.config import load_config
+
+    then, now = load_config(record.path / "config.toml").as_dict(), config.as_dict()
+    other = [
+        f"{section}.{key} was {then[section].get(key)!r} and is {value!r}" for section, values in now.items() if isinstance(values, dict)
+        for key, value in values.items() if then[section].get(key) != value and (section, key) != ("model", "revision")
+    ]
+    if other:
+        raise ConfigError(f"{record.path} began with other settings: {'; '.join(other)}. Give the same ones.")
+
+
+def _check_lengths(trainer: Any, most: int | None) -> None:
+    """No prompt is cut, so one that is longer than it may be is refused."""
+    if most is None:
+        return
+    for prompt in trainer.prompts:
+        if (tokens := len(trainer.policy.render(prompt.messages))) > most:
+            raise DataError(f"The prompt {prompt.id} has {tokens} tokens, more than max_prompt_length={most}. Prompts are never cut here: "
+                            "leave the row out, or raise max_prompt_length.")

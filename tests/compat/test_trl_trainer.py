@@ -1,0 +1,421 @@
+"""`GRPOTrainer` and `GRPOConfig` with TRL's arguments: what they are given, what they hand on, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_trl import SMALL, questions, sayings, small_args, variety
+
+from heron.compat.trl import GRPOConfig, GRPOTrainer
+from heron.compat.trl.config import defaults
+from heron.config import load_config
+from heron.errors import ConfigError, DataError, RewardError, RunError
+from heron.run import Run
+
+Tiny = Callable[[str], Path]
+RECORDED = json.loads((Path(__file__).parent / "trl_1_16_grpo_config.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def model(tiny_folder: Tiny) -> str:
+    return str(tiny_folder("qwen3"))
+
+
+def module_at(folder: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+class TestOptions:
+    def test_the_defaults_are_trls(self) -> None:
+        """Prevents: a default of Heron's where TRL has another one."""
+        assert dict(defaults()) == RECORDED
+        args = GRPOConfig()
+        assert {name: getattr(args, name) for name in RECORDED if name != "output_dir"} == {
+            name: value for name, value in RECORDED.items() if name != "output_dir"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            GRPOConfig(**SMALL)
+
+    def test_the_run_has_trls_defaults_and_denominators(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a run with the learning rate, the moments or the denominators of Heron's own defaults."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, beta=0.1, gradient_accumulation_steps=2), sayings())
+        trainer.train()
+        config = load_config(trainer.run_dir / "config.toml")
+        assert (config.train.adam_beta2, config.train.seed, config.train.lr_scheduler_type) == (0.999, 42, "linear")
+        assert (config.objective.token_weights, config.objective.rows_per_micro_batch) == ("trl", 4)
+        assert (config.objective.loss_type, config.objective.beta, config.objective.use_bias_correction_kl) == ("dapo", 0.1, True)
+        assert config.train.prompts_per_step == 2 and config.model.dtype == "float32" and config.evaluation.size == 0
+        assert config.rollout.temperature == 1.0 and config.model.gradient_checkpointing
+
+    def test_an_unknown_option_is_an_error_with_a_suggestion(self) -> None:
+        """Prevents: a typo that changes nothing."""
+        with pytest.raises(ConfigError, match='Did you mean "num_generations"'):
+            GRPOConfig(num_generation=4)
+
+    @pytest.mark.parametrize("options", [{"top_k": 50}, {"min_p": 0.1}, {"sync_ref_model": True}, {"loss_type": "nothing"},
+                                         {"model_init_kwargs": {"attn_implementation": "eager"}}, {"load_best_model_at_end": True}])
+    def test_what_cannot_be_honoured_is_refused_by_name(self, options: dict[str, Any]) -> None:
+        """Prevents: an option that is accepted and ignored."""
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            GRPOConfig(**options)
+
+    def test_what_differs_is_said(self) -> None:
+        """Prevents: a difference that nobody hears of."""
+        with pytest.warns(UserWarning, match="use_vllm=True: The trained model samples by itself"):
+            GRPOConfig(use_vllm=True)
+
+    def test_an_option_can_be_set_later(self) -> None:
+        """Prevents: `args.max_steps = 5` that is ignored, and a typo in it that is not seen."""
+        args = GRPOConfig(max_steps=3)
+        args.max_steps = 5
+        assert args.steps_of(100) == 5
+        with pytest.raises(ConfigError, match="max_steps"):
+            args.max_step = 5
+
+    @pytest.mark.parametrize(("options", "prompts", "steps"), [
+        ({"num_train_epochs": 2, "per_device_train_batch_size": 8}, 10, 20),
+        ({"num_train_epochs": 1, "per_device_train_batch_size": 16}, 11, 5),
+        ({"num_train_epochs": 1, "per_device_train_batch_size": 8, "num_iterations": 3}, 4, 12),
+        ({"num_train_epochs": 1, "per_device_train_batch_size": 8, "steps_per_generation": 4}, 8, 8),
+    ])
+    def test_epochs_are_counted_as_trl_counts_them(self, options: dict[str, Any], prompts: int, steps: int) -> None:
+        """Prevents: a run of another length than in TRL."""
+        assert GRPOConfig(**options).steps_of(prompts) == steps
+
+
+class TestHistory:
+    def test_metrics_have_trls_names(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a notebook that plots `reward` and finds nothing."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, beta=0.1), sayings())
+        output = trainer.train()
+        first, second, last = trainer.state.log_history
+        wanted = {
+            "loss", "grad_norm", "learning_rate", "num_tokens", "completions/mean_length", "completions/min_length", "step_time", "reward",
+            "completions/max_length", "completions/clipped_ratio", "rewards/variety/mean", "rewards/variety/std", "reward_std", "kl",
+            "frac_reward_zero_std", "entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "epoch", "step",
+        }
+        assert wanted <= first.keys() and (first["step"], second["step"]) == (1, 2) and first["epoch"] == 1 / 8
+        assert output.global_step == 2 == trainer.state.global_step and last["train_loss"] == pytest.approx(output.training_loss)
+        assert first["reward"] == Run(trainer.run_dir).metrics()[0]["reward"]
+
+    def test_an_entry_is_the_mean_of_its_steps(self, model: str, tmp_path: Path) -> None:
+        """Prevents: the last step's numbers in the place of a mean, and steps that are counted as Heron counts them."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=8, num_iterations=2, logging_steps=4), sayings())
+        trainer.train()
+        rewards = [record["reward"] for record in Run(trainer.run_dir).metrics()]
+        entries = [entry for entry in trainer.state.log_history if "reward" in entry]
+        assert [entry["step"] for entry in entries] == [4, 8] and len(rewards) == 4
+        assert [entry["reward"] for entry in entries] == pytest.approx([sum(rewards[:2]) / 2, sum(rewards[2:]) / 2])
+
+    def test_evaluation_is_of_the_eval_dataset(self, model: str, tmp_path: Path) -> None:
+        """Prevents: numbers of training prompts, or none, under `eval_reward`."""
+        seen: list[int] = []
+
+        def watch(completions: list[str], number: list[int], **kwargs: Any) -> list[float]:
+            seen.extend(number)
+            return variety(completions)
+
+        args = small_args(tmp_path, eval_strategy="steps", eval_steps=2, num_generations_eval=3)
+        trainer = GRPOTrainer(model, watch, args, sayings(), eval_dataset=[{"prompt": "Number 99 is", "number": 99}])
+        trainer.train()
+        (entry,) = [entry for entry in trainer.state.log_history if "eval_reward" in entry]
+        assert entry["step"] == 2 and seen.count(99) == 3 and "eval_rewards/watch/mean" in entry
+        assert trainer.evaluate()["eval_reward"] == entry["eval_reward"], "the same weights and the same seed"
+
+
+class TestCallbacks:
+    def test_they_hear_and_can_stop(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a callback that is never called, and a stop that is ignored."""
+        heard: list[Any] = []
+
+        class Watcher:
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                heard.append("begin")
+
+            def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+                control.should_training_stop = state.global_step >= 2
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+                heard.append(logs.get("reward"))
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                heard.append("end")
+
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=5), sayings(), callbacks=[Watcher])
+        assert trainer.train().global_step == 2
+        assert heard[0] == "begin" and heard[-1] == "end" and isinstance(heard[1], float)
+
+    def test_what_one_raises_ends_the_training(self, model: str, tmp_path: Path) -> None:
+        """Prevents: an assertion in a callback that becomes a warning."""
+
+        class Wrong:
+            def on_log(self, *_: Any, **__: Any) -> None:
+                raise LookupError("no reward")
+
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=5), sayings(), callbacks=[Wrong()])
+        with pytest.raises(LookupError, match="no reward"):
+            trainer.train()
+        assert trainer.state.global_step == 1 and Run(trainer.run_dir).status == "interrupted"
+
+    def test_transformers_own_are_taken_and_what_is_never_called_is_refused(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a hook that somebody relies on and that never runs."""
+        from transformers import TrainerCallback
+
+        class Later(TrainerCallback):
+            def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+                pass
+
+        GRPOTrainer(model, variety, small_args(tmp_path), sayings(), callbacks=[TrainerCallback()])
+        with pytest.raises(ConfigError, match="on_optimizer_step"):
+            GRPOTrainer(model, variety, small_args(tmp_path), sayings(), callbacks=[Later()])
+
+
+class TestData:
+    def test_a_text_is_continued_as_it_is(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a chat template around prompts that TRL continues without one."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path), sayings())
+        trainer.train()
+        prompt = trainer._trainer.prompts[0]
+        assert trainer._trainer.policy.render_text(prompt.messages) == prompt.messages[0]["content"]
+
+    def test_a_conversation_goes_through_the_template(self, model: str, tmp_path: Path) -> None:
+        """Prevents: the template of plain texts for conversations; and values of a template that are dropped."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, chat_template_kwargs={"mood": "good"}), questions())
+        tokenizer = trainer.processing_class
+        assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True) == (
+            "<|user|>x<|end|><|assistant|>")
+        assert 'set mood = "good"' in tokenizer.chat_template
+
+    def test_a_stream_is_read_as_far_as_it_is_trained_on(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a stream that is read to its end, which may never come; and one that is shuffled."""
+
+        class Stream:
+            read = 0
+
+            def __iter__(self) -> Iterator[dict[str, Any]]:
+                while True:
+                    self.read += 1
+                    yield {"prompt": f"Say {self.read}"}
+
+        stream, asked = Stream(), []
+
+        def watch(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
+            asked.extend(dict.fromkeys(prompts))
+            return variety(completions)
+
+        GRPOTrainer(model, watch, small_args(tmp_path, max_steps=3), stream).train()
+        assert asked == ["Say 1", "Say 2", "Say 3"] and stream.read == 3
+        with pytest.raises(ConfigError, match="max_steps"):
+            GRPOTrainer(model, variety, small_args(tmp_path, max_steps=-1), stream)
+
+    def test_columns_reach_rewards_as_they_are(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a GSM8K answer that arrives cut, and an object that arrives as text or not at all."""
+        thing, seen = object(), []
+
+        def watch(completions: list[str], answer: list[str], thing: list[Any], trainer_state: Any, **kwargs: Any) -> list[float]:
+            seen.append((answer[0], thing[0], trainer_state.max_steps, sorted(kwargs)))
+            return variety(completions)
+
+        rows = [{"prompt": f"Say {n}", "answer": "2 and 2\n#### 4", "thing": thing} for n in range(4)]
+        GRPOTrainer(model, watch, small_args(tmp_path), rows).train()
+        answer, given, steps, others = seen[0]
+        assert answer == "2 and 2\n#### 4" and given is thing and steps == 2
+        assert others == ["completion_ids", "log_extra", "log_metric", "prompts"]
+
+    @pytest.mark.parametrize(("rows", "said"), [
+        ([{"question": "2 + 2?"}], "rename_column"),
+        ([{"prompt": "a"}, {"prompt": [{"role": "user", "content": "b"}]}], "in one way"),
+        ([{"prompt": [{"role": "assistant", "content": "I"}]}], "last is the user's"),
+        ({"train": [{"prompt": "a"}]}, "Choose a split"),
+        ([], "empty"),
+    ])
+    def test_rows_that_cannot_be_used_are_refused(self, rows: Any, said: str, model: str, tmp_path: Path) -> None:
+        """Prevents: a traceback out of the middle of a run."""
+        with pytest.raises((ConfigError, DataError), match=said):
+            GRPOTrainer(model, variety, small_args(tmp_path), rows)
+
+    def test_a_prompt_that_trl_would_cut_is_refused(self, model: str, tmp_path: Path) -> None:
+        """Prevents: max_prompt_length that is ignored."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_prompt_length=5), sayings())
+        with pytest.raises(DataError, match="more than max_prompt_length=5"):
+            trainer.train()
+
+
+class TestModels:
+    def test_a_module_is_trained_itself(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a model in memory that is the same after its training."""
+        from transformers import AutoTokenizer
+
+        module = module_at(model)
+        before = {name: weight.clone() for name, weight in module.named_parameters()}
+        trainer = GRPOTrainer(module, variety, small_args(tmp_path), sayings(), processing_class=AutoTokenizer.from_pretrained(model))
+        trainer.train()
+        assert trainer.model is module
+        assert any(not torch.equal(before[name], weight) for name, weight in module.named_parameters())
+        trainer.save_model(tmp_path / "saved")
+        saved = dict(module_at(str(tmp_path / "saved")).named_parameters())
+        assert all(torch.equal(saved[name], weight.cpu()) for name, weight in module.named_parameters())
+        assert module(torch.tensor([[1, 2, 3]])).logits.shape[:2] == (1, 3)
+
+    def test_a_lora_config_is_honoured(self, model: str, tmp_path: Path) -> None:
+        """Prevents: an adapter of another rank, or on other modules, than the one that was asked for."""
+        from peft import LoraConfig
+
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path), sayings(), peft_config=LoraConfig(r=3, lora_alpha=6))
+        trainer.train()
+        names = [name for name, _ in trainer._trainer.policy.trainable()]
+        assert names and all("q_proj" in name or "v_proj" in name for name in names), "PEFT's own choice for this family"
+        assert trainer.model.peft_config["default"].r == 3
+        trainer.save_model(tmp_path / "adapter")
+        assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["lora_alpha"] == 6
+
+    @pytest.mark.parametrize(("fields", "said"), [
+        ({"lora_dropout": 0.1}, "lora_dropout=0"), ({"bias": "all"}, "bias"), ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"target_modules": ".*_proj"}, "pattern"),
+    ])
+    def test_what_an_adapter_lacks_here_is_named(self, fields: dict[str, Any], said: str, model: str, tmp_path: Path) -> None:
+        """Prevents: a field of LoraConfig that is dropped."""
+        from peft import LoraConfig
+
+        with pytest.raises(ConfigError, match=said):
+            GRPOTrainer(model, variety, small_args(tmp_path), sayings(), peft_config=LoraConfig(**fields))
+
+    def test_an_adapter_in_memory_goes_on(self, model: str, tmp_path: Path) -> None:
+        """Prevents: an adapter that was trained before and begins anew."""
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoTokenizer
+
+        adapted = get_peft_model(module_at(model), LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+        with torch.no_grad():
+            for name, weight in adapted.named_parameters():
+                if "lora_B" in name:
+                    weight.fill_(0.25)
+        begun = {name: weight.clone() for name, weight in adapted.named_parameters() if "lora_" in name}
+        trainer = GRPOTrainer(
+            adapted, variety, small_args(tmp_path, learning_rate=1e-6), sayings(), processing_class=AutoTokenizer.from_pretrained(model))
+        trainer.train()
+        trained = dict(trainer._trainer.policy.trainable())
+        assert trained.keys() == begun.keys()
+        assert all(torch.allclose(trained[name], weight, atol=1e-4) for name, weight in begun.items())
+        assert any(not torch.equal(dict(adapted.named_parameters())[name], weight) for name, weight in begun.items())
+
+
+class TestRewards:
+    def test_async_and_none_and_weights(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a coroutine that is never awaited, None that counts as 0, and weights that are lost."""
+
+        async def waits(completions: list[str], **kwargs: Any) -> list[float]:
+            return [2.0] * len(completions)
+
+        def sometimes(completions: list[str], number: list[int], **kwargs: Any) -> list[float | None]:
+            return [None if each % 2 else 1.0 for each in number]
+
+        args = small_args(tmp_path, reward_weights=[0.5, 10.0, 1.0], max_steps=8)
+        trainer = GRPOTrainer(model, [waits, sometimes, variety], args, sayings())
+        trainer.train()
+        for record in Run(trainer.run_dir).metrics():
+            paid = 10 * record.get("rewards/sometimes/mean", 0.0)
+            assert record["reward"] == pytest.approx(1.0 + paid + record["rewards/variety/mean"])
+        assert {record.get("rewards/sometimes/none") for record in Run(trainer.run_dir).metrics()} == {0.0, 1.0}
+
+    def test_extras_and_metrics_are_logged(self, model: str, tmp_path: Path) -> None:
+        """Prevents: `log_extra` and `log_metric` that go nowhere."""
+
+        def talks(completions: list[str], log_extra: Any = None, log_metric: Any = None, **kwargs: Any) -> list[float]:
+            log_extra("first", [text[:1] for text in completions])
+            log_metric("share", 0.25)
+            return variety(completions)
+
+        trainer = GRPOTrainer(model, talks, small_args(tmp_path), sayings())
+        trainer.train()
+        assert trainer.state.log_history[0]["share"] == 0.25
+        assert "first" in Run(trainer.run_dir).rollouts(1)[0]["extras"]
+
+    @pytest.mark.parametrize("form", ["folder", "module"])
+    def test_a_reward_model_scores(self, form: str, model: str, tmp_path: Path) -> None:
+        """Prevents: a sequence classifier that is taken for a function, or reads padding."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        scorer = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        scorer.config.pad_token_id = tokenizer.pad_token_id
+        scorer.save_pretrained(tmp_path / "judge")
+        tokenizer.save_pretrained(tmp_path / "judge")
+        given = str(tmp_path / "judge") if form == "folder" else AutoModelForSequenceClassification.from_pretrained(tmp_path / "judge")
+        trainer = GRPOTrainer(model, given, small_args(tmp_path / "out"), questions())
+        trainer.train()
+        row = Run(trainer.run_dir).rollouts(1)[0]
+        said = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["text"]}]
+        read = tokenizer(tokenizer.apply_chat_template(said, tokenize=False), return_tensors="pt", add_special_tokens=False)
+        with torch.no_grad():
+            assert row["rewards"]["judge"] == pytest.approx(float(scorer(**read).logits[0, 0]), abs=1e-4)
+
+    def test_what_one_raises_names_it(self, model: str, tmp_path: Path) -> None:
+        """Prevents: an error in a reward that is hidden behind the wrapper."""
+
+        def broken(completions: list[str], **kwargs: Any) -> list[float]:
+            raise ZeroDivisionError("no")
+
+        with pytest.raises(RewardError, match="broken raised ZeroDivisionError"):
+            GRPOTrainer(model, broken, small_args(tmp_path), sayings()).train()
+
+
+class TestRefusals:
+    def test_what_there_is_nothing_for_is_refused(self, model: str, tmp_path: Path) -> None:
+        """Prevents: an argument that is taken and dropped."""
+        args = small_args(tmp_path)
+        with pytest.raises(ConfigError, match="optimizers"):
+            GRPOTrainer(model, variety, args, sayings(), optimizers=(object(), None))
+        with pytest.raises(ConfigError, match="rollout_func"):
+            GRPOTrainer(model, variety, args, sayings(), rollout_func=print)
+        with pytest.raises(ConfigError, match=r"heron\.compat\.trl\.GRPOConfig"):
+            GRPOTrainer(model, variety, {"max_steps": 1}, sayings())
+        with pytest.raises(ConfigError, match="heron export"):
+            GRPOTrainer(model, variety, args, sayings()).push_to_hub()
+        with pytest.raises(ConfigError, match="3 reward_weights for 1"):
+            GRPOTrainer(model, variety, small_args(tmp_path, reward_weights=[1, 2, 3]), sayings()).train()
+
+
+class TestResume:
+    def test_a_run_goes_on_to_the_same_weights(self, model: str, tmp_path: Path) -> None:
+        """Prevents: `resume_from_checkpoint` that begins anew, or goes on with something else."""
+
+        class Stop:
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                control.should_training_stop = state.global_step == 2
+
+        def trainer(folder: str, **more: Any) -> GRPOTrainer:
+            return GRPOTrainer(model, variety, small_args(tmp_path / folder, max_steps=4), sayings(), **more)
+
+        whole = trainer("whole")
+        whole.train()
+        trainer("cut", callbacks=[Stop()]).train()
+        resumed = trainer("cut")
+        assert resumed.train(resume_from_checkpoint=True).global_step == 4
+        assert [entry.get("reward") for entry in resumed.state.log_history[:4]] == [
+            entry.get("reward") for entry in whole.state.log_history[:4]]
+        weights = dict(whole._trainer.policy.model.named_parameters())
+        assert all(torch.equal(weights[name], weight) for name, weight in resumed._trainer.policy.model.named_parameters())
+
+    def test_other_settings_or_rows_are_refused(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a run that goes on with other options than it is given."""
+        GRPOTrainer(model, variety, small_args(tmp_path), sayings()).train()
+        with pytest.raises(ConfigError, match=r"train\.learning_rate was 0\.001"):
+            GRPOTrainer(model, variety, small_args(tmp_path, learning_rate=1e-4), sayings()).train(resume_from_checkpoint=True)
+        with pytest.raises(DataError, match="another one"):
+            GRPOTrainer(model, variety, small_args(tmp_path), sayings(7)).train(resume_from_checkpoint=True)
+        with pytest.raises(RunError, match="no run"):
+            GRPOTrainer(model, variety, small_args(tmp_path / "none"), sayings()).train(resume_from_checkpoint=True)
