@@ -6,8 +6,10 @@ means that of the environment that the run has.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 
 from heron.config.environment import EnvironmentConfig
@@ -26,6 +28,9 @@ from heron.types import Tags
 from heron.userfile import is_in_file, load_attribute
 
 PREFIX = "environment."
+FROM_PYTHON = "from_python"
+"""The name of an environment that a program hands over, which a run cannot store."""
+_GIVEN: ContextVar[Environment | None] = ContextVar("_GIVEN", default=None)
 NAMES = ("single_turn", "retry", "tool_use", "python_tool", "guess", "moves")
 
 
@@ -33,6 +38,8 @@ def make_environment(config: EnvironmentConfig, tags: Tags, *, verifier: Verifie
     """The environment that a config asks for; `verifier` is the evaluation's, which `retry` goes by."""
     if is_in_file(config.name):
         return _own(config, tags)
+    if config.name == FROM_PYTHON:
+        return _given()
     if config.name.startswith(VERIFIERS):
         return FromVerifiers(config.name)
     is_plain = config.tool_format == "plain"
@@ -49,6 +56,16 @@ def make_environment(config: EnvironmentConfig, tags: Tags, *, verifier: Verifie
         raise ConfigError(f"There is no environment {config.name!r}.{did_you_mean(config.name, NAMES)} There are {', '.join(NAMES)}; your "
                           "own is named by its file, as in game.py:make.")
     return makers[config.name]()
+
+
+@contextlib.contextmanager
+def given(environment: Environment | None) -> Iterator[None]:
+    """Inside, the name `from_python` means this environment: for a program that makes one itself, and assembles a run around it."""
+    token = _GIVEN.set(environment)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
 
 
 def sandbox_of(environment: Environment) -> str | None:
@@ -69,6 +86,14 @@ def resolve_rewards(
         else:
             found += resolve([function], [weight], timeout=timeout)
     return found
+
+
+def _given() -> Environment:
+    environment = _GIVEN.get()
+    if environment is None:
+        raise ConfigError(f"The environment {FROM_PYTHON!r} was handed over by a program, and a run cannot store it. Go on with that "
+                          "program, or write the environment into a file and name it, as in game.py:make.")
+    return environment
 
 
 def _named(name: str, environment: Environment) -> Callable[..., Any]:

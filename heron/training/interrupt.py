@@ -45,6 +45,7 @@ class StopRequest:
         """The first signal that was heard."""
         self.is_announced = False
         self._heard = 0
+        self._is_asked = False
         self._depth = 0
         self._is_given_up = False
         self._is_owed = False
@@ -52,7 +53,7 @@ class StopRequest:
     @property
     def is_set(self) -> bool:
         """The loop is to end after this step."""
-        return self._heard > 0
+        return self._heard > 0 or self._is_asked
 
     @property
     def is_last(self) -> bool:
@@ -63,6 +64,10 @@ class StopRequest:
     def signal_name(self) -> str | None:
         """`SIGINT`, `SIGTERM`; None if there was none."""
         return None if self.number is None else signal.Signals(self.number).name
+
+    def ask(self) -> None:
+        """The program itself wants the loop to end after this step; it knows, so nothing is announced."""
+        self._is_asked = self.is_announced = True
 
     def hear(self, number: int) -> None:
         """A signal has come."""

@@ -43,6 +43,7 @@ def give_tools(policy: Policy, tools: tuple[Mapping[str, Any], ...]) -> None:
     if not tools:
         return
     asked = ({"role": "user", "content": "?"},)
+    policy.tools = ()  # it may have been told of them before
     without = policy.render_text(asked)
     policy.tools = tools
     if policy.render_text(asked) == without:

@@ -48,7 +48,7 @@ def reward_pairs(
         for number, each in enumerate(listed)
     ]
     if episodes is not None:
-        made += episodes.rewards()
+        made += episodes.own_rewards()
     if not made:
         raise ConfigError("Nothing is rewarded. Give reward_funcs, or an environment_factory whose environment has get_reward().")
     return list(zip(made, [*(weights or [1.0] * len(listed)), *[1.0] * (len(made) - len(listed))], strict=True))
@@ -70,8 +70,8 @@ def scored(
             "prompts": prompts, "completions": completions, "completion_ids": completion_ids, "trainer_state": state,
             "log_extra": log_extra, "log_metric": log_metric,
         }
-        if episodes is not None:
-            given["environments"] = episodes.of_batch(trl_row, completions)
+        if episodes is not None and (environments := episodes.of_batch(trl_row, completions)) is not None:
+            given["environments"] = environments
         return function(**{name: value for name, value in given.items() if takes_all or name in named})
 
     called.__name__ = name_of(function)

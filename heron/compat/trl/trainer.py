@@ -17,15 +17,18 @@ from typing import Any, NamedTuple
 
 from heron.compat.trl import inputs
 from heron.compat.trl.config import GRPOConfig
+from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
 from heron.compat.trl.scoring import reward_pairs
 from heron.compat.trl.starting import Prepared, Start, share_tensors
 from heron.config import Config, config_from_dict
+from heron.environments.making import FROM_PYTHON, given
 from heron.errors import ConfigError, DataError, RunError
 from heron.models.loading import find_device
 from heron.run import Run, TerminalView
 from heron.training.assemble import assemble, reassemble
+from heron.types import Tags
 
 TAGS = {"reasoning_start": "<think>", "reasoning_end": "</think>", "solution_start": "<answer>", "solution_end": "</answer>"}
 """Nothing is scored by them here; a template that opens the reasoning is recognised."""
@@ -49,12 +52,14 @@ class GRPOTrainer:
         tools: Sequence[Callable[..., Any]] | None = None, rollout_func: Any = None, environment_factory: Any = None,
     ) -> None:
         _refuse(args, optimizers, rollout_func)
-        if tools or environment_factory is not None:
-            raise ConfigError("tools and environment_factory are not taken yet. Train with `heron train` and environment.name.")
         self.args = GRPOConfig() if args is None else args
         self._trainer: Any = None
         self._view: TerminalView | None = None
         self._rewards = (reward_funcs, reward_processing_classes)
+        factory = only_factory(environment_factory)
+        asks = train_dataset is None and factory is not None
+        if asks:
+            train_dataset = _placeholders(self.args)
         self._rows = inputs.rows_of(train_dataset, what="train_dataset", most=_needed(self.args, train_dataset))
         self._train_rows = inputs.prompt_rows(self._rows, "train_dataset")
         self._start = Start(
@@ -71,6 +76,11 @@ class GRPOTrainer:
             callbacks or (), self.args, self.state, per_epoch=self.args.steps_per_epoch(len(self._train_rows)), keywords=self._keywords,
             stop=self._stop, evaluate=self.evaluate,
         )
+        self._episodes = Episodes(
+            tools or (), factory, rows=self._rows, max_calls=self.args.max_tool_calling_iterations, tags=Tags(**TAGS), asks=asks,
+        ) if tools or factory is not None else None
+        if self._episodes is not None and self._start.plain:
+            raise ConfigError("Tools are told by a chat template, so prompts must be conversations: [{'role': 'user', 'content': ...}].")
         self._config(Path())  # an error now rather than after the model is loaded
         self._follower.tell("on_init_end")
 
@@ -152,6 +162,8 @@ class GRPOTrainer:
             "dataset": str(folder / "train.jsonl"), "prompt_column": "prompt",
             "shuffle": self.args.shuffle_dataset and not self._is_stream,
         }
+        if self._episodes is not None:
+            sections["environment"] = {"name": FROM_PYTHON}
         sections |= {"evaluation": {"size": 0}, "tags": TAGS}
         given = {section: {key: value for key, value in values.items() if value is not None} for section, values in sections.items()}
         return config_from_dict({"recipe": "trl", **given}, "GRPOConfig")
@@ -163,7 +175,9 @@ class GRPOTrainer:
             inputs.write_rows(folder / "train.jsonl", self._train_rows)
             self._start.write(folder)
             config = self._config(folder)
-            self._take(assemble(config, run_dir, rewards=self._pairs(config), listeners=self._listeners()))
+            with given(self._episodes):
+                trainer = assemble(config, run_dir, rewards=self._pairs(config), listeners=self._listeners())
+            self._take(trainer)
         return self._trainer
 
     def _resume(self, path: Path | None) -> None:
@@ -174,7 +188,8 @@ class GRPOTrainer:
         _check_same(config, record)
         if (folder / "train.jsonl").read_text(encoding="utf-8") != inputs.as_lines(self._train_rows):
             raise DataError(f"train_dataset is another one than {run_dir} began with. Give the same rows in the same order.")
-        trainer = reassemble(run_dir, rewards=self._pairs(config), listeners=self._listeners())
+        with given(self._episodes):
+            trainer = reassemble(run_dir, rewards=self._pairs(config), listeners=self._listeners())
         self._take(trainer)
         self._follower.recall([metrics for metrics in record.metrics() if metrics["step"] <= trainer.state.step])
 
@@ -191,7 +206,7 @@ class GRPOTrainer:
         functions, tokenizers = self._rewards
         return reward_pairs(
             functions, self.args.reward_weights, tokenizers, rows=self._rows, state=self.state,
-            arguments=self.args.model_init_kwargs or {}, device=str(find_device(config.model.device)),
+            arguments=self.args.model_init_kwargs or {}, device=str(find_device(config.model.device)), episodes=self._episodes,
         )
 
     def _listeners(self) -> list[Any]:
@@ -207,7 +222,7 @@ class GRPOTrainer:
     def _stop(self) -> None:
         """End the training after this step."""
         if self._trainer is not None:
-            self._trainer.stop.is_set = True
+            self._trainer.stop.ask()
 
 
 def _refuse(args: Any, optimizers: tuple[Any, Any], rollout_func: Any) -> None:
@@ -230,6 +245,13 @@ def _needed(args: GRPOConfig, dataset: Any) -> int | None:
     if inputs.has_length(dataset):
         return None
     return -(-args.steps_of(None) // args.optimizer_steps_per_batch) * args.prompts_per_batch
+
+
+def _placeholders(args: GRPOConfig) -> list[dict[str, Any]]:
+    """Rows for an environment that asks by itself: as many as one batch of rollouts has prompts."""
+    if args.max_steps <= 0:
+        raise ConfigError("max_steps must be given where the environment asks by itself, as in TRL: GRPOConfig(max_steps=...).")
+    return [{"prompt": [{"role": "user", "content": PLACEHOLDER}]} for _ in range(args.prompts_per_batch)]
 
 
 def _new_folders(output: Path) -> tuple[Path, Path]:
