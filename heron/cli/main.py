@@ -9,6 +9,7 @@
     heron report RUN [--out FILE.html] [--png FILE] heron curve RUN FILE.svg
     heron plan RECIPE       heron export RUN        heron serve RUN
     heron reward table RECIPE FILE.jsonl            heron reward test RECIPE    heron reward attack RECIPE
+    heron migrate FILE.py|FILE.ipynb|FILE.yaml [--out FILE]
     heron sandbox status    heron sandbox selftest
 
 Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data, or a check that refuses;
@@ -23,7 +24,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from heron.cli import check, inspect, plan, reward, run, runs, sandbox, use, warmup
+from heron.cli import check, inspect, migrate, plan, reward, run, runs, sandbox, use, warmup
 from heron.errors import HeronError
 
 
@@ -56,6 +57,7 @@ app.command("eval")(use.evaluate)
 app.command()(use.chat)
 app.command()(use.export)
 app.command()(use.serve)
+app.command()(migrate.migrate)
 app.command()(inspect.recipes)
 app.command()(inspect.watch)
 app.command()(inspect.curve)

@@ -77,6 +77,14 @@ class TestOptions:
         with pytest.warns(UserWarning, match="use_vllm=True: The trained model samples by itself"):
             GRPOConfig(use_vllm=True)
 
+    def test_bnpo_is_counted_as_trl_counts_it(self) -> None:
+        """Prevents: a warning about denominators that are TRL's own here."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            args = GRPOConfig(loss_type="bnpo", gradient_accumulation_steps=4)
+        objective = args.settings(max_steps=1)["objective"]
+        assert (objective["loss_type"], objective["token_weights"], objective["rows_per_micro_batch"]) == ("bnpo", "trl", 8)
+
     def test_an_option_can_be_set_later(self) -> None:
         """Prevents: `args.max_steps = 5` that is ignored, and a typo in it that is not seen."""
         args = GRPOConfig(max_steps=3)

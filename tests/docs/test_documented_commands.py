@@ -66,6 +66,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     for name in ("path/to/gsm8k/train.jsonl", "path/to/gsm8k/test.jsonl", "my/problems.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in (rows[:8] if "test" not in name else rows[8:])))
+    (folder / "train_grpo.py").write_text("from trl import GRPOConfig, GRPOTrainer\nargs = GRPOConfig(learning_rate=1e-6)\n")
+    (folder / "grpo_config.yaml").write_text("model_name_or_path: Qwen/Qwen3-0.6B\nmax_steps: 10\n")
     recipe = blocks("toml")[0] + '\n[model]\nname = "path/or/id"\n'
     (folder / "my-recipe.toml").write_text(recipe)
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heron.compat.notes import Kind, Note
+from heron.compat.notes import Kind, Note, note
 from heron.compat.trl.translating import KNOWN, from_grpo_config
 from heron.errors import ConfigError, did_you_mean
 
@@ -60,10 +60,7 @@ class GRPOConfig:
     """Options of a `GRPOTrainer`, by TRL's names. Raises ConfigError for one that is unknown or cannot be honoured."""
 
     def __init__(self, output_dir: str | None = None, **options: Any) -> None:
-        given = options if output_dir is None else {"output_dir": output_dir, **options}
-        for name in given:
-            _check_known(name)
-        self._given = dict(given)
+        self._given = dict(options if output_dir is None else {"output_dir": output_dir, **options})
         for made in self.notes():
             if made.kind is Kind.UNSUPPORTED:
                 raise ConfigError(f"GRPOConfig({made.field}={made.given!r}) cannot be honoured. {made.text}")
@@ -97,8 +94,7 @@ class GRPOConfig:
 
     def notes(self) -> list[Note]:
         """What becomes of each option that was given."""
-        complete = {**self.to_dict(), "max_steps": 1 if self.max_steps <= 0 else self.max_steps}
-        return [made for made in from_grpo_config(_translated(complete))[1] if made.field in self._given]
+        return notes_on(self._given)
 
     def settings(self, *, max_steps: int) -> dict[str, dict[str, Any]]:
         """Heron's settings by section, TRL's defaults among them. `max_steps` are optimizer steps, as TRL counts them."""
@@ -139,6 +135,20 @@ class GRPOConfig:
     def steps_per_epoch(self, num_prompts: int) -> int:
         """Optimizer steps in which each prompt is seen once; the last, smaller batch is left out, as in TRL."""
         return max(num_prompts // self.prompts_per_batch, 1) * self.optimizer_steps_per_batch
+
+
+def notes_on(given: Mapping[str, Any]) -> list[Note]:
+    """What becomes of options beside TRL's defaults, for a `GRPOTrainer`. Raises ConfigError for an unknown one."""
+    for name in given:
+        _check_known(name)
+    complete = {**defaults(), **given}
+    translated = from_grpo_config(_translated(complete | {"max_steps": max(complete["max_steps"], 1)}))[1]
+    by_trainer = [note(name, value, Kind.SAME, OF_TRAINER[name]) for name, value in given.items() if name in OF_TRAINER]
+    refused = [made for made in translated if made.field in BY_HAND and made.kind is Kind.UNSUPPORTED]
+    counted = [note(made.field, made.given, Kind.SAME, "objective.loss_type = 'bnpo', counted by micro-batch as in TRL.")
+               for made in translated if made.given == "bnpo"]
+    mine = {made.field: made for made in (*translated, *by_trainer, *refused, *counted)}
+    return [mine[name] for name in given]
 
 
 def _translated(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""`heron migrate`: what of a TRL or Unsloth script runs here. Exit code 3 if something in it has no counterpart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heron.errors import RunError
+
+WORDS = {"same": "as it is", "renamed": "renamed", "differs": "differs", "unsupported": "UNSUPPORTED"}
+
+
+def migrate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A script (.py), a notebook (.ipynb), or a config of `trl grpo` (.yaml).")],
+    out: Annotated[Path | None, typer.Option(help="Write the changed file here; of a config, the recipe.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also list what stays as it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Say line by line what becomes of the imports and options of a file written for TRL or Unsloth, and rewrite it with --out."""
+    from heron.compat.migrating import migrate
+
+    if out is not None and out.exists():
+        raise RunError(f"{out} is there already. Choose another --out.")
+    found = migrate(file)
+    if as_json:
+        typer.echo(json.dumps([
+            {"line": each.line, "cell": each.cell, "what": each.what, "kind": str(each.kind), "text": each.text} for each in found.findings
+        ], ensure_ascii=False, indent=2))
+    else:
+        for each in found.findings:
+            if everything or each.kind != "same":
+                typer.echo(f"{file.name}:{each.place}  {each.what}  {WORDS[each.kind]}: {each.text}")
+        typer.echo(_summary([str(each.kind) for each in found.findings]))
+    if out is not None:
+        out.write_text(found.text, encoding="utf-8")
+        typer.echo(f"Written: {out}", err=as_json)
+    if not found.is_complete:
+        raise typer.Exit(3)
+
+
+def _summary(kinds: list[str]) -> str:
+    counts = [f"{kinds.count(kind)} {word.lower()}" for kind, word in WORDS.items() if kind in kinds]
+    return f"{', '.join(counts)}." if counts else "There is nothing of TRL's or Unsloth's in it."

@@ -1,0 +1,169 @@
+"""`heron migrate`: every option and import of a file is judged where it stands, and the rewritten file runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from heron.cli.main import app
+from heron.compat.migrating import Finding, migrate
+from heron.config import load_config
+from heron.errors import ConfigError
+
+SCRIPT = '''\
+import re
+from datasets import load_dataset
+from trl import GRPOConfig as Options, GRPOTrainer, ModelConfig
+import trl
+from trl.rewards import accuracy_reward
+try:
+    from vllm import SamplingParams
+except ImportError:
+    pass
+
+args = Options(
+    output_dir="out", learning_rate=1e-5,
+    top_k=50,
+    num_generation=4,
+    num_iterations=steps,
+    use_vllm=True,
+    per_device_train_batch_size=8,
+)
+again = trl.GRPOConfig(min_p=0.1)
+trainer = GRPOTrainer(model="x", args=args, reward_funcs=accuracy_reward, optimizers=(a, b))
+trainer.train()
+trainer.push_to_hub()
+'''
+
+
+def found(tmp_path: Path, text: str, name: str = "train.py") -> dict[str, Finding]:
+    (tmp_path / name).write_text(text)
+    return {finding.what: finding for finding in migrate(tmp_path / name).findings}
+
+
+class TestScripts:
+    def test_every_line_is_judged_where_it_stands(self, tmp_path: Path) -> None:
+        """Prevents: an option of a renamed or qualified name that is not seen, and a report that points to another line."""
+        findings = found(tmp_path, SCRIPT)
+        judged = {(finding.line, finding.what, str(finding.kind)) for finding in findings.values()}
+        assert {
+            (3, "from trl import GRPOConfig", "renamed"), (3, "from trl import ModelConfig", "unsupported"), (4, "import trl", "renamed"),
+            (5, "from trl.rewards import accuracy_reward", "renamed"), (7, "from vllm import SamplingParams", "renamed"),
+            (12, "GRPOConfig.learning_rate", "same"), (13, "GRPOConfig.top_k", "unsupported"),
+            (14, "GRPOConfig.num_generation", "unsupported"), (15, "GRPOConfig.num_iterations", "same"),
+            (16, "GRPOConfig.use_vllm", "differs"), (19, "GRPOConfig.min_p", "unsupported"),
+            (20, "GRPOTrainer.optimizers", "unsupported"), (22, ".push_to_hub()", "unsupported"),
+        } <= judged
+        assert "num_generations" in findings["GRPOConfig.num_generation"].text
+
+    def test_imports_are_rewritten_and_nothing_else(self, tmp_path: Path) -> None:
+        """Prevents: a file whose other lines are reformatted, an alias that is lost, an import that loses its indentation."""
+        (tmp_path / "train.py").write_text(SCRIPT)
+        lines = migrate(tmp_path / "train.py").text.splitlines()
+        assert lines[2] == "from heron.compat.trl import GRPOConfig as Options, GRPOTrainer"
+        assert lines[3:5] == ["from trl import ModelConfig", "import heron.compat.trl as trl"]
+        assert lines[7] == "    from heron.compat.unsloth import SamplingParams"
+        assert lines[8:] == SCRIPT.splitlines()[7:]
+
+    def test_an_import_beside_another_statement(self, tmp_path: Path) -> None:
+        """Prevents: a statement on the same line that is lost."""
+        (tmp_path / "a.py").write_text("é = 1; from trl import (GRPOConfig,\n  SFTConfig); b = 2  # so\n")
+        assert migrate(tmp_path / "a.py").text == (
+            "é = 1; from heron.compat.trl import GRPOConfig; from trl import SFTConfig; b = 2  # so\n")
+
+    def test_a_name_of_somebody_else_is_left_alone(self, tmp_path: Path) -> None:
+        """Prevents: a rule that goes by the name alone."""
+        assert not found(tmp_path, "from mine import GRPOConfig\nGRPOConfig(top_k=3)\n")
+
+    def test_what_is_written_runs(self, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prevents: a rewritten file that cannot be imported or trained."""
+        torch.set_num_threads(1)
+        script = f'''\
+from trl import GRPOConfig, GRPOTrainer
+
+def reward(completions, **kwargs):
+    return [float(len(set(text))) for text in completions]
+
+trainer = GRPOTrainer(
+    "{tiny_folder("qwen3")}", reward, train_dataset=[{{"prompt": "One "}}, {{"prompt": "Two "}}],
+    args=GRPOConfig("out", max_steps=1, per_device_train_batch_size=2, num_generations=2, max_completion_length=4, disable_tqdm=True),
+)
+trainer.train()
+'''
+        (tmp_path / "train.py").write_text(script)
+        monkeypatch.chdir(tmp_path)
+        result = CliRunner().invoke(app, ["migrate", "train.py", "--out", "new.py"], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        exec(compile((tmp_path / "new.py").read_text(), "new.py", "exec"), {})
+        assert (tmp_path / "out" / "run-1" / "summary.json").is_file()
+
+    def test_what_is_no_python_is_refused(self, tmp_path: Path) -> None:
+        """Prevents: a traceback."""
+        with pytest.raises(ConfigError, match=r"train\.py:1 is not Python"):
+            found(tmp_path, "def (:\n")
+        with pytest.raises(ConfigError, match="none of"):
+            found(tmp_path, "x", "train.txt")
+
+
+def test_a_notebook_is_judged_by_cell(tmp_path: Path) -> None:
+    """Prevents: shell lines that end the reading or are lost, and a name that another cell imported."""
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# Training"]},
+        {"cell_type": "code", "metadata": {}, "source": ["!pip install trl\n", "%env X=1\n", "from trl import GRPOConfig\n"]},
+        {"cell_type": "code", "metadata": {}, "source": ["if True:\n", "    !nvidia-smi\n", "args = GRPOConfig(top_k=5)"]},
+        {"cell_type": "code", "metadata": {}, "source": ["%%bash\n", "echo (\n"]},
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    migration = migrate(tmp_path / "a.ipynb")
+    assert [(finding.place, finding.what) for finding in migration.findings] == [
+        ("cell 1, line 3", "from trl import GRPOConfig"), ("cell 2, line 3", "GRPOConfig.top_k")]
+    written = json.loads(migration.text)["cells"]
+    assert "".join(written[1]["source"]) == "!pip install trl\n%env X=1\nfrom heron.compat.trl import GRPOConfig\n"
+    assert "".join(written[2]["source"]) == "".join(cells[2]["source"]) and "".join(written[3]["source"]) == "%%bash\necho (\n"
+
+
+class TestConfigs:
+    CONFIG = """\
+# a comment
+model_name_or_path: Qwen/Qwen3-0.6B
+dataset_name: my/data
+learning_rate: 1.0e-5
+max_steps: 100
+num_generations: 4
+per_device_train_batch_size: 8
+use_peft: true
+lora_r: 32
+lora_target_modules: [q_proj, v_proj]
+reward_funcs: [get_soft_overlong_punishment]
+use_vllm: true
+"""
+
+    def test_it_becomes_a_recipe(self, tmp_path: Path) -> None:
+        """Prevents: a recipe that is no recipe, or has Heron's defaults where TRL's were meant."""
+        (tmp_path / "config.yaml").write_text(self.CONFIG)
+        migration = migrate(tmp_path / "config.yaml")
+        assert migration.is_complete
+        (tmp_path / "recipe.toml").write_text(migration.text)
+        config = load_config(tmp_path / "recipe.toml")
+        assert (config.model.name, config.model.method, config.model.lora_rank) == ("Qwen/Qwen3-0.6B", "lora", 32)
+        assert (config.train.learning_rate, config.train.max_steps, config.train.prompts_per_step) == (1e-5, 100, 2)
+        assert config.train.adam_beta2 == 0.999 and config.rewards.functions == ("shaping.overlong(most=1280, buffer=256)",)
+
+    def test_what_has_no_place_is_named(self, tmp_path: Path) -> None:
+        """Prevents: an option that is dropped on the way into the recipe."""
+        findings = found(tmp_path, self.CONFIG + "top_k: 7\nreward_model_name_or_path: some/model\nlora_dropout: 0.1\n", "c.yaml")
+        refused = {finding.what: finding.line for finding in findings.values() if finding.kind == "unsupported"}
+        assert refused == {"top_k": 13, "reward_model_name_or_path": 14, "lora_dropout": 15}
+
+    def test_the_command_says_it_and_exits_with_3(self, tmp_path: Path) -> None:
+        """Prevents: a report that a script cannot act on."""
+        (tmp_path / "c.yaml").write_text(self.CONFIG + "top_k: 7\n")
+        result = CliRunner().invoke(app, ["migrate", str(tmp_path / "c.yaml")])
+        assert result.exit_code == 3 and "c.yaml:13  top_k  UNSUPPORTED" in result.output
+        listed = CliRunner().invoke(app, ["migrate", str(tmp_path / "c.yaml"), "--json"])
+        assert {each["what"] for each in json.loads(listed.stdout)} >= {"top_k", "use_vllm", "lora_r"}
