@@ -18,6 +18,7 @@ from typing import Any
 
 from heron.compat.notes import Kind, Note, note
 from heron.compat.trl.translating import KNOWN, from_grpo_config
+from heron.compat.unsloth.sampling import SamplingParams
 from heron.errors import ConfigError, did_you_mean
 
 OF_TRAINER: Mapping[str, str] = {
@@ -145,6 +146,10 @@ def notes_on(given: Mapping[str, Any]) -> list[Note]:
     translated = from_grpo_config(_translated(complete | {"max_steps": max(complete["max_steps"], 1)}))[1]
     by_trainer = [note(name, value, Kind.SAME, OF_TRAINER[name]) for name, value in given.items() if name in OF_TRAINER]
     refused = [made for made in translated if made.field in BY_HAND and made.kind is Kind.UNSUPPORTED]
+    drawn = given.get("vllm_sampling_params")
+    if isinstance(drawn, SamplingParams) and drawn.is_plain:
+        text = "They filter nothing; temperature and max_completion_length are GRPOConfig's own, and answers end with the end token."
+        by_trainer.append(note("vllm_sampling_params", drawn, Kind.DIFFERS if drawn.stops else Kind.SAME, text))
     counted = [note(made.field, made.given, Kind.SAME, "objective.loss_type = 'bnpo', counted by micro-batch as in TRL.")
                for made in translated if made.given == "bnpo"]
     mine = {made.field: made for made in (*translated, *by_trainer, *refused, *counted)}

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heron.data.rows import ANSWER_COLUMNS
 from heron.data.texts import half_character
 from heron.errors import ConfigError, DataError
 
@@ -162,7 +163,11 @@ def _asked(row: Mapping[str, Any], number: int, what: str) -> Any:
 
 
 def _plain_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("prompt", ROW) and _is_json(value)}
+    """Those that a file can hold. An answer is the business of reward functions: under its own name Heron would judge by it."""
+    return {
+        f"trl_{name}" if name in ANSWER_COLUMNS else name: value
+        for name, value in row.items() if name not in ("prompt", ROW) and _is_json(value)
+    }
 
 
 def _is_json(value: Any) -> bool:

@@ -24,8 +24,11 @@ class Prepared(Protocol):
     def heron_settings(self) -> dict[str, Any]:
         """Of the section `model`, its name among them."""
 
-    def adopt(self, policy: Any) -> None:
-        """The policy that is trained from now on."""
+    def release(self) -> None:
+        """Let go of weights of its own: those that are trained are about to be loaded."""
+
+    def adopt(self, trainer: Any) -> None:
+        """What trains it from now on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ class Start:
     def settings(self, folder: Path) -> dict[str, Any]:
         """Of the section `model`, where what was written is in `folder`."""
         if isinstance(self.model, Prepared):
+            if self.peft is not None or self.quantization is not None:
+                raise ConfigError("The model was prepared already: leave out peft_config and quantization_config.")
             made = self.model.heron_settings()
         else:
             made = {"name": self.name, **({} if self.is_module else self._dtype()), **self._adapter(folder)}
@@ -75,6 +80,8 @@ class Start:
         if not self.needs_folder:
             return
         revision = (self.args.model_init_kwargs or {}).get("revision")
+        if isinstance(self.model, Prepared):
+            revision = self.model.heron_settings().get("revision")
         if self.is_module:
             inputs.write_model(self.model, folder / "model")
         else:
@@ -82,6 +89,11 @@ class Start:
         inputs.write_tokenizer(
             self._own_tokenizer(revision), folder / "model", plain=self.plain, template_values=self.args.chat_template_kwargs or {},
         )
+
+    def release(self) -> None:
+        """A model that is prepared holds no weights while others are loaded."""
+        if isinstance(self.model, Prepared):
+            self.model.release()
 
     def _own_tokenizer(self, revision: str | None) -> Any:
         if self.tokenizer is not None:

@@ -174,6 +174,7 @@ class GRPOTrainer:
             run_dir, folder = _new_folders(Path(self.args.output_dir))
             inputs.write_rows(folder / "train.jsonl", self._train_rows)
             self._start.write(folder)
+            self._start.release()
             config = self._config(folder)
             with given(self._episodes):
                 trainer = assemble(config, run_dir, rewards=self._pairs(config), listeners=self._listeners())
@@ -198,7 +199,7 @@ class GRPOTrainer:
         self._trainer = trainer
         _check_lengths(trainer, self.args.max_prompt_length)
         if isinstance(self._start.model, Prepared):
-            self._start.model.adopt(trainer.policy)
+            self._start.model.adopt(trainer)
         elif self._start.is_module:
             share_tensors(self._start.model, trainer.policy)
 

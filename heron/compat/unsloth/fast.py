@@ -1,0 +1,145 @@
+"""`FastLanguageModel`: names and arguments of Unsloth, none of which is ignored in silence.
+
+What Unsloth speeds up by patching is fast here by itself, so those arguments have nothing to switch: they are taken as they are written in
+every notebook, and one with an unusual value is said in a warning. What cannot be honoured is a ConfigError.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heron.compat.unsloth.model import FastModelForRL
+from heron.errors import ConfigError, did_you_mean
+
+IDLE: Mapping[str, str] = {
+    "fast_inference": "Heron's own engine samples, with or without it.",
+    "gpu_memory_utilization": "The engine takes what it needs: set rollout.cache_gib in a recipe to limit it.",
+    "device_map": "There is one device.", "fix_tokenizer": "The tokenizer is taken as it is.", "use_exact_model_name": "Names are exact.",
+    "disable_log_stats": "The engine logs nothing.", "token": "The hub's own login is used.", "max_lora_rank": "Any rank will do.",
+    "offload_embedding": "Nothing is offloaded but what model.offload says.", "unsloth_vllm_standby": "There is one copy of the weights.",
+    "random_state": "The run is drawn by GRPOConfig(seed=...).", "temporary_location": "Nothing is kept apart.",
+    "maximum_memory_usage": "Tensors are written one by one.",
+}
+"""Arguments with nothing to do."""
+REFUSED: Mapping[str, tuple[Any, str]] = {
+    "rope_scaling": (None, "Set it in the model's config.json."),
+    "trust_remote_code": (False, "A model that brings its own code cannot be trained."),
+    "resize_model_vocab": (None, "Resize the model and save it first."),
+    "float8_kv_cache": (False, "Keys and values have the type of the activations."),
+    "load_in_16bit": (False, "Leave load_in_4bit=False, and choose dtype."),
+    "qat_scheme": (None, "Weights of 4 and 8 bits are made by load_in_4bit and load_in_8bit."),
+    "load_in_fp8": (False, "Weights of 4 and 8 bits are made by load_in_4bit and load_in_8bit."),
+    "loftq_config": ({}, "An adapter begins with zeros."), "init_lora_weights": (True, "An adapter begins with zeros."),
+    "modules_to_save": (None, "An adapter trains low-rank matrices alone."), "bias": ("none", "An adapter trains no biases."),
+    "layers_to_transform": (None, "Name the modules in target_modules."), "layers_pattern": (None, "Name the modules in target_modules."),
+    "lora_dropout": (0.0, "With dropout the ratio would not start at 1: set 0."),
+}
+"""Arguments that are errors unless they have this value."""
+
+
+class FastLanguageModel:
+    """Makes models; all of its functions are static, as there."""
+
+    @staticmethod
+    def from_pretrained(
+        model_name: str, max_seq_length: int | None = None, dtype: Any = None, load_in_4bit: bool = True, load_in_8bit: bool = False,
+        full_finetuning: bool = False, use_gradient_checkpointing: Any = "unsloth", revision: str | None = None, **others: Any,
+    ) -> tuple[FastModelForRL, Any]:
+        """A model, which is loaded when it is first asked or trained, and its tokenizer.
+
+        Args:
+            model_name: a folder, a hub id, or `embedded` for the small built-in model.
+            max_seq_length: most tokens of a prompt and its answer; None: the model's own context.
+            dtype: `torch.bfloat16`, `torch.float32`, their names, or None for the checkpoint's own.
+            load_in_4bit: the base has 4 bits and an adapter is trained on it. True by default, as in Unsloth.
+            load_in_8bit: the same with 8 bits.
+            full_finetuning: train every weight, without `get_peft_model`.
+            use_gradient_checkpointing: recompute activations; "unsloth" is True.
+            revision: branch, tag or commit of a hub id.
+            others: Unsloth's other arguments, most of which have nothing to do here.
+        """
+        _look_at("FastLanguageModel.from_pretrained", others)
+        bits = {"method": "qlora", "quantization": "int8" if load_in_8bit else "nf4"} if load_in_8bit or load_in_4bit else {}
+        if full_finetuning:
+            bits = {}
+        settings = {
+            "name": _folder(model_name), "dtype": _dtype(dtype), "gradient_checkpointing": bool(use_gradient_checkpointing), **bits,
+            **({} if revision is None else {"revision": revision}),
+        }
+        model = FastModelForRL(settings, max_seq_length=max_seq_length)
+        return model, model.tokenizer
+
+    @staticmethod
+    def get_peft_model(
+        model: FastModelForRL, r: int = 16,
+        target_modules: Sequence[str] | str = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        lora_alpha: int = 16, use_gradient_checkpointing: Any = "unsloth", use_rslora: bool = False, use_dora: bool = False, **others: Any,
+    ) -> FastModelForRL:
+        """The same model, with a new adapter that is trained."""
+        _look_at("FastLanguageModel.get_peft_model", others)
+        if isinstance(target_modules, str) and target_modules != "all-linear":
+            raise ConfigError(f"target_modules is {target_modules!r}. Give a list of names such as ['q_proj'], or 'all-linear'.")
+        model.give_adapter({
+            "lora_rank": r, "lora_alpha": lora_alpha, "use_rslora": use_rslora, "use_dora": use_dora,
+            "lora_target_modules": [] if target_modules == "all-linear" else list(target_modules),
+            "gradient_checkpointing": bool(use_gradient_checkpointing),
+        })
+        return model
+
+    @staticmethod
+    def for_inference(model: FastModelForRL) -> FastModelForRL:
+        """The model: it needs no switching."""
+        return model
+
+    @staticmethod
+    def for_training(model: FastModelForRL, use_gradient_checkpointing: Any = True) -> FastModelForRL:
+        """The model: it needs no switching."""
+        return model
+
+
+FastModel = FastLanguageModel
+
+
+def PatchFastRL(algorithm: str = "GRPO", FastLanguageModel: Any = None) -> None:
+    """Nothing: nothing is patched here. Says so once."""
+    warnings.warn("PatchFastRL has nothing to do: Heron patches nothing. The line can go.", stacklevel=2)
+
+
+def is_bfloat16_supported() -> bool:
+    """Whether this machine's GPU computes in bfloat16; False without one."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _look_at(function: str, others: Mapping[str, Any]) -> None:
+    """Refuse what cannot be honoured and what is unknown."""
+    for name, value in others.items():
+        if name in REFUSED:
+            off, advice = REFUSED[name]
+            if value not in (off, None):
+                raise ConfigError(f"{function}({name}={value!r}) cannot be honoured. {advice}")
+        elif name not in IDLE:
+            near = did_you_mean(name, (*IDLE, *REFUSED, "max_seq_length", "lora_alpha", "load_in_4bit"))
+            raise ConfigError(f"{function} has no argument {name!r}.{near}")
+    if said := [f"  {name}={value!r}: {IDLE[name]}" for name, value in others.items() if name in IDLE and value is not None]:
+        lines = "\n".join(said)
+        warnings.warn(f"These arguments of {function} have nothing to do here:\n{lines}", stacklevel=3)
+
+
+def _dtype(given: Any) -> str:
+    name = "auto" if given is None else str(given).removeprefix("torch.")
+    if name == "float16":
+        raise ConfigError("dtype float16 needs loss scaling, which is not done. Give torch.bfloat16, torch.float32 or None.")
+    return name
+
+
+def _folder(name: str) -> str:
+    """Of the embedded model, which is made the first time that it is asked for; any other name as it is."""
+    from heron.config import load_config
+    from heron.config.model import EMBEDDED
+    from heron.training.warmup import warm_start
+
+    return str(warm_start(load_config("arithmetic"))) if name == EMBEDDED else name

@@ -1,0 +1,226 @@
+"""The model that `FastLanguageModel` returns: asked before it is trained, trained by `GRPOTrainer`, asked again, saved.
+
+The one hard idea: there is one copy of the weights. Before the training the model loads its own; `GRPOTrainer` loads what it trains, and
+from then on this object speaks with those (`adopt`). Without a `lora_request` an adapted model answers as its base does, as in Unsloth;
+with one, the adapter's weights are put into the place of the trained ones for as long as it answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heron.compat.trl.trainer import TAGS
+from heron.compat.unsloth.sampling import SamplingParams
+from heron.config.model import ModelConfig
+from heron.errors import ConfigError, ModelError, RunError
+from heron.export import export
+from heron.inference import Generation, LoadedModel
+from heron.models import Policy, load_policy
+from heron.models.adapters import TRAINED, as_at_start
+from heron.types import Tags
+
+MERGED = {"merged_16bit": {"format": "hf"}, "lora": {"format": "adapter"}}
+"""What `save_method` means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraRequest:
+    """An adapter to answer with, as `load_lora` returns it."""
+
+    folder: Path
+    """In PEFT's layout."""
+
+
+class FastModelForRL:
+    """A model with Unsloth's methods. Made by `FastLanguageModel.from_pretrained`."""
+
+    def __init__(self, settings: Mapping[str, Any], *, max_seq_length: int | None) -> None:
+        from transformers import AutoTokenizer
+
+        self._settings = dict(settings)
+        self.max_seq_length = max_seq_length
+        self.tokenizer = AutoTokenizer.from_pretrained(self._settings["name"], revision=self._settings.get("revision"))
+        self._policy: Policy | None = None
+        self._run_dir: Path | None = None
+
+    # For GRPOTrainer
+
+    def heron_settings(self) -> dict[str, Any]:
+        """Of the section `model`."""
+        if self._settings.get("method") == "qlora" and "lora_rank" not in self._settings:
+            raise ConfigError("Weights of 4 or 8 bits are not trained themselves. Call FastLanguageModel.get_peft_model first, or load "
+                              "with load_in_4bit=False.")
+        return dict(self._settings)
+
+    def release(self) -> None:
+        """Let go of weights of its own: a trainer is about to load what it trains."""
+        self._policy = None
+
+    def adopt(self, trainer: Any) -> None:
+        """Speak with what this trainer trains."""
+        from heron.training.prompts import longest_prompt
+
+        self._policy, self._run_dir = trainer.policy, Path(trainer.run.path)
+        if self.max_seq_length is not None:
+            self._limit(trainer.policy)
+            longest_prompt(trainer.prompts, trainer.policy, trainer.collector.environment, trainer.config.rollout.max_completion_length)
+
+    def give_adapter(self, settings: Mapping[str, Any]) -> None:
+        """A new adapter is trained."""
+        self._settings |= {"method": self._settings.get("method", "lora"), **settings}
+
+    # Asking
+
+    def fast_generate(
+        self, prompts: Any, sampling_params: SamplingParams | None = None, lora_request: LoraRequest | None = None, use_tqdm: bool = False,
+    ) -> list[Generation]:
+        """Answers to texts, continued as they are, or to conversations: `model.fast_generate([text])[0].outputs[0].text`."""
+        params = SamplingParams() if sampling_params is None else sampling_params
+        if not isinstance(params, SamplingParams):
+            raise ConfigError(f"sampling_params must be heron.compat.unsloth.SamplingParams, but it is {params!r:.80}. Change that import "
+                              "too.")
+        policy = self._loaded()
+        with self._speaking(policy, lora_request):
+            model = LoadedModel(policy=policy, engine=_engine(policy))
+            answers = model.fast_generate(prompts, _drawn(params), n=params.n, seed=params.seed or 0)
+        return [
+            replace(answer, outputs=tuple(replace(output, text=params.cut(output.text)) for output in answer.outputs)) for answer in answers
+        ]
+
+    def load_lora(self, path: str | Path) -> LoraRequest:
+        """An adapter in PEFT's layout, to answer with."""
+        folder = Path(path)
+        if not (folder / "adapter_config.json").is_file():
+            raise ModelError(f"{folder} holds no adapter: adapter_config.json is missing. model.save_lora(...) writes one.")
+        return LoraRequest(folder=folder)
+
+    # Saving
+
+    def save_lora(self, path: str | Path) -> None:
+        """The trained adapter, in PEFT's layout."""
+        policy = self._trained()
+        if not policy.is_lora:
+            raise ConfigError("Every weight was trained, so there is no adapter. Use save_pretrained_merged.")
+        policy.save(Path(path))
+
+    def save_pretrained(self, path: str | Path, **_: Any) -> None:
+        """What was trained: the adapter, or every weight; and the tokenizer."""
+        self._trained().save(Path(path))
+
+    def save_pretrained_merged(self, path: str | Path, tokenizer: Any = None, save_method: str = "merged_16bit", **others: Any) -> None:
+        """A model folder, the adapter merged, read again and compared with the trained model."""
+        _refuse_upload("save_pretrained_merged", others)
+        if save_method not in MERGED:
+            raise ConfigError(f"save_method is {save_method!r}. There are {', '.join(MERGED)}; a model of 4 bits is written by "
+                              "save_pretrained_gguf.")
+        export(self._finished_run(), Path(path), **MERGED[save_method])
+
+    def save_pretrained_gguf(
+        self, path: str | Path, tokenizer: Any = None, quantization_method: str | Sequence[str] = "q8_0", **others: Any
+    ) -> None:
+        """A GGUF file for llama.cpp and a Modelfile for Ollama; several methods are written into folders of their names."""
+        _refuse_upload("save_pretrained_gguf", others)
+        methods = [quantization_method] if isinstance(quantization_method, str) else list(quantization_method)
+        for method in methods:
+            folder = Path(path) if len(methods) == 1 else Path(path) / method
+            export(self._finished_run(), folder, format="gguf", quantization=method)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("push_to_hub"):
+            raise ConfigError(f"model.{name} is refused: nothing is uploaded from here. Save the model, look at it, and upload the folder "
+                              "with `hf upload NAME DIR`.")
+        if name == "generate":
+            raise ConfigError("model.generate is transformers' own. Use model.fast_generate([text], SamplingParams(...)); or save the "
+                              "model and load it with transformers.")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def _loaded(self) -> Policy:
+        """The weights that answer: those that are trained, or the base's own."""
+        if self._policy is None:
+            config = ModelConfig(**self._settings) if "lora_rank" in self._settings else ModelConfig(
+                **{**self._settings, "method": self._settings.get("method", "full")})
+            self._policy = load_policy(config, Tags(**TAGS), without_adapter=True)
+            self._limit(self._policy)
+        self._policy.tokenizer.chat_template = self.tokenizer.chat_template
+        return self._policy
+
+    def _limit(self, policy: Policy) -> None:
+        """No longer than was asked for."""
+        if self.max_seq_length is not None:
+            policy.context_length = min(policy.context_length or self.max_seq_length, self.max_seq_length)
+
+    def _trained(self) -> Policy:
+        if self._run_dir is None or self._policy is None:
+            raise RunError("The model was not trained yet, so there is nothing to save. Give it to heron.compat.trl.GRPOTrainer and call "
+                           "train().")
+        return self._policy
+
+    def _finished_run(self) -> Path:
+        """The run whose model is exported."""
+        self._trained()
+        assert self._run_dir is not None, "a trained model has a run"
+        if not (self._run_dir / "model").is_dir():
+            raise RunError(f"The run {self._run_dir} has no trained model yet. Call trainer.train() first.")
+        return self._run_dir
+
+    def _speaking(self, policy: Policy, request: LoraRequest | None) -> Any:
+        """The weights that a request asks for, for as long as it is answered."""
+        if request is not None:
+            return _with_adapter(policy, request) if policy.is_lora else self._beside(policy, request)
+        return as_at_start(policy.model) if policy.is_lora else nullcontext()
+
+    def _beside(self, policy: Policy, request: LoraRequest) -> Any:
+        raise ConfigError(f"The adapter {request.folder} needs a trained adapter's place. Load it as a model of its own: "
+                          f"FastLanguageModel.from_pretrained({str(request.folder)!r}), or heron.load({str(request.folder)!r}).")
+
+
+@contextmanager
+def _with_adapter(policy: Policy, request: LoraRequest) -> Iterator[None]:
+    """The weights of a saved adapter in the place of the trained ones, for a while."""
+    import torch
+    from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+
+    made = json.loads((request.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    own = policy.model.peft_config[TRAINED]
+    other = [name for name in ("r", "lora_alpha") if made.get(name) != getattr(own, name)]
+    given = load_peft_weights(str(request.folder), device=str(policy.device))
+    before = {name: weight.clone() for name, weight in get_peft_model_state_dict(policy.model, adapter_name=TRAINED).items()}
+    if other or given.keys() != before.keys():
+        raise ModelError(f"The adapter {request.folder} is shaped otherwise than the model's ({', '.join(other) or 'modules'}). Load it as "
+                         f"a model of its own: heron.load({str(request.folder)!r}).")
+    with torch.no_grad():
+        set_peft_model_state_dict(policy.model, given, adapter_name=TRAINED)
+        try:
+            yield
+        finally:
+            set_peft_model_state_dict(policy.model, before, adapter_name=TRAINED)
+
+
+def _engine(policy: Policy) -> Any:
+    from heron.engine import make_engine
+
+    policy.model.eval()
+    return make_engine("native", policy, max_concurrent=256)
+
+
+def _drawn(params: SamplingParams) -> Any:
+    """As Heron's engine takes them."""
+    from heron.engine import SamplingParams as Drawn
+
+    return Drawn(
+        max_tokens=params.max_tokens, temperature=params.temperature, top_p=params.top_p, top_k=max(params.top_k, 0), min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty, stop=params.stops, stop_token_ids=tuple(params.stop_token_ids or ()),
+        ignore_end=params.ignore_eos,
+    )
+
+
+def _refuse_upload(method: str, others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        if name in ("push_to_hub", "token", "maximum_memory_usage", "temporary_location") and not (name == "push_to_hub" and value):
+            continue
+        raise ConfigError(f"model.{method} takes no {name}={value!r} here. Upload the folder with `hf upload NAME DIR`.")

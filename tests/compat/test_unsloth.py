@@ -1,0 +1,154 @@
+"""Unsloth's names: what they make, what they refuse, and who answers when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_trl import questions, small_args, variety
+
+from heron.compat.trl import GRPOConfig, GRPOTrainer
+from heron.compat.unsloth import FastLanguageModel, FastModel, PatchFastRL, SamplingParams, is_bfloat16_supported
+from heron.config import load_config
+from heron.errors import ConfigError, DataError, ModelError, RunError
+
+pytestmark = pytest.mark.filterwarnings("ignore:These arguments")
+GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def folder(tiny_folder: Callable[[str], Path]) -> str:
+    return str(tiny_folder("qwen3"))
+
+
+def adapted(folder: str, **arguments: Any) -> tuple[Any, Any]:
+    model, tokenizer = FastLanguageModel.from_pretrained(folder, load_in_4bit=False, fast_inference=True, **arguments)
+    return FastLanguageModel.get_peft_model(model, r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]), tokenizer
+
+
+def trained(folder: str, out: Path, **arguments: Any) -> tuple[Any, GRPOTrainer]:
+    model, tokenizer = adapted(folder, **arguments)
+    trainer = GRPOTrainer(model, variety, small_args(out, learning_rate=0.3, max_steps=3), questions(), processing_class=tokenizer)
+    trainer.train()
+    return model, trainer
+
+
+def texts(model: Any, **arguments: Any) -> list[str]:
+    return [answer.outputs[0].text for answer in model.fast_generate(["One", "Two", "Three"], GREEDY, **arguments)]
+
+
+def test_arguments_become_settings(folder: str, tmp_path: Path) -> None:
+    """Prevents: an adapter of another rank or scale, and a trainer that trains something else."""
+    model, trainer = trained(folder, tmp_path)
+    config = load_config(trainer.run_dir / "config.toml").model
+    assert (config.method, config.lora_rank, config.lora_alpha) == ("lora", 4, 8)
+    assert set(config.lora_target_modules) == {"q_proj", "v_proj"} and trainer.model is model
+
+
+def test_the_base_answers_without_a_request_and_the_adapter_with_one(folder: str, tmp_path: Path) -> None:
+    """Prevents: before and after that are the same model, and weights of a request that stay behind."""
+    fresh, _ = adapted(folder)
+    base = texts(fresh)
+    model, trainer = trained(folder, tmp_path)
+    model.save_lora(tmp_path / "lora")
+    assert any(bool(weight.abs().max() > 0) for name, weight in load_file(tmp_path / "lora" / "adapter_model.safetensors").items()
+               if "lora_B" in name)
+    assert texts(model) == base
+    request = model.load_lora(tmp_path / "lora")
+    answers = texts(model, lora_request=request)
+    assert answers != base
+    with torch.no_grad():
+        for name, weight in trainer._trainer.policy.trainable():
+            if "lora_B" in name:
+                weight.zero_()
+    assert texts(model, lora_request=request) == answers, "the saved weights answer, not those in memory"
+    assert all(bool((weight == 0).all()) for name, weight in trainer._trainer.policy.trainable() if "lora_B" in name)
+
+
+def test_every_weight_can_be_trained(folder: str, tmp_path: Path) -> None:
+    """Prevents: full_finetuning that trains an adapter, and a model that answers as before."""
+    model, tokenizer = FastModel.from_pretrained(folder, full_finetuning=True)
+    before = texts(model)
+    GRPOTrainer(model, variety, small_args(tmp_path, learning_rate=0.05), questions(), processing_class=tokenizer).train()
+    assert texts(model) != before
+    model.save_pretrained_merged(tmp_path / "merged", tokenizer)
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    with pytest.raises(ConfigError, match="no adapter"):
+        model.save_lora(tmp_path / "lora")
+
+
+def test_sampling_params_mean_what_they_mean_in_vllm(folder: str) -> None:
+    """Prevents: a stop that is shown or not against what was asked, and n that is ignored."""
+    model, _ = adapted(folder)
+    (plain,) = model.fast_generate("One", SamplingParams(temperature=0.0, max_tokens=8))
+    stop = plain.outputs[0].text[2]
+    (cut,) = model.fast_generate("One", SamplingParams(temperature=0.0, max_tokens=8, stop=[stop]))
+    (kept,) = model.fast_generate("One", SamplingParams(temperature=0.0, max_tokens=8, stop=stop, include_stop_str_in_output=True))
+    assert cut.outputs[0].text == plain.outputs[0].text.split(stop)[0] and kept.outputs[0].text == cut.outputs[0].text + stop
+    (several,) = model.fast_generate("One", SamplingParams(n=3, seed=1, max_tokens=4))
+    assert len({output.text for output in several.outputs}) == 3 and all(len(output.token_ids) <= 4 for output in several.outputs)
+    with pytest.raises(ConfigError, match="presence_penalty"):
+        SamplingParams(presence_penalty=1.0)
+    with pytest.raises(TypeError, match="temprature"):
+        SamplingParams(temprature=1.0)  # type: ignore[call-arg]
+
+
+def test_plain_sampling_params_are_taken_by_a_config_and_filters_are_not() -> None:
+    """Prevents: Unsloth's usual line that is refused, and a filter that is dropped."""
+    assert GRPOConfig(vllm_sampling_params=SamplingParams(seed=3407)).vllm_sampling_params.seed == 3407
+    with pytest.raises(ConfigError, match="vllm_sampling_params"):
+        GRPOConfig(vllm_sampling_params=SamplingParams(min_p=0.1))
+
+
+def test_a_prompt_beyond_max_seq_length_is_refused(folder: str, tmp_path: Path) -> None:
+    """Prevents: max_seq_length that is ignored."""
+    with pytest.raises(DataError, match="context of 20"):
+        trained(folder, tmp_path, max_seq_length=20)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ({"rope_scaling": {"factor": 2}}, "config.json"), ({"trust_remote_code": True}, "own code"), ({"max_seq_len": 5}, "max_seq_length"),
+    ({"dtype": torch.float16}, "loss scaling"),
+])
+def test_what_cannot_be_honoured_is_refused(arguments: dict[str, Any], said: str, folder: str) -> None:
+    """Prevents: an argument that is taken and dropped."""
+    with pytest.raises(ConfigError, match=said):
+        FastLanguageModel.from_pretrained(folder, load_in_4bit=False, **arguments)
+
+
+def test_what_an_adapter_cannot_be_is_refused(folder: str, tmp_path: Path) -> None:
+    """Prevents: dropout that is dropped, and an export of what was never trained."""
+    model, tokenizer = adapted(folder)
+    with pytest.raises(ConfigError, match="lora_dropout"):
+        FastLanguageModel.get_peft_model(model, lora_dropout=0.1)
+    for save in (model.save_lora, model.save_pretrained_merged, model.save_pretrained_gguf):
+        with pytest.raises(RunError, match="not trained yet"):
+            save(tmp_path / "out")
+    with pytest.raises(ModelError, match="no adapter"):
+        model.load_lora(tmp_path)
+    with pytest.raises(ConfigError, match="hf upload"):
+        model.push_to_hub_merged("me/model", tokenizer)
+    with pytest.raises(ConfigError, match="fast_generate"):
+        model.generate(1)
+    four_bits, _ = FastLanguageModel.from_pretrained(folder)
+    with pytest.raises(ConfigError, match="get_peft_model first"):
+        GRPOTrainer(four_bits, variety, small_args(tmp_path), questions())
+
+
+def test_what_has_nothing_to_do_says_so(folder: str) -> None:
+    """Prevents: an argument that seems to do something."""
+    with pytest.warns(UserWarning, match="gpu_memory_utilization=0.5"):
+        FastLanguageModel.from_pretrained(folder, load_in_4bit=False, gpu_memory_utilization=0.5)
+    with pytest.warns(UserWarning, match="nothing to do"):
+        PatchFastRL("GRPO", FastLanguageModel)
+    model, _ = FastLanguageModel.from_pretrained(folder, load_in_4bit=False)
+    assert FastLanguageModel.for_inference(model) is model and is_bfloat16_supported() in (True, False)
