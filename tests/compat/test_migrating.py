@@ -61,6 +61,16 @@ class TestScripts:
         } <= judged
         assert "num_generations" in findings["GRPOConfig.num_generation"].text
 
+    def test_arguments_of_unsloth_are_judged(self, tmp_path: Path) -> None:
+        """Prevents: a notebook of Unsloth's that stops at its second cell, after a clean report."""
+        findings = found(tmp_path, (
+            "from unsloth import FastLanguageModel\nmodel, tok = FastLanguageModel.from_pretrained('a', fast_inference=True)\n"
+            "FastLanguageModel.get_peft_model(model, lora_dropout=0.1, bias='none',\n  random_state=1)\nother.get_peft_model(bias='all')\n"
+        ))
+        assert {(finding.line, what.rpartition(".")[2], str(finding.kind)) for what, finding in findings.items()} == {
+            (1, "from unsloth import FastLanguageModel", "renamed"), (2, "fast_inference", "differs"), (3, "lora_dropout", "unsupported"),
+            (4, "random_state", "differs")}
+
     def test_imports_are_rewritten_and_nothing_else(self, tmp_path: Path) -> None:
         """Prevents: a file whose other lines are reformatted, an alias that is lost, an import that loses its indentation."""
         (tmp_path / "train.py").write_text(SCRIPT)

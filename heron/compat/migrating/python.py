@@ -14,6 +14,7 @@ from heron.compat.migrating.finding import Finding, Migration, of_note
 from heron.compat.notes import Kind
 from heron.compat.trl.config import OF_TRAINER, defaults, notes_on
 from heron.compat.trl.translating import KNOWN
+from heron.compat.unsloth.arguments import IDLE, REFUSED
 from heron.errors import ConfigError, did_you_mean
 
 MOVED: Mapping[str, Mapping[str, str]] = {
@@ -42,6 +43,8 @@ METHODS = {
     "push_to_hub_gguf": "Nothing is uploaded: save_pretrained_gguf, then `hf upload NAME DIR`.",
 }
 """Methods that are refused."""
+OWNERS = ("trl", "FastLanguageModel", "FastModel")
+"""Whose attributes are judged."""
 COMPUTED = object()
 """A value that is known only when the script runs."""
 
@@ -110,6 +113,8 @@ def _calls(tree: ast.AST, names: Mapping[str, str]) -> Iterator[Finding]:
             yield from _options(node)
         elif called == "GRPOTrainer":
             yield from _arguments(node)
+        elif called in ("from_pretrained", "get_peft_model"):
+            yield from _of_model(node, f"FastLanguageModel.{called}.")
         elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             yield Finding(line=node.lineno, what=f".{node.func.attr}()", kind=Kind.UNSUPPORTED, text=METHODS[node.func.attr])
 
@@ -118,7 +123,8 @@ def _called(function: ast.expr, names: Mapping[str, str]) -> str:
     """The last part of what is called, if it is theirs: `GRPOConfig` of `trl.GRPOConfig(...)`."""
     if isinstance(function, ast.Name):
         return names.get(function.id, "").rpartition(".")[2]
-    is_of_package = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in names
+    owner = function.value if isinstance(function, ast.Attribute) else None
+    is_of_package = isinstance(owner, ast.Name) and owner.id in names and names[owner.id].rpartition(".")[2] in OWNERS
     return function.attr if isinstance(function, ast.Attribute) and is_of_package else ""
 
 
@@ -146,6 +152,16 @@ def _arguments(node: ast.Call) -> Iterator[Finding]:
     for keyword in node.keywords:
         if keyword.arg in TRAINER:
             yield Finding(line=keyword.value.lineno, what=f"GRPOTrainer.{keyword.arg}", kind=Kind.UNSUPPORTED, text=TRAINER[keyword.arg])
+
+
+def _of_model(node: ast.Call, owner: str) -> Iterator[Finding]:
+    """Unsloth's arguments."""
+    for keyword in node.keywords:
+        name, value = str(keyword.arg), _value(keyword.value)
+        if name in IDLE:
+            yield Finding(line=keyword.value.lineno, what=owner + name, kind=Kind.DIFFERS, text=IDLE[name])
+        elif name in REFUSED and value not in (REFUSED[name][0], None, COMPUTED):
+            yield Finding(line=keyword.value.lineno, what=owner + name, kind=Kind.UNSUPPORTED, text=REFUSED[name][1])
 
 
 def _value(node: ast.expr) -> Any:
