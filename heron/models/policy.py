@@ -95,8 +95,8 @@ class Policy:
         return self.encode(self.render_text(messages))
 
     def render_text(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), opened: bool = True) -> str:
-        """The prompt as the template writes it, special tokens visible; it ends with the opening of an answer, if `opened`. `tools` are told
-        of instead of its own."""
+        """The prompt as the template writes it, special tokens visible; it ends with the opening of an answer, if `opened`. `tools` are
+        told of instead of its own."""
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages), tools=list(tools or self.tools) or None, tokenize=False, add_generation_prompt=opened,
