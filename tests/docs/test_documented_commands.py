@@ -21,7 +21,7 @@ import heron
 from heron.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = {
     "train": {"max_steps": 1, "prompts_per_step": 2, "save_steps": 0},
     "rollout": {"num_generations": 2, "max_completion_length": 8},
