@@ -11,6 +11,7 @@
     heron reward table RECIPE FILE.jsonl            heron reward test RECIPE    heron reward attack RECIPE
     heron migrate FILE.py|FILE.ipynb|FILE.yaml [--out FILE]
     heron sandbox status    heron sandbox selftest
+    heron lesson            heron lesson NAME [--option value ...]
 
 Exit codes: 0 done; 1 an error while running; 2 wrong usage or settings; 3 wrong data, or a check that refuses;
 4 stopped by a guard; 130 interrupted and saved; 143 the same by SIGTERM.
@@ -24,7 +25,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from heron.cli import check, inspect, migrate, plan, reward, run, runs, sandbox, use, warmup
+from heron.cli import check, inspect, lesson, migrate, plan, reward, run, runs, sandbox, use, warmup
 from heron.errors import HeronError
 
 
@@ -66,6 +67,7 @@ app.command()(inspect.ui)
 app.command()(inspect.doctor)
 app.add_typer(runs.app, name="runs")
 app.add_typer(reward.app, name="reward")
+app.add_typer(lesson.app, name="lesson")
 app.add_typer(sandbox.app, name="sandbox")
 
 
