@@ -57,8 +57,8 @@ def shown(loss: str, settings: Mapping[str, float]) -> list[RenderableType]:
     named = ", ".join(f"{name} {value:g}" for name, value in settings.items())
     return [
         drawn, text(f"Loss {loss}, {named}. Ratio: the token's new probability by the one it was drawn with; 1.0 before anything moved."),
-        text("The bar is what the token adds to the objective. Where the gradient is 0, the clip has taken it away: this token is not pushed "
-             "any further."),
+        text("The bar is what the token adds to the objective. Where the gradient is 0, the clip has taken it away: this token is not "
+             "pushed any further."),
     ]
 
 

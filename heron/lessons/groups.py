@@ -24,7 +24,7 @@ SCALES = ("group", "batch", "none")
 def shown(groups: Sequence[Sequence[float]]) -> list[RenderableType]:
     """A table of all groups, one below the other, and what it teaches."""
     by_scale = [advantages(groups, scale_rewards=scale) for scale in SCALES]
-    drawn = figure("group", "reward", "mean", "reward - mean", "std", *(f"advantage, {scale}" for scale in SCALES))
+    drawn = figure("group", "reward", "mean", "reward - mean", "std", *(f"A {scale}" for scale in SCALES))
     for row, (rewards, *found) in enumerate(zip(groups, *by_scale, strict=True), start=1):
         mean, spread = fmean(rewards), stdev(rewards) if len(rewards) > 1 else None
         for sibling, (reward, *better) in enumerate(zip(rewards, *found, strict=True)):
@@ -39,8 +39,8 @@ def _remarks(groups: Sequence[Sequence[float]]) -> list[str]:
     spread = f" (std of the batch: {number(stdev(rewards))})" if len(rewards) > 1 else ""
     uniform = [str(row) for row, group in enumerate(groups, start=1) if len(group) > 1 and len(set(group)) == 1]
     return [
-        f"group: divided by the std of the group, GRPO. batch: by that of all rewards{spread}. none: not divided, Dr. GRPO. "
-        "To what it divides by, Heron adds 0.0001.",
+        f"A: the advantage. A group: divided by the std of the group, GRPO. A batch: by that of all rewards{spread}. A none: not divided, "
+        "Dr. GRPO. To what it divides by, Heron adds 0.0001.",
         *([f"All rewards are the same in group {', '.join(uniform)}: all advantages are 0, nothing is learnt from it."] if uniform else []),
         *(["A group of one has nobody to compare with: its advantage is 0."] if loneliness(groups) else []),
     ]

@@ -14,7 +14,7 @@ from heron.lessons.luck import RUBRICS, SURE, WAITS, Learnt, has_signal, learn, 
 from heron.run.text import count, share
 
 NEVER = "never"
-LEGEND = f"found: the try that drew the right answer first. learnt: tries until its chance was above {SURE:.0%}."
+LEGEND = f"found: the try that drew the right answer first. learnt: tries until its chance was above {100 * SURE:.0f} %."
 LIKELY = 0.95
 
 
@@ -49,7 +49,7 @@ def _waiting(probability: float, seed: int) -> list[str]:
     return [
         f"Waiting, and learning nothing: 1 / {rare(probability)} = {count(1 / probability)} tries in the mean; in {count(WAITS)} waits it "
         f"was {count(fmean(tries))}, and the longest took {count(max(tries))}.",
-        f"{LIKELY:.0%} of all waits are over after {count(likely)} tries. No number of tries makes it certain.",
+        f"{100 * LIKELY:.0f} % of all waits are over after {count(likely)} tries. No number of tries makes it certain.",
     ]
 
 
@@ -73,9 +73,9 @@ def _sweep(probabilities: Sequence[float], *, group_size: int, steps: int, seed:
                       *(cell for learnt in both for cell in _cells(learnt)))
     return [
         drawn, text(LEGEND, "dim"),
-        text("waiting: 1 / probability, the mean number of tries without learning. signal: share of the first groups that hold right and "
-             "wrong answers both.", "dim"),
-        text(f"{NEVER}: not within {count(steps * group_size)} tries ({count(steps)} steps of {group_size}); with probability 0 not at all."),
+        text("waiting: 1 / chance, the mean number of tries without learning. signal: share of the first groups that hold right and wrong "
+             "answers both.", "dim"),
+        text(f"{NEVER}: not within {count(steps * group_size)} tries ({count(steps)} steps of {group_size}); with chance 0 not at all."),
     ]
 
 
