@@ -13,10 +13,8 @@ from typer.testing import CliRunner
 from heron.cli.main import app
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "learn"
-SHOWN = [
-    (page.name, command, quoted) for page in sorted(FOLDER.glob("*.md"))
-    for command, quoted in re.findall(r"```sh\n(heron (?:lesson|plan) [^\n]*)\n```\n\n```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-]
+QUOTE = re.compile(r"```sh\n(heron (?:lesson|plan) [^\n]*)\n```\n\n```text\n(.*?)```", re.DOTALL)
+SHOWN = [(page.name, *found) for page in sorted(FOLDER.glob("*.md")) for found in QUOTE.findall(page.read_text(encoding="utf-8"))]
 WIDTHS = ("80", "110")
 """Columns of a reader's terminal; wide tables are quoted as a wide one shows them."""
 
