@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heron.memory.known import SHAPES, decoder
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
@@ -53,28 +55,18 @@ class Size:
     """Its config.json."""
 
 
-def _model(kind: str, hidden: int, intermediate: int, layers: int, heads: tuple[int, int], vocabulary: int, **more: Any) -> dict[str, Any]:
-    return {
-        "model_type": kind, "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": heads[0], "num_key_value_heads": heads[1], "vocab_size": vocabulary, "dtype": "bfloat16",
-        "tie_word_embeddings": False, **more,
-    }
-
-
 SIZES: tuple[Size, ...] = (
-    Size(name="Qwen2.5-1.5B", parameters=1_543_714_304, qlora=5, lora=None,
-         model=_model("qwen2", 1536, 8960, 28, (12, 2), 151936, tie_word_embeddings=True)),
-    Size(name="Llama-3.2-3B", parameters=3_212_749_824, qlora=3.5, lora=8,
-         model=_model("llama", 3072, 8192, 28, (24, 8), 128256, tie_word_embeddings=True, head_dim=128)),
-    Size(name="Qwen2.5-7B", parameters=7_615_616_512, qlora=5, lora=19, model=_model("qwen2", 3584, 18944, 28, (28, 4), 152064)),
-    Size(name="Llama-3.1-8B", parameters=8_030_261_248, qlora=6, lora=22, model=_model("llama", 4096, 14336, 32, (32, 8), 128256)),
+    Size(name="Qwen2.5-1.5B", parameters=1_543_714_304, qlora=5, lora=None, model=SHAPES["Qwen2.5-1.5B"]),
+    Size(name="Llama-3.2-3B", parameters=3_212_749_824, qlora=3.5, lora=8, model=SHAPES["Llama-3.2-3B"]),
+    Size(name="Qwen2.5-7B", parameters=7_615_616_512, qlora=5, lora=19, model=decoder("qwen2", 3584, 18944, 28, (28, 4), 152064)),
+    Size(name="Llama-3.1-8B", parameters=8_030_261_248, qlora=6, lora=22, model=SHAPES["Llama-3.1-8B"]),
     Size(name="gemma-2-9b", parameters=9_241_705_984, qlora=6.5, lora=24,
-         model=_model("gemma2", 3584, 14336, 42, (16, 8), 256000, tie_word_embeddings=True, head_dim=256)),
-    Size(name="phi-4", parameters=14_659_507_200, qlora=8.5, lora=33, model=_model("phi3", 5120, 17920, 40, (40, 10), 100352)),
+         model=decoder("gemma2", 3584, 14336, 42, (16, 8), 256000, tie_word_embeddings=True, head_dim=256)),
+    Size(name="phi-4", parameters=14_659_507_200, qlora=8.5, lora=33, model=SHAPES["phi-4"]),
     Size(name="gemma-2-27b", parameters=27_227_128_320, qlora=22, lora=64,
-         model=_model("gemma2", 4608, 36864, 46, (32, 16), 256000, tie_word_embeddings=True, head_dim=128)),
-    Size(name="Qwen2.5-32B", parameters=32_763_876_352, qlora=26, lora=76, model=_model("qwen2", 5120, 27648, 64, (40, 8), 152064)),
-    Size(name="Llama-3.1-70B", parameters=70_553_706_496, qlora=41, lora=164, model=_model("llama", 8192, 28672, 80, (64, 8), 128256)),
+         model=decoder("gemma2", 4608, 36864, 46, (32, 16), 256000, tie_word_embeddings=True, head_dim=128)),
+    Size(name="Qwen2.5-32B", parameters=32_763_876_352, qlora=26, lora=76, model=decoder("qwen2", 5120, 27648, 64, (40, 8), 152064)),
+    Size(name="Llama-3.1-70B", parameters=70_553_706_496, qlora=41, lora=164, model=decoder("llama", 8192, 28672, 80, (64, 8), 128256)),
 )
 """From small to large."""
-LLAMA_8B = next(size.model for size in SIZES if size.name == "Llama-3.1-8B")
+LLAMA_8B = SHAPES["Llama-3.1-8B"]
