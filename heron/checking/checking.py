@@ -35,7 +35,7 @@ from heron.rewards import Rubric, Verifier, resolve_verifier
 from heron.rollout import Collector
 from heron.rollout.verdicts import Verdicts
 from heron.training.judging import appoint_judge
-from heron.training.prompts import environment_of, give_tools
+from heron.training.prompts import environment_of, give_tools, without_longest
 from heron.training.start import begin
 from heron.types import Prompt
 
@@ -73,6 +73,8 @@ def check(
     bad, found = unscorable(dataset, parts.rubric, parts.environment, parts.verifier)
     findings += [*found, *_of_warmup(config)]
     policy = _start(config, parts, listener)
+    dataset, trimmed = without_longest(dataset, policy, parts.environment, config.data.prompt_quantile)
+    findings += [Finding(level=Level.NOTE, topic="prompts", text=trimmed)] if trimmed else []
     good = [prompt for prompt in (*dataset.train, *dataset.heldout) if prompt.id not in bad]
     if not good:
         return Report(recipe=config.recipe, findings=tuple(findings), rows=counts)

@@ -52,6 +52,9 @@ class DataConfig:
     """Column with the reference, where it is not named `answer` or `solution`. It reaches rewards as `answer`."""
     limit: int | None = None
     """Use only the first so many rows."""
+    prompt_quantile: float = 1.0
+    """Train only on prompts that are no longer, in tokens, than this quantile of all of them: 0.9 leaves out about the longest tenth, and
+    the run says how many. Held-out prompts all stay. 1: none is left out."""
     shuffle: bool = True
     """Draw the prompts of every epoch in a new order (decided by the seed alone)."""
     digits: int = 3
@@ -64,6 +67,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_finite("data", self)
         require(self.limit is None or self.limit >= 1, "data.limit must be at least 1", self.limit, "Leave it out to use all rows.")
+        require(0 < self.prompt_quantile <= 1, "data.prompt_quantile must lie above 0 and not above 1", self.prompt_quantile,
+                "0.9 leaves out about the longest tenth of the prompts, 1 none.")
         require(2 <= self.digits <= 9, "data.digits must be between 2 and 9", self.digits, "3 is the default.")
         require(1 <= self.difficulty <= 5, "data.difficulty must be between 1 and 5", self.difficulty, "3 is the default.")
         require(not (self.curriculum and self.shuffle), "data.shuffle must be false with data.curriculum, whose order it would undo",

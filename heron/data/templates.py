@@ -49,6 +49,24 @@ _LLAMA3 = """\
 {%- endif %}
 """
 
+_DEEPSEEK = """\
+{%- if bos_token is defined and bos_token %}
+{{- bos_token }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message["role"] == "assistant" %}
+{{- "<｜Assistant｜>" + message["content"] + "<｜end▁of▁sentence｜>" }}
+{%- elif message["role"] == "user" %}
+{{- "<｜User｜>" + message["content"] }}
+{%- else %}
+{{- message["content"] }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- "<｜Assistant｜>" }}
+{%- endif %}
+"""
+
 _PLAIN = """\
 {%- if bos_token is defined and bos_token %}
 {{- bos_token }}
@@ -76,7 +94,7 @@ def chat_template(name: str, tags: Tags) -> str:
 
 def turn_end(name: str) -> str | None:
     """The token with which a named template ends an answer; None for the model's own end token."""
-    return next((end for end in ("<|im_end|>", "<|end|>", "<|eot_id|>") if end in _SOURCES[name]), None)
+    return next((end for end in ("<|im_end|>", "<|end|>", "<|eot_id|>", "<｜end▁of▁sentence｜>") if end in _SOURCES[name]), None)
 
 
 def prefilled_tag(rendered_prompt: str, tags: Tags) -> str:
@@ -84,12 +102,13 @@ def prefilled_tag(rendered_prompt: str, tags: Tags) -> str:
     return tags.reasoning_start if rendered_prompt.rstrip().endswith(tags.reasoning_start) else ""
 
 
-_PLAINLY = {"chatml": _CHATML, "llama3": _LLAMA3, "heron": _HERON, "plain": _PLAIN}
+_PLAINLY = {"chatml": _CHATML, "llama3": _LLAMA3, "deepseek": _DEEPSEEK, "heron": _HERON, "plain": _PLAIN}
 _SOURCES = _PLAINLY | {
     "reasoning" if name == "chatml" else f"{name}-reasoning": source + _PREFILL for name, source in _PLAINLY.items()
 }
 
 TEMPLATES: dict[str, str] = {name: chat_template(name, Tags()) for name in _SOURCES}
-"""Templates by name, with the default tags: `chatml` (Qwen's form), `llama3`, `heron` (one token a role and one end token, for a small
-vocabulary), `plain` (no tokens but the model's own end token, for any base model); and each with the opening reasoning tag pre-filled
-behind the generation prompt: `reasoning` (chatml's), `llama3-reasoning`, `heron-reasoning`, `plain-reasoning`."""
+"""Templates by name, with the default tags: `chatml` (Qwen's form), `llama3`, `deepseek` (that of R1), `heron` (one token a role and one
+end token, for a small vocabulary), `plain` (no tokens but the model's own end token, for any base model); and each with the opening
+reasoning tag pre-filled behind the generation prompt: `reasoning` (chatml's), `llama3-reasoning`, `deepseek-reasoning`, `heron-reasoning`,
+`plain-reasoning`."""

@@ -54,7 +54,7 @@ from heron.training.keeping.returning import check_record, check_start, refuse_s
 from heron.training.optimizer import check_optimizer, make_optimizer, tables_of
 from heron.training.present import shortage
 from heron.training.probing import check_estimator, moves_without_advantage
-from heron.training.prompts import check_rows, environment_of, fingerprint, give_tools, longest_prompt
+from heron.training.prompts import check_rows, environment_of, fingerprint, give_tools, longest_prompt, without_longest
 from heron.training.samples import weighing_of
 from heron.training.start import begin, keep_if_begun
 from heron.training.trainer import Trainer
@@ -93,7 +93,8 @@ def assemble(
         policy = _policy_at_start(config, start.source, start.kept)
         config = _pinned(config, policy)
         give_tools(policy, environment_of(config).tools)
-        longest = longest_prompt([*dataset.train, *dataset.heldout], policy, environment_of(config), config.rollout.max_completion_length)
+        short, trimmed = without_longest(dataset, policy, environment_of(config), config.data.prompt_quantile)
+        longest = longest_prompt([*short.train, *short.heldout], policy, environment_of(config), config.rollout.max_completion_length)
         footprint = Footprint.foreseen(config, prompt_tokens=longest, device=device, baseline=baseline)
         optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
         route = _route(policy)
@@ -105,11 +106,11 @@ def assemble(
     if warning is not None:
         run.event("message", text=warning)  # the listeners, who are not subscribed yet, have heard it
     state = TrainState(entropy=entropy_bonus_of(config.objective))
-    trainer = _trainer(config, rubric, dataset, policy, optimizer, run, state, {}, listeners, f"{footprint.estimate}; {route.verdict}")
+    trainer = _trainer(config, rubric, short, policy, optimizer, run, state, {}, listeners, f"{footprint.estimate}; {route.verdict}")
     trainer.footprint = footprint
-    let_grow(trainer, dataset)
+    let_grow(trainer, short)
     footprint.announce(run)
-    for sentence in start.sentences:
+    for sentence in (*start.sentences, *([trimmed] if trimmed else [])):
         run.event("message", text=sentence)
     trainer.route = route
     return trainer
@@ -145,6 +146,8 @@ def reassemble(
     state = TrainState(entropy=entropy_bonus_of(config.objective)) if path is None else load_state(path)
     kept = record.manifest.get("quantization_kept")
     policy = _policy_at_start(config, start, kept) if path is None else _policy_at(path, config, start, kept)
+    give_tools(policy, environment_of(config).tools)
+    dataset, _ = without_longest(dataset, policy, environment_of(config), config.data.prompt_quantile)
     policy.version = state.policy_version
     optimizer = make_optimizer(policy.trainable(), config.train, activations=policy.dtype, tables=tables_of(policy.model))
     if path is not None:

@@ -113,6 +113,9 @@ def files_of(config: Config, run_dir: Path) -> Files:
                           f"but it is {config.data.dataset!r}. Give such a file, or leave out train.forever.")
     if config.data.limit is not None:
         raise ConfigError(f"train.forever takes every row that comes, but data.limit is {config.data.limit}. Leave out one of them.")
+    if config.data.prompt_quantile != 1:
+        raise ConfigError("train.forever takes every row that comes, and of those to come no quantile is known, but data.prompt_quantile is "
+                          f"{config.data.prompt_quantile}. Leave out one of them.")
     return files
 
 

@@ -5,7 +5,9 @@ The hard idea: whatever a row could do wrong in the middle of a run, it does her
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +51,20 @@ def give_tools(policy: Policy, tools: tuple[Mapping[str, Any], ...]) -> None:
     if policy.render_text(asked) == without:
         raise ConfigError(f"The chat template of {policy.source} does not tell a model of tools. Set environment.tool_format = \"plain\", "
                           "which tells it in the prompt's text.")
+
+
+def without_longest(
+    dataset: data.Dataset, policy: Policy, environment: Environment, quantile: float
+) -> tuple[data.Dataset, str | None]:
+    """The dataset without the training prompts that are longer than this quantile of them, and what to say of it."""
+    if quantile == 1:
+        return dataset, None
+    lengths = [len(policy.render(environment.start(prompt))) for prompt in dataset.train]
+    most = sorted(lengths)[math.ceil(round(quantile * len(lengths), 6)) - 1]
+    kept = tuple(prompt for prompt, length in zip(dataset.train, lengths, strict=True) if length <= most)
+    sentence = (f"{len(lengths) - len(kept)} of {len(lengths)} training prompts are left out: they have more than {most} tokens, the "
+                f"{quantile:g} quantile (data.prompt_quantile). The longest has {max(lengths)}.")
+    return dataclasses.replace(dataset, train=kept), sentence
 
 
 def longest_prompt(prompts: Sequence[Prompt], policy: Policy, environment: Environment, max_completion_length: int) -> int:

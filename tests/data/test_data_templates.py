@@ -43,6 +43,9 @@ HERON = (
 )
 
 LLAMA3 = "".join(f"<|start_header_id|>{each['role']}<|end_header_id|>\n\n{each['content']}<|eot_id|>" for each in TALK)
+DEEPSEEK = (
+    "Be brief.<｜User｜>  2 + 2?\n<｜Assistant｜><think>{{ no }}</think>4<｜end▁of▁sentence｜><｜User｜>Sure?"
+)
 PLAIN = "Be brief.\n\n  2 + 2?\n\n\n<think>{{ no }}</think>4</s>Sure?\n\n"
 
 
@@ -55,6 +58,8 @@ PLAIN = "Be brief.\n\n  2 + 2?\n\n\n<think>{{ no }}</think>4</s>Sure?\n\n"
         ("reasoning", CHATML, "<|im_start|>assistant\n<start_working_out>"),
         ("llama3", LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\n"),
         ("llama3-reasoning", LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\n<start_working_out>"),
+        ("deepseek", DEEPSEEK, "<｜Assistant｜>"),
+        ("deepseek-reasoning", DEEPSEEK, "<｜Assistant｜><start_working_out>"),
         ("heron-reasoning", HERON, "<|assistant|><start_working_out>"),
         ("plain", PLAIN, ""),
         ("plain-reasoning", PLAIN, "<start_working_out>"),
@@ -89,7 +94,7 @@ def test_prefilled_tag_ignores_white_space_after_it_only():
     assert prefilled_tag("", tags) == ""
 
 
-@pytest.mark.parametrize("name", ["llama3", "plain"])
+@pytest.mark.parametrize("name", ["llama3", "deepseek", "plain"])
 def test_conversations_begin_as_the_model_was_pre_trained(name):
     """A base model whose texts all began with a token of their own reads a prompt without it badly."""
     assert render(TEMPLATES[name], TALK, bos_token="<s>") == "<s>" + render(TEMPLATES[name], TALK)
@@ -99,7 +104,7 @@ def test_turns_end_with_the_named_token():
     """A model whose template ends turns with another token than it is known for would never stop."""
     ends = {name: turn_end(name) for name in TEMPLATES}
     assert {name: end for name, end in ends.items() if "reasoning" not in name} == {
-        "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "heron": "<|end|>", "plain": None,
+        "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "deepseek": "<｜end▁of▁sentence｜>", "heron": "<|end|>", "plain": None,
     }
     for name, end in ends.items():
         answered = render(TEMPLATES[name], [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}])
@@ -114,7 +119,7 @@ def test_the_heron_template_refuses_roles_without_a_token():
 def test_unknown_templates_suggest_the_nearest():
     with pytest.raises(TemplateError, match='Did you mean "chatml"'):
         chat_template("chatlm", Tags())
-    with pytest.raises(TemplateError, match="There are chatml, llama3, heron, plain, reasoning"):
+    with pytest.raises(TemplateError, match="There are chatml, llama3, deepseek, heron, plain, reasoning"):
         chat_template("zzz", Tags())
 
 
