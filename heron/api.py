@@ -211,7 +211,7 @@ def check_config(
 
 def default_run_dir(config: Config) -> Path:
     """`runs/<recipe>-<local time>`, with a number behind it for the second one of a second."""
-    name = f"{Path(config.recipe).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{Path(config.recipe).name.removesuffix('.toml')}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folders = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(folder for folder in folders if not folder.exists())
 

@@ -19,11 +19,17 @@ from heron.types import Rollout
 
 
 def print_recipes(recipes: Sequence[Recipe]) -> None:
-    """Name and summary of each."""
-    table = _table("recipe", "what it does")
-    for recipe in recipes:
-        table.add_row(Text(recipe.name, style="bold"), Text(recipe.summary))
-    Console().print(table)
+    """Name, card and summary of each: first those that need neither a download nor a card."""
+    table = _table("recipe", "card", "what it teaches")
+    for needs_download in (False, True):
+        for recipe in recipes:
+            if recipe.needs_download is needs_download:
+                table.add_row(Text(recipe.name, style="bold"), recipe.card or "none", Text(recipe.summary))
+        table.add_section()
+    console = Console()
+    console.print(table)
+    console.print("Card: the least GPU that the settings are meant for; none: a laptop will do, and nothing is downloaded.\n"
+                  "Next: heron plan RECIPE --gpu CARD, heron check RECIPE, heron train RECIPE.", highlight=False)
 
 
 def print_scores(names: Sequence[str], weights: Sequence[float], rollouts: Sequence[Rollout], answers: Sequence[str]) -> None:

@@ -80,20 +80,20 @@ def _layers_of_file(path: Path, name: str) -> tuple[str, list[Layer]]:
 def _build(name: str, layers: Sequence[Layer]) -> Config:
     types = section_types()
     merged: dict[str, dict[str, Any]] = {section: {} for section in types}
-    named = [layer["data"]["dataset"] for layer in layers if "dataset" in layer.get("data", {})]
-    for layer in layers:
-        for section, values in _without_replaced_subset(layer, named[-1] if named else None).items():
-            merged[section] |= values
+    for section in merged:
+        given = [layer[section] for layer in layers if section in layer]
+        named = [values["dataset"] for values in given if "dataset" in values]
+        for values in given:
+            merged[section] |= _without_replaced_subset(values, named[-1] if named else None)
     _check_tags(merged["tags"])
     return Config(recipe=name, **{section: make(**merged[section]) for section, make in types.items()})
 
 
-def _without_replaced_subset(layer: Layer, dataset: str | None) -> Layer:
-    """The layer. If it names a dataset with a subset, and `dataset` is used in its place, the subset goes with it."""
-    values = layer.get("data", {})
+def _without_replaced_subset(values: dict[str, Any], dataset: str | None) -> dict[str, Any]:
+    """A section's values. If they name a dataset with a subset, and `dataset` is used in its place, the subset goes with it."""
     if values.get("dataset", dataset) == dataset:
-        return layer
-    return layer | {"data": {key: value for key, value in values.items() if key != "subset"}}
+        return values
+    return {key: value for key, value in values.items() if key != "subset"}
 
 
 def _check_tags(given: Mapping[str, str]) -> None:

@@ -1,10 +1,17 @@
-"""The recipes that come with Heron: settings that are known to work, each a commented TOML file beside this one."""
+"""The recipes that come with Heron: settings with their reasons, each a commented TOML file beside this one.
+
+The comment that opens a file says in its first line what is learnt, and may name the card that the settings are meant for, as in
+`# Card: 16GB`.
+"""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from heron.config.model import EMBEDDED
 from heron.errors import ConfigError, did_you_mean
 
 
@@ -16,14 +23,23 @@ class Recipe:
     """What `heron train NAME` takes."""
     summary: str
     """One line: the first comment of the file."""
+    card: str | None
+    """What `heron plan --gpu` takes, for the least card that it is meant for; None: it needs none."""
+    model: str
+    """Folder or hub id; `embedded` for the model that is built here."""
     path: Path
     """The TOML file."""
+
+    @property
+    def needs_download(self) -> bool:
+        """The model comes from elsewhere."""
+        return self.model != EMBEDDED
 
 
 def recipes() -> tuple[Recipe, ...]:
     """Every recipe, by name."""
     folder = Path(__file__).parent / "recipes"
-    return tuple(Recipe(name=path.stem, summary=_summary(path), path=path) for path in sorted(folder.glob("*.toml")))
+    return tuple(_read(path) for path in sorted(folder.glob("*.toml")))
 
 
 def find_recipe(name: str, place: str = "") -> Recipe:
@@ -35,6 +51,11 @@ def find_recipe(name: str, place: str = "") -> Recipe:
     raise ConfigError(f'{place}There is no recipe "{name}".{hint}')
 
 
-def _summary(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip()
+def _read(path: Path) -> Recipe:
+    text = path.read_text(encoding="utf-8")
+    head = re.match(r"(?:#.*\n)+", text)
+    card = re.search(r"^# Card: (\S+)$", head[0] if head else "", re.MULTILINE)
+    return Recipe(
+        name=path.name.removesuffix(".toml"), summary=text.split("\n", 1)[0].removeprefix("#").strip(), card=card[1] if card else None,
+        model=tomllib.loads(text)["model"]["name"], path=path,
+    )

@@ -32,7 +32,8 @@ class WarmupConfig:
     """Demonstrations to begin any model with: a file, folder or hub id as in `data.dataset`, or `arithmetic` or `tasks.NAME`
     (generated). None: no warm-up, but for the embedded model, which is made by one."""
     subset: str | None = None
-    """Configuration name of a hub dataset; of a local folder, the folder in it whose files are read."""
+    """Configuration name of a hub dataset; of a local folder, the folder in it whose files are read. It goes with the dataset, as in the
+    section `data`."""
     split: str = "train"
     """Split to learn from. In a folder of files it names the file."""
     limit: int | None = None

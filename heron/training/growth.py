@@ -114,8 +114,8 @@ def files_of(config: Config, run_dir: Path) -> Files:
     if config.data.limit is not None:
         raise ConfigError(f"train.forever takes every row that comes, but data.limit is {config.data.limit}. Leave out one of them.")
     if config.data.prompt_quantile != 1:
-        raise ConfigError("train.forever takes every row that comes, and of those to come no quantile is known, but data.prompt_quantile is "
-                          f"{config.data.prompt_quantile}. Leave out one of them.")
+        raise ConfigError("train.forever takes every row that comes, and of those to come no quantile is known, but data.prompt_quantile "
+                          f"is {config.data.prompt_quantile}. Leave out one of them.")
     return files
 
 

@@ -230,6 +230,15 @@ def test_a_recipe_s_subset_goes_with_its_dataset(tmp_path):
     assert load_config(path, {"data": {"dataset": "fork/gsm8k"}}).data.subset == "socratic", "it was asked for by itself"
 
 
+def test_a_warmup_s_subset_goes_with_its_dataset(tmp_path):
+    """The same of demonstrations: of two datasets, each has its own."""
+    path = written(tmp_path, 'recipe = "gsm8k"\n[warmup]\ndataset = "openai/gsm8k"\nsubset = "main"\n')
+    assert load_config(path).warmup.subset == "main"
+    assert load_config(path, {"warmup": {"dataset": "my.jsonl"}}).warmup.subset is None
+    kept = load_config(path, {"data": {"dataset": "my.jsonl"}})
+    assert (kept.data.subset, kept.warmup.subset) == (None, "main")
+
+
 def test_a_config_without_its_subset_is_read_back(tmp_path):
     config = load_config("gsm8k", {"data": {"dataset": "my.jsonl"}})
     assert load_config(written(tmp_path, to_toml(config))) == config
