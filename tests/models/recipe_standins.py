@@ -90,8 +90,10 @@ _LLAMA = Standin(
     special=("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>"),
     roles={"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}, ends=("<|end_of_text|>", "<|eom_id|>"),
 )
-
 STANDINS: Mapping[str, Standin] = {
+    "gsm8k": Standin(
+        family="Qwen3", template=CHATML, special=_QWEN, roles={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}, rule=QWEN,
+        ends=("<|endoftext|>",)),
     "qwen3-4b": Standin(
         family="Qwen3", template=CHATML, special=_QWEN, roles={"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}, rule=QWEN),
     "deepseek-r1-qwen3-8b": Standin(
