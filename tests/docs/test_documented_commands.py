@@ -1,6 +1,7 @@
 """What the documents tell a reader to type must work: every `heron` command and every Python block is run, made small.
 
-Inline code counts, too, unless it holds a placeholder: a word in capitals, such as RUN, or dots.
+Inline code counts, too, unless it holds a placeholder: a word in capitals, such as RUN, or dots. A command whose comment says
+`exit code 3` must end with that one. Where a page means the embedded model, a tiny one stands in for it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SMALL = {
     "evaluation": {"size": 2, "samples": 1},
 }
 SERVES_FOREVER = ("ui", "serve")
+ASKS_THE_MODEL = ("train", "check")
 
 
 def blocks(language: str) -> list[str]:
@@ -37,8 +39,18 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every line that starts with `heron`, in shell blocks, and as inline code where it names no placeholder."""
-    lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    lines = [line.partition("#")[0].strip() for line in shell_lines()]
     return sorted({line for line in [*lines, *inline_commands()] if line.startswith("heron ")})
+
+
+def shell_lines() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+def exit_codes() -> dict[str, int]:
+    """By command, where a comment says one."""
+    found = (re.match(r"(heron .*?)\s+#.*\bexit code (\d+)", line) for line in shell_lines())
+    return {match[1]: int(match[2]) for match in found if match}
 
 
 def inline_commands() -> list[str]:
@@ -48,7 +60,16 @@ def inline_commands() -> list[str]:
     return [command for command in found if "..." not in command and not re.search(r"(?<![\w/.-])[A-Z]+(?![\w/.-])", command)]
 
 
-def small_options() -> list[str]:
+def small_options(words: list[str]) -> list[str]:
+    """That make a command small, and give it a model where it names none."""
+    names_one = any(word.startswith(("--model.name", "--from")) or word.endswith(".toml") for word in words)
+    options = [] if names_one else ["--model.name=path/or/id"]
+    if words[0] == "check":
+        return [*options, "--prompts=2", "--samples=2", "--rollout.max_completion_length=8"]
+    return [*options, *small_settings()]
+
+
+def small_settings() -> list[str]:
     return [f"--{section}.{key}={json.dumps(value)}" for section, values in SMALL.items() for key, value in values.items()]
 
 
@@ -62,6 +83,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
         (folder / name).symlink_to(small_model)
     (folder / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "email-replies.jsonl", folder / "docs")
+    shutil.copytree(ROOT / "docs" / "learn", folder / "docs" / "learn")
     rows = [{"question": f"What is {n} + 1?", "answer": f"One more than {n} is {n + 1}.\n#### {n + 1}"} for n in range(12)]
     for name in ("path/to/gsm8k/train.jsonl", "path/to/gsm8k/test.jsonl", "my/problems.jsonl"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +106,10 @@ def test_command_in_the_documents_runs(command: str, workplace: Path, monkeypatc
         pytest.importorskip("gguf")
     if words[0] in SERVES_FOREVER:
         words.append("--help")
-    if words[0] == "train":
-        words += small_options()
+    if words[0] in ASKS_THE_MODEL:
+        words += small_options(words)
     result = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_codes().get(command, 0), result.output
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("python") if "heron.train" in block])
