@@ -1,0 +1,14 @@
+"""Every character costs. So the working out goes first, and the right answers go with it."""
+
+from heron.rewards.arithmetic import number_right
+from heron.types import Tags
+
+
+def flawed(completion: str, answer: str, tags: Tags, prefilled: str = "") -> float:
+    """1 for the right number, less 0.06 for each character."""
+    return (1.0 if number_right(completion, answer, tags, prefilled) > 0 else 0.0) - 0.06 * len(completion)
+
+
+def mended(completion: str, answer: str, tags: Tags, prefilled: str = "") -> float:
+    """2 for the right number, less 0.005 for each character, but at least 1; nothing else is paid, so brevity cannot replace it."""
+    return max(1.0, 2.0 - 0.005 * len(completion)) if number_right(completion, answer, tags, prefilled) > 0 else 0.0
