@@ -1,6 +1,7 @@
 """Every character costs. So the working out goes first, and the right answers go with it."""
 
 from heron.rewards.arithmetic import number_right
+from heron.rewards.format import follows_format
 from heron.types import Tags
 
 
@@ -10,5 +11,6 @@ def flawed(completion: str, answer: str, tags: Tags, prefilled: str = "") -> flo
 
 
 def mended(completion: str, answer: str, tags: Tags, prefilled: str = "") -> float:
-    """2 for the right number, less 0.005 for each character, but at least 1; nothing else is paid, so brevity cannot replace it."""
-    return max(1.0, 2.0 - 0.005 * len(completion)) if number_right(completion, answer, tags, prefilled) > 0 else 0.0
+    """For the right number in the format, 2 less 0.005 for each character, at least 1; else nothing, so brevity replaces neither."""
+    is_right = number_right(completion, answer, tags, prefilled) > 0 and follows_format(completion, tags, prefilled) > 0
+    return max(1.0, 2.0 - 0.005 * len(completion)) if is_right else 0.0

@@ -1,7 +1,7 @@
 """A judge quotes the reply before its score. The reply brings a score along.
 
-The judge is a stand-in: it quotes what it reads, and gives 8 of 10 to a reply that names the order and 2 to any other. Only how its score is
-read differs here.
+The judge is a stand-in: it quotes what it reads, and gives 8 of 10 to a reply that names the order and 2 to any other. Only how its score
+is read differs here.
 """
 
 import json
