@@ -76,7 +76,7 @@ def test_it_begins_where_the_other_ended(settings: Callable[..., Config], tmp_pa
     assert torch.allclose(logprobs(policy_of_run(second, start=True)), ended, atol=1e-5)
     assert torch.allclose(logprobs(policy_of_run(second)), logprobs(trainer.policy), atol=1e-5)
     assert torch.allclose(logprobs(policy_at(second.path, str(second.path), {})), logprobs(trainer.policy), atol=1e-5)
-    exported = export(second.path, tmp_path / "exported", dtype="float32")
+    exported = export(second.path, tmp_path / "exported", dtype="float32").folder
     assert torch.allclose(logprobs(policy_at(exported, str(exported), {})), logprobs(trainer.policy), atol=1e-4)
     record = second.manifest["continued_from"]
     assert (record["name"], record["step"]) == ("first", 2) and record["sha256"].keys() == model.keys()
