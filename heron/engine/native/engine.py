@@ -162,6 +162,12 @@ class Session(Core):
             waiting += [self._closed(sequence) for sequence in branch.sequences]
         return waiting
 
+    def step(self) -> list[Completing]:
+        """One forward pass; what ended in it is to be given out."""
+        spoke = super().step()
+        self._note_ends(spoke)
+        return spoke
+
     def _run(self) -> None:
         """Step until a completion has finished, or all have."""
         if self.scheduler.is_done:
@@ -171,7 +177,7 @@ class Session(Core):
                               "making. Pause the stream before an update, and continue them with Request.said.")
         with self.policy.sampling():
             while not self._ready and not self.scheduler.is_done:
-                self._note_ends(self.step())
+                self.step()
                 if self.on_token is not None:
                     self.on_token(self.finished, self.total)
 
