@@ -6,6 +6,7 @@ that says so, then the server; a second one does not wait for anybody.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -48,10 +49,9 @@ def serve(
         model = open_model(source, max_concurrent=max_concurrent, cache_gib=cache_gib)
         with Server(model, listening, token, max_waiting) as server:
             print(f"{model.name} at {server.url}/v1 (Ctrl-C ends)", flush=True)
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 server.serve_forever()
-            except KeyboardInterrupt:
-                print("ended")
+            print("ended", flush=True)  # also where uvicorn's loop was over before the signal was raised again
 
 
 def make_server(
