@@ -147,7 +147,8 @@ def test_what_has_another_name_or_form_is_translated(options: dict[str, Any], se
         {"gradient_accumulation_steps": 4, "steps_per_generation": 6},
         {"max_grad_norm": 0.0},
         {"save_total_limit": None},
-        {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}},
+        {"model_init_kwargs": {"trust_remote_code": True}},
+        {"steps_per_generation": 1, "generation_batch_size": 8},
     ],
 )
 def test_what_is_not_there_is_named(options: dict[str, Any]) -> None:
@@ -160,6 +161,10 @@ def test_what_changes_nothing_that_is_learnt_is_no_alarm() -> None:
     """Prevents: crying wolf over a log level, so that nobody reads the notes that matter."""
     assert note({"use_vllm": True}, "use_vllm").kind is Kind.DIFFERS
     assert note({"logging_steps": 1}, "logging_steps").kind is Kind.DIFFERS
+    assert note({"fp16": True}, "fp16").kind is Kind.DIFFERS and note({"tf32": False}, "tf32").kind is Kind.SAME
+    kwargs = {"attn_implementation": "flash_attention_2", "device_map": None, "revision": "main", "trust_remote_code": False}
+    made = note({"model_init_kwargs": kwargs}, "model_init_kwargs")
+    assert made.kind is Kind.DIFFERS and made.settings == {"model.revision": "main"} and "device_map" not in made.text
     assert note({"vllm_gpu_memory_utilization": 0.9}, "vllm_gpu_memory_utilization").kind is Kind.SAME
 
 

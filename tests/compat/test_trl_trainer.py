@@ -66,7 +66,7 @@ class TestOptions:
             GRPOConfig(num_generation=4)
 
     @pytest.mark.parametrize("options", [{"top_k": 50}, {"min_p": 0.1}, {"sync_ref_model": True}, {"loss_type": "nothing"},
-                                         {"model_init_kwargs": {"attn_implementation": "eager"}}, {"load_best_model_at_end": True}])
+                                         {"model_init_kwargs": {"trust_remote_code": True}}, {"load_best_model_at_end": True}])
     def test_what_cannot_be_honoured_is_refused_by_name(self, options: dict[str, Any]) -> None:
         """Prevents: an option that is accepted and ignored."""
         with pytest.raises(ConfigError, match=next(iter(options))):
@@ -85,6 +85,37 @@ class TestOptions:
         objective = args.settings(max_steps=1)["objective"]
         assert (objective["loss_type"], objective["token_weights"], objective["rows_per_micro_batch"]) == ("bnpo", "trl", 8)
 
+    @pytest.mark.parametrize(("options", "said"), [
+        ({"num_iterations": 2}, "every 2 optimizer steps"), ({"num_iterations": 2, "max_steps": 5}, "6 steps"),
+        ({"warmup_ratio": 0.1}, "Counted from the epochs"), ({"fp16": True}, "Nothing is autocast"),
+        ({"model_init_kwargs": {"attn_implementation": "sdpa"}}, "attn_implementation: without effect"),
+    ])
+    def test_what_counts_otherwise_is_said(self, options: dict[str, Any], said: str) -> None:
+        """Prevents: a difference that the page names and the program does not; a warm-up of 1 step that is said where there are more."""
+        with pytest.warns(UserWarning, match=said):
+            GRPOConfig(**options)
+
+    @pytest.mark.parametrize(("options", "size", "prompts"), [
+        ({"per_device_train_batch_size": 1, "num_generations": 4}, 4, 1), ({"num_generations": 6}, 6, 1),
+        ({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, 8, 4),
+    ])
+    def test_a_batch_that_would_split_a_group_is_raised_as_in_unsloth(self, options: dict[str, Any], size: int, prompts: int) -> None:
+        """Prevents: the options of every notebook of Unsloth's being refused; and a batch that is raised without a word."""
+        with pytest.warns(UserWarning, match=f"so it becomes {size}"):
+            args = GRPOConfig(**options)
+        assert args.per_device_train_batch_size == size and args.prompts_per_batch == prompts
+        assert args.settings(max_steps=1)["train"]["prompts_per_step"] == prompts
+        with pytest.raises(ConfigError, match="not a multiple"):
+            GRPOConfig(**options, steps_per_generation=5)
+
+    def test_a_change_does_not_repeat_what_was_said(self) -> None:
+        """Prevents: the warnings of all options again at each `args.x = ...`, told of a line of this library."""
+        with pytest.warns(UserWarning) as first:
+            args = GRPOConfig(use_vllm=True)
+        with pytest.warns(UserWarning, match="log_completions") as second:
+            args.log_completions = True
+        assert "use_vllm" not in str(second[0].message) and {first[0].filename, second[0].filename} == {__file__}
+
     def test_an_option_can_be_set_later(self) -> None:
         """Prevents: `args.max_steps = 5` that is ignored, and a typo in it that is not seen."""
         args = GRPOConfig(max_steps=3)
@@ -99,6 +130,7 @@ class TestOptions:
         ({"num_train_epochs": 1, "per_device_train_batch_size": 8, "num_iterations": 3}, 4, 12),
         ({"num_train_epochs": 1, "per_device_train_batch_size": 8, "steps_per_generation": 4}, 8, 8),
     ])
+    @pytest.mark.filterwarnings("ignore:Some options")
     def test_epochs_are_counted_as_trl_counts_them(self, options: dict[str, Any], prompts: int, steps: int) -> None:
         """Prevents: a run of another length than in TRL."""
         assert GRPOConfig(**options).steps_of(prompts) == steps

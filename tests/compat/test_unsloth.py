@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,28 @@ def test_sampling_params_mean_what_they_mean_in_vllm(folder: str) -> None:
         SamplingParams(temprature=1.0)  # type: ignore[call-arg]
 
 
-def test_plain_sampling_params_are_taken_by_a_config_and_filters_are_not() -> None:
-    """Prevents: Unsloth's usual line that is refused, and a filter that is dropped."""
-    assert GRPOConfig(vllm_sampling_params=SamplingParams(seed=3407)).vllm_sampling_params.seed == 3407
-    with pytest.raises(ConfigError, match="vllm_sampling_params"):
-        GRPOConfig(vllm_sampling_params=SamplingParams(min_p=0.1))
+def test_sampling_params_of_a_config_say_what_is_not_applied(folder: str) -> None:
+    """Prevents: the flagship notebook that stops at its options, and a filter or a temperature that is dropped without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GRPOConfig(vllm_sampling_params=SamplingParams(seed=3407, top_k=-1, stop=["<|end|>"], include_stop_str_in_output=True))
+        GRPOConfig(vllm_sampling_params=SamplingParams(max_tokens=9, temperature=0.5), max_completion_length=9, temperature=0.5)
+    with pytest.warns(UserWarning, match=r"Not applied while training: min_p=0\.1\. ") as said:
+        GRPOConfig(vllm_sampling_params=SamplingParams(min_p=0.1, seed=3407))
+    assert "vllm_sampling_params=SamplingParams(min_p=0.1, seed=3407)" in str(said[0].message)
+    with pytest.warns(UserWarning, match="temperature=0.7, max_tokens=99"):
+        GRPOConfig(vllm_sampling_params=SamplingParams(temperature=0.7, max_tokens=99))
+    with pytest.raises(ConfigError, match="Import SamplingParams from heron"):
+        GRPOConfig(vllm_sampling_params=object())
+
+
+def test_an_answer_ends_at_end_tokens_alone(folder: str, tmp_path: Path) -> None:
+    """Prevents: a stop string in the params of a trainer that ends nothing."""
+    model, tokenizer = adapted(folder)
+    fine, other = SamplingParams(stop=[tokenizer.eos_token]), SamplingParams(stop=["</answer>"], stop_token_ids=[5])
+    GRPOTrainer(model, variety, small_args(tmp_path, vllm_sampling_params=fine), questions()).train()
+    with pytest.raises(ConfigError, match=r"\['</answer>', 5\].*not done while training"):
+        GRPOTrainer(model, variety, small_args(tmp_path, vllm_sampling_params=other), questions()).train()
 
 
 def test_a_prompt_beyond_max_seq_length_is_refused(folder: str, tmp_path: Path) -> None:

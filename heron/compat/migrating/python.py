@@ -142,7 +142,7 @@ def _options(node: ast.Call) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding(line=node.lineno, what="GRPOConfig", kind=Kind.UNSUPPORTED, text=str(error))
         notes = []
-    yield from (of_note(made, lines[made.field], "GRPOConfig.") for made in notes)
+    yield from (of_note(made, lines.get(made.field, node.lineno), "GRPOConfig.") for made in notes)
     for name in known - literal.keys():
         yield Finding(line=lines[name], what=f"GRPOConfig.{name}", kind=Kind.SAME,
                       text="Its value is computed, so it is looked at when the script runs.")

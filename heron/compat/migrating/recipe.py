@@ -35,7 +35,7 @@ def migrate_recipe(text: str, name: str = "config.yaml") -> Migration:
     """The config as a recipe, and what became of each of its lines."""
     given, lines = _read(text, name)
     options = {key: value for key, value in given.items() if key in defaults() or key in KNOWN}
-    findings = [of_note(made, lines[made.field]) for made in notes_on(options)]
+    findings = [of_note(made, lines.get(made.field, 1)) for made in notes_on(options)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what differs is among the findings
         args = GRPOConfig(**{made.field: made.given for made in notes_on(options) if made.kind is not Kind.UNSUPPORTED})

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from heron.compat.notes import Kind, Note, note
+from heron.compat.trl.drawing import FIELD, drawn
+from heron.compat.trl.steps import counts, raised, with_whole_groups
 from heron.compat.trl.translating import KNOWN, from_grpo_config
-from heron.compat.unsloth.sampling import SamplingParams
 from heron.errors import ConfigError, did_you_mean
 
 OF_TRAINER: Mapping[str, str] = {
@@ -38,7 +39,8 @@ OF_TRAINER: Mapping[str, str] = {
     "max_tool_calling_iterations": "Turns of a rollout less one; None: until the context is full.",
     "disable_tqdm": "True shows no live view.",
     "bf16": "With an adapter the base is loaded in bfloat16; without one, weights stay float32, and nothing is autocast.",
-    "model_init_kwargs": "`dtype`, `revision` and `quantization_config` are taken; another key is refused.",
+    "model_init_kwargs": "`dtype`, `revision` and `quantization_config` are taken; `attn_implementation`, `device_map` and `use_cache` "
+                         "have nothing to do; another key is refused.",
     "gradient_checkpointing": "`model.gradient_checkpointing`.",
     "report_to": "`train.report_to`: csv, tensorboard, trackio, wandb.",
     "reward_weights": "The weights of the reward functions.",
@@ -61,11 +63,8 @@ class GRPOConfig:
     """Options of a `GRPOTrainer`, by TRL's names. Raises ConfigError for one that is unknown or cannot be honoured."""
 
     def __init__(self, output_dir: str | None = None, **options: Any) -> None:
-        self._given = dict(options if output_dir is None else {"output_dir": output_dir, **options})
-        for made in self.notes():
-            if made.kind is Kind.UNSUPPORTED:
-                raise ConfigError(f"GRPOConfig({made.field}={made.given!r}) cannot be honoured. {made.text}")
-        _warn([made for made in self.notes() if made.kind is Kind.DIFFERS])
+        self._given: dict[str, Any] = {}
+        self._take(options if output_dir is None else {"output_dir": output_dir, **options}, stacklevel=3)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -83,11 +82,20 @@ class GRPOConfig:
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
-        changed = GRPOConfig(**{**self._given, name: value})
-        self._given = changed._given
+        self._take({**self._given, name: value}, stacklevel=3)
 
     def __repr__(self) -> str:
         return f"GRPOConfig({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
+
+    def _take(self, options: Mapping[str, Any], *, stacklevel: int) -> None:
+        """These options from now on. Raises for one that cannot be honoured; warns of those that differ and were not given before."""
+        notes, before = notes_on(options), self.notes()
+        for made in notes:
+            if made.kind is Kind.UNSUPPORTED:
+                raise ConfigError(f"GRPOConfig({made.field}={made.given!r}) cannot be honoured. {made.text}")
+        _warn([made for made in notes if made.kind is Kind.DIFFERS and made not in before], stacklevel=stacklevel + 1)
+        whole = with_whole_groups({**defaults(), **options})
+        self._given = {name: whole[name] for name in whole if name in options or whole[name] != defaults().get(name)}
 
     def to_dict(self) -> dict[str, Any]:
         """Every option of TRL 1.16, and others that were given."""
@@ -143,17 +151,16 @@ def notes_on(given: Mapping[str, Any]) -> list[Note]:
     for name in given:
         _check_known(name)
     complete = {**defaults(), **given}
-    translated = from_grpo_config(_translated(complete | {"max_steps": max(complete["max_steps"], 1)}))[1]
+    steps = {"max_steps": max(complete["max_steps"], 1)}
+    translated = from_grpo_config(_translated(with_whole_groups(complete) | steps))[1]
     by_trainer = [note(name, value, Kind.SAME, OF_TRAINER[name]) for name, value in given.items() if name in OF_TRAINER]
-    refused = [made for made in translated if made.field in BY_HAND and made.kind is Kind.UNSUPPORTED]
-    drawn = given.get("vllm_sampling_params")
-    if isinstance(drawn, SamplingParams) and drawn.is_plain:
-        text = "They filter nothing; temperature and max_completion_length are GRPOConfig's own, and answers end with the end token."
-        by_trainer.append(note("vllm_sampling_params", drawn, Kind.DIFFERS if drawn.stops else Kind.SAME, text))
+    by_hand = [made for made in translated if made.field in BY_HAND and made.kind in (Kind.UNSUPPORTED, Kind.DIFFERS)]
     counted = [note(made.field, made.given, Kind.SAME, "objective.loss_type = 'bnpo', counted by micro-batch as in TRL.")
                for made in translated if made.given == "bnpo"]
-    mine = {made.field: made for made in (*translated, *by_trainer, *refused, *counted)}
-    return [mine[name] for name in given]
+    sampled = [drawn(given[FIELD], complete)] if FIELD in given else []
+    batch = [made for made in (raised(complete),) if made is not None]
+    mine = {made.field: made for made in (*translated, *by_trainer, *by_hand, *counted, *sampled, *counts(complete), *batch)}
+    return [mine[name] for name in dict.fromkeys((*given, *(made.field for made in batch)))]
 
 
 def _translated(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def _check_known(name: str) -> None:
         raise ConfigError(f"GRPOConfig has no option {name!r}, in any version that is known here.{did_you_mean(name, defaults())}")
 
 
-def _warn(notes: list[Note]) -> None:
+def _warn(notes: list[Note], *, stacklevel: int) -> None:
     if notes:
         lines = "\n".join(f"  {made.field}={made.given!r}: {made.text}" for made in notes)
-        warnings.warn(f"Some options mean something slightly else in Heron than in TRL:\n{lines}", stacklevel=3)
+        warnings.warn(f"Some options mean something slightly else in Heron than in TRL:\n{lines}", stacklevel=stacklevel)

@@ -75,16 +75,22 @@ ABSENT: Mapping[str, Absent] = dict([
         "fsdp": (None, "", []), "fsdp_config": (None, {}), "accelerator_config": (None, {}), "parallelism_config": None,
     }),
     *_absent("Heron computes in the weights' own dtype, without autocast: set model.dtype (an adapter is float32 on any base).", {
-        "bf16": False, "fp16": False, "bf16_full_eval": False, "fp16_full_eval": False, "tf32": None,
-        "cast_lm_head_to_fp32": False,
+        "bf16": False, "cast_lm_head_to_fp32": False,
     }),
+    *_absent("Nothing is autocast: weights of float32 are computed with as float32, those of bfloat16 as bfloat16.", {
+        "fp16": False, "bf16_full_eval": False, "fp16_full_eval": False,
+    }, is_harmless=True),
+    *_absent("Products of float32 are as torch is set: torch.set_float32_matmul_precision('high') before the training allows TF32.", {
+        "tf32": (None, False),
+    }, is_harmless=True),
     *_absent("Dropout is never active: a checkpoint with dropout in its attention is refused.", {
         "disable_dropout": (True, False),
     }),
     *_absent("A filtered or penalised sampler has other log-probs than the loss; there is none.", {
         "top_k": (0, None, -1), "min_p": (None, 0.0), "repetition_penalty": (1.0, 1), "generation_kwargs": (None, {}),
-        "vllm_structured_outputs_regex": None, "vllm_guided_decoding_regex": None, "vllm_sampling_params": None,
+        "vllm_structured_outputs_regex": None, "vllm_guided_decoding_regex": None,
     }),
+    *_absent("rollout.temperature and rollout.max_completion_length say how to draw.", {"vllm_sampling_params": None}),
     *_absent("The reference is the start of the run, and stays it.", {"sync_ref_model": False}),
     *_absent("The reference is the start of the run, and stays it.", {
         "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512,

@@ -6,12 +6,16 @@ The hard part is the unit. TRL counts completions and optimizer steps, Heron pro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from heron.compat.notes import Kind, Note, Options, note
 from heron.compat.trl.fields import DEFAULTS
 from heron.errors import ConfigError
+
+OTHER_RATE = "The first step has the rate 1 / (warm-up + 1) of the peak, where TRL's has 0."
+SEVERAL = ("num_iterations", "steps_per_generation", "generation_batch_size")
+"""Options that make several optimizer steps of a batch of rollouts."""
 
 
 def _max_steps(name: str, value: Any, options: Options) -> Note:
@@ -53,7 +57,7 @@ def _save_strategy(name: str, value: Any, options: Options) -> Note:
         return note(name, value, Kind.DIFFERS, text, {"train.save_steps": 0})
     if value == "steps":
         return note(name, value, Kind.SAME, "As here: every train.save_steps.")
-    return note(name, value, Kind.UNSUPPORTED, "Checkpoints are written every train.save_steps.")
+    return note(name, value, Kind.UNSUPPORTED, "Checkpoints are written every so many steps: give save_strategy='steps' and save_steps.")
 
 
 def _save_total_limit(name: str, value: Any, options: Options) -> Note:
@@ -73,7 +77,7 @@ def _warmup(name: str, value: Any, options: Options) -> Note:
     batches = _in_batches(name, "train.warmup_steps", steps, options)
     if not steps:
         return batches
-    text = f"{batches.text} The first step has the rate 1 / (warm-up + 1) of the peak, where TRL's has 0."
+    text = f"{batches.text} {OTHER_RATE}"
     return note(name, value, Kind.DIFFERS, text, batches.settings)
 
 
@@ -88,6 +92,8 @@ def _whole_steps(value: float, options: Options) -> int | None:
 def _batch(name: str, value: Any, options: Options) -> Note:
     """TRL counts completions, Heron prompts: `prompts_per_step = completions of a batch of rollouts / num_generations`."""
     completions, siblings = _completions_per_batch(options), options.get("num_generations", DEFAULTS["num_generations"])
+    if completions < 1:
+        raise ConfigError(f"{name} is {value!r}, which makes a batch of {completions} completions. Give 1 or more.")
     if completions % siblings:
         raise ConfigError(
             f"A batch of rollouts (per_device_train_batch_size x steps_per_generation, which is gradient_accumulation_steps if it is not "
@@ -99,10 +105,51 @@ def _batch(name: str, value: Any, options: Options) -> Note:
     return note(name, value, Kind.RENAMED, text, {"train.prompts_per_step": prompts, "rollout.num_generations": siblings})
 
 
+def with_whole_groups(options: Options) -> dict[str, Any]:
+    """The options, `per_device_train_batch_size` raised to `num_generations` where a step would split a group, as Unsloth does.
+
+    TRL refuses such options, so no script of TRL's has them; notebooks of Unsloth have 1 and 4. A batch of rollouts whose size was given
+    itself is left as it is.
+    """
+    is_given = any(options.get(name) is not None for name in ("generation_batch_size", "steps_per_generation"))
+    siblings = _given(options, "num_generations")
+    if is_given or not _completions_per_batch(options) % siblings:
+        return dict(options)
+    return {**options, "per_device_train_batch_size": siblings}
+
+
+def raised(options: Options) -> Note | None:
+    """What is said of it; None if nothing was raised."""
+    now = with_whole_groups(options)
+    before, siblings = _given(options, "per_device_train_batch_size"), _given(now, "per_device_train_batch_size")
+    if before == siblings:
+        return None
+    made = _batch("per_device_train_batch_size", before, now)
+    text = (f"{before} x gradient_accumulation_steps is no multiple of num_generations, so it becomes {siblings}, as in Unsloth (TRL "
+            f"refuses it): a step trains on {_completions_per_step(now)} completions.")
+    return note(made.field, before, Kind.DIFFERS, text, made.settings)
+
+
+def counts(options: Options) -> Iterator[Note]:
+    """Of a trainer: what it counts otherwise than TRL, with several optimizer steps to a batch of rollouts, or with epochs."""
+    each, steps = _optimizer_steps_per_batch(with_whole_groups(options)), options["max_steps"]
+    if each > 1:
+        text = f"The learning rate changes once per batch of rollouts, that is every {each} optimizer steps; in TRL at each of them."
+        yield from (note(name, options[name], Kind.DIFFERS, text) for name in SEVERAL if options[name] not in (None, 1))
+    if steps > 0 and steps % each:
+        text = f"A batch of rollouts has {each} optimizer steps and is trained on whole: {math.ceil(steps / each) * each} steps."
+        yield note("max_steps", steps, Kind.DIFFERS, text)
+    if steps <= 0 and options["lr_scheduler_type"] != "constant":
+        given = (name for name in ("warmup_ratio", "warmup_steps") if options.get(name))
+        yield from (note(name, options[name], Kind.DIFFERS, f"Counted from the epochs. {OTHER_RATE}") for name in given)
+
+
 def _generation(name: str, value: Any, options: Options) -> Note:
     """Optimizer steps that TRL takes on parts of one batch of rollouts."""
     if value is None:
         return note(name, value, Kind.SAME, "Not set: one batch of rollouts per optimizer step.")
+    if None not in (options.get("generation_batch_size"), options.get("steps_per_generation")):
+        return note(name, value, Kind.UNSUPPORTED, "generation_batch_size and steps_per_generation say the same: give one, as in TRL.")
     parts, rest = divmod(_completions_per_batch(options), _completions_per_step(options))
     if rest or not parts:
         text = ("In TRL an optimizer step would use several batches of rollouts, or parts of them; here a batch is divided evenly among "

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from heron.compat.trl import inputs
 from heron.compat.trl.config import GRPOConfig
+from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
@@ -197,6 +198,7 @@ class GRPOTrainer:
     def _take(self, trainer: Any) -> None:
         """From now on this is what is trained."""
         self._trainer = trainer
+        check_endings(self.args.vllm_sampling_params, trainer.policy.tokenizer, trainer.policy.end_ids)
         _check_lengths(trainer, self.args.max_prompt_length)
         if isinstance(self._start.model, Prepared):
             self._start.model.adopt(trainer)

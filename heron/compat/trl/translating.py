@@ -126,14 +126,21 @@ def _checkpointing(name: str, value: Any, options: Options) -> Note:
 
 
 def _model_arguments(name: str, value: Any, options: Options) -> Note:
-    """`dtype` and `revision` have settings; anything else is named."""
-    arguments = dict(value or {})
+    """`dtype` and `revision` have settings; what only says how to compute has nothing to do; anything else is named."""
+    arguments = {key: item for key, item in (value or {}).items() if item is not None}
     wanted = {"dtype": "model.dtype", "torch_dtype": "model.dtype", "revision": "model.revision"}
     settings = {wanted[key]: str(item).removeprefix("torch.") for key, item in arguments.items() if key in wanted}
-    rest = [key for key in arguments if key not in wanted]
+    rest = [key for key, item in arguments.items() if key not in (*wanted, *IDLE_ARGUMENTS) and (key, item) != ("trust_remote_code", False)]
     if rest:
         return note(name, value, Kind.UNSUPPORTED, f"There is no setting for {', '.join(rest)}.", settings)
+    if idle := [key for key in arguments if key in IDLE_ARGUMENTS]:
+        text = f"{', '.join(idle)}: without effect, since Heron has its own attention and cache, on one device."
+        return note(name, value, Kind.DIFFERS, text, settings)
     return note(name, value, Kind.RENAMED if settings else Kind.SAME, "See model.dtype and model.revision.", settings)
+
+
+IDLE_ARGUMENTS = ("attn_implementation", "device_map", "low_cpu_mem_usage", "use_cache")
+"""Arguments of `from_pretrained` that change nothing that is learnt."""
 
 
 def _optional(name: str, value: Any, options: Options) -> Note:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from heron.errors import ConfigError
 
+ENDINGS = ("stop", "stop_token_ids", "include_stop_str_in_output")
+"""What ends an answer."""
+OFF: Mapping[str, tuple[Any, ...]] = {"top_k": (-1, 0)}
+"""Values that set nothing, where there are others than the default."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SamplingParams:
     """How to draw. An unknown name is a TypeError; a penalty, of which there is none here, a ConfigError."""
 
@@ -36,16 +42,23 @@ class SamplingParams:
             if getattr(self, name):
                 raise ConfigError(f"SamplingParams({name}={getattr(self, name)}) cannot be honoured: there is repetition_penalty.")
 
+    def __repr__(self) -> str:
+        return f"SamplingParams({', '.join(f'{name}={value!r}' for name, value in self._set().items())})"
+
+    def _set(self) -> dict[str, Any]:
+        """What is not off."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value not in OFF.get(name, (default,))}
+
     @property
     def stops(self) -> tuple[str, ...]:
         """Texts that end an answer."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
-    def is_plain(self) -> bool:
-        """Every token can be drawn with its own probability: what a loss can be computed of."""
-        filters = (self.top_p == 1.0, self.top_k in (-1, 0), self.min_p == 0.0, self.repetition_penalty == 1.0)
-        return all(filters) and not self.stop_token_ids and not self.ignore_eos
+    def idle_in_training(self) -> dict[str, Any]:
+        """What was set and a trainer does not draw by: filters, which the loss would not see, and what `GRPOConfig` says itself."""
+        return {name: value for name, value in self._set().items() if name not in (*ENDINGS, "seed")}
 
     def cut(self, text: str) -> str:
         """The text without what stopped it."""
