@@ -87,6 +87,24 @@ def test_every_weight_can_be_trained(folder: str, tmp_path: Path) -> None:
         model.save_lora(tmp_path / "lora")
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_second_trainer_goes_on_with_what_the_first_one_trained(full: bool, folder: str, tmp_path: Path) -> None:
+    """Prevents: a second stage of a notebook that begins again from the base and throws the first one away."""
+    model, tokenizer = FastModel.from_pretrained(folder, full_finetuning=True) if full else adapted(folder)
+    base = texts(model)
+    GRPOTrainer(model, variety, small_args(tmp_path / "a", learning_rate=0.05), questions(), processing_class=tokenizer).train()
+    model.save_pretrained(tmp_path / "first")
+    tokenizer.chat_template = "{{ messages[0].content }}!"
+    still = GRPOTrainer(model, variety, small_args(tmp_path / "b", learning_rate=1e-12), questions(), processing_class=tokenizer)
+    still.train()
+    model.save_pretrained(tmp_path / "second")
+    name = "model.safetensors" if full else "adapter_model.safetensors"
+    first, second = (load_file(tmp_path / each / name) for each in ("first", "second"))
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
+    assert still.processing_class.chat_template == tokenizer.chat_template
+    assert (texts(model) == base) is not full
+
+
 def test_sampling_params_mean_what_they_mean_in_vllm(folder: str) -> None:
     """Prevents: a stop that is shown or not against what was asked, and n that is ignored."""
     model, _ = adapted(folder)

@@ -24,6 +24,9 @@ class Prepared(Protocol):
     def heron_settings(self) -> dict[str, Any]:
         """Of the section `model`, its name among them."""
 
+    def write(self, folder: Path) -> None:
+        """Into this folder what it was trained to be so far, if it was: the next training goes on with that."""
+
     def release(self) -> None:
         """Let go of weights of its own: those that are trained are about to be loaded."""
 
@@ -77,6 +80,8 @@ class Start:
 
     def write(self, folder: Path) -> None:
         """The model's folder, and its adapter's, where a name is not enough."""
+        if isinstance(self.model, Prepared):
+            self.model.write(folder)
         if not self.needs_folder:
             return
         revision = (self.args.model_init_kwargs or {}).get("revision")

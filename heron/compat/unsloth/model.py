@@ -1,8 +1,9 @@
 """The model that `FastLanguageModel` returns: asked before it is trained, trained by `GRPOTrainer`, asked again, saved.
 
 The one hard idea: there is one copy of the weights. Before the training the model loads its own; `GRPOTrainer` loads what it trains, and
-from then on this object speaks with those (`adopt`). Without a `lora_request` an adapted model answers as its base does, as in Unsloth;
-with one, the adapter's weights are put into the place of the trained ones for as long as it answers.
+from then on this object speaks with those (`adopt`), and another trainer goes on with them (`write`). Without a `lora_request` an adapted
+model answers as its base does, as in Unsloth; with one, the adapter's weights are put into the place of the trained ones for as long as it
+answers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from heron.errors import ConfigError, ModelError, RunError
 from heron.export import export
 from heron.inference import Generation, LoadedModel
 from heron.models import Policy, load_policy
-from heron.models.adapters import TRAINED, as_at_start
+from heron.models.adapters import TRAINED
+from heron.models.policy import no_bars
 from heron.types import Tags
 
 MERGED = {"merged_16bit": {"format": "hf"}, "lora": {"format": "adapter"}}
@@ -56,6 +58,17 @@ class FastModelForRL:
             raise ConfigError("Weights of 4 or 8 bits are not trained themselves. Call FastLanguageModel.get_peft_model first, or load "
                               "with load_in_4bit=False.")
         return dict(self._settings)
+
+    def write(self, folder: Path) -> None:
+        """What it was trained to be: a second trainer goes on with it, as with a module. Without a tokenizer, which is the trainer's."""
+        if self._policy is None or self._run_dir is None:
+            return
+        kept = folder / "trained"
+        with no_bars():
+            self._policy.model.save_pretrained(kept, **({"selected_adapters": [TRAINED]} if self._policy.is_lora else {}))
+            if not self._policy.is_lora:
+                self.tokenizer.save_pretrained(kept)  # the folder is the model's now, and not only what is put upon it
+        self._settings |= {"adapter": str(kept), "lora_target_modules": []} if self._policy.is_lora else {"name": str(kept)}
 
     def release(self) -> None:
         """Let go of weights of its own: a trainer is about to load what it trains."""
@@ -172,7 +185,7 @@ class FastModelForRL:
         """The weights that a request asks for, for as long as it is answered."""
         if request is not None:
             return _with_adapter(policy, request) if policy.is_lora else self._beside(policy, request)
-        return as_at_start(policy.model) if policy.is_lora else nullcontext()
+        return policy.model.disable_adapter() if policy.is_lora else nullcontext()
 
     def _beside(self, policy: Policy, request: LoraRequest) -> Any:
         raise ConfigError(f"The adapter {request.folder} needs a trained adapter's place. Load it as a model of its own: "
