@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,10 @@ from typer.testing import CliRunner
 
 from heron.cli.main import app
 from heron.compat.migrating import Finding, migrate
+from heron.compat.migrating.calls import ARGUMENTS
+from heron.compat.trl import GRPOTrainer
+from heron.compat.unsloth import FastLanguageModel
+from heron.compat.unsloth.arguments import TAKEN
 from heron.config import load_config
 from heron.errors import ConfigError
 
@@ -70,6 +75,40 @@ class TestScripts:
         assert {(finding.line, what.rpartition(".")[2], str(finding.kind)) for what, finding in findings.items()} == {
             (1, "from unsloth import FastLanguageModel", "renamed"), (2, "fast_inference", "differs"), (3, "lora_dropout", "unsupported"),
             (4, "random_state", "differs")}
+
+    def test_what_a_notebook_of_unsloth_has_is_told(self, tmp_path: Path) -> None:
+        """Prevents: a clean report on a script that stops at an import, at an argument, or draws otherwise than it says."""
+        findings = found(tmp_path, (
+            "import unsloth\nimport vllm\nfrom unsloth import FastLanguageModel as F\nfrom trl import SFTTrainer, GRPOConfig, GRPOTrainer\n"
+            "from vllm import SamplingParams\nF.from_pretrained('a', max_seq_len=5)\n"
+            "p = SamplingParams(min_p=0.1, top_k=-1, stop=[eos],\n  logprobs=1)\nSamplingParams(presence_penalty=1.0)\n"
+            "a = GRPOConfig(vllm_sampling_params=p, num_generations=4, per_device_train_batch_size=1, learning_rate=5e-6, warmup_steps=0)\n"
+            "GRPOTrainer(model=m, peft_confg=c)\nGRPOConfig(**options)\n"
+        ))
+        judged = {(finding.line, what, str(finding.kind)) for what, finding in findings.items()}
+        assert {
+            (1, "import unsloth", "unsupported"), (2, "import vllm", "unsupported"), (4, "from trl import SFTTrainer", "unsupported"),
+            (6, "FastLanguageModel.from_pretrained.max_seq_len", "unsupported"), (7, "SamplingParams.min_p", "differs"),
+            (8, "SamplingParams.logprobs", "unsupported"), (9, "SamplingParams", "unsupported"), (10, "GRPOConfig", "differs"),
+            (10, "GRPOConfig.per_device_train_batch_size", "differs"), (11, "GRPOTrainer.peft_confg", "unsupported"),
+            (12, "GRPOConfig.**", "same"),
+        } <= judged and not {"SamplingParams.top_k", "SamplingParams.stop"} & findings.keys()
+        assert "heron.warmup" in findings["from trl import SFTTrainer"].text and "SamplingParams" in findings["import vllm"].text
+        left = findings["GRPOConfig"].text
+        assert "beta=0.001" in left and "learning_rate" not in left and "warmup" not in left
+
+    def test_the_arguments_that_are_known_are_those_that_are_taken(self) -> None:
+        """Prevents: a list beside the functions that no longer says what they take."""
+        trainer = {*inspect.signature(GRPOTrainer.__init__).parameters} - {"self"}
+        assert trainer == {*ARGUMENTS, "optimizers", "rollout_func"}
+        for name, taken in TAKEN.items():
+            assert {*inspect.signature(getattr(FastLanguageModel, name)).parameters} - {"others"} == {*taken}
+
+    @pytest.mark.parametrize("line", ["from heron.compat.trl import SFTTrainer", "from heron.compat.unsloth import get_chat_template"])
+    def test_an_import_of_what_is_elsewhere_says_where(self, line: str) -> None:
+        """Prevents: `cannot import name`, and no word of what to do."""
+        with pytest.raises(ImportError, match=r"heron\.warmup|chat_template = "):
+            exec(line, {})
 
     def test_imports_are_rewritten_and_nothing_else(self, tmp_path: Path) -> None:
         """Prevents: a file whose other lines are reformatted, an alias that is lost, an import that loses its indentation."""

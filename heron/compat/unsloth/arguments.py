@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+TAKEN: Mapping[str, tuple[str, ...]] = {
+    "from_pretrained": (
+        "model_name", "max_seq_length", "dtype", "load_in_4bit", "load_in_8bit", "full_finetuning", "use_gradient_checkpointing",
+        "revision",
+    ),
+    "get_peft_model": ("model", "r", "target_modules", "lora_alpha", "use_gradient_checkpointing", "use_rslora", "use_dora"),
+}
+"""Arguments of the functions that make models."""
 IDLE: Mapping[str, str] = {
     "fast_inference": "Heron's own engine samples, with or without it.",
     "gpu_memory_utilization": "The engine takes what it needs: set rollout.cache_gib in a recipe to limit it.",
