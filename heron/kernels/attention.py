@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from heron.errors import ModelError
 from heron.kernels.flex import FlexPlan, flex_plan
 from heron.kernels.packed import PackedPlan, plan_of
 from heron.kernels.packed_tree import tree_of
@@ -63,8 +64,12 @@ def packed_plan(rows: Sequence[Sequence[int]], *, device: torch.device, slack: f
 
 def _attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, scaling: float | None = None,
-    plan: AttentionPlan, sliding_window: int | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
+    plan: AttentionPlan | None = None, sliding_window: int | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
 ) -> tuple[Tensor, None]:
+    if plan is None:
+        raise ModelError("This model's attention is Heron's, which is told by a plan who attends to whom, so the model does not run by itself. "
+                         "Ask it with heron.load(RUN).fast_generate([...]); or, to call model.generate, give it transformers' attention: "
+                         "model.eval(), model.set_attn_implementation('sdpa').")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     output = plan.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap, sinks=s_aux)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from small_trl import SMALL, questions, sayings, small_args, variety
@@ -15,7 +16,7 @@ from small_trl import SMALL, questions, sayings, small_args, variety
 from heron.compat.trl import GRPOConfig, GRPOTrainer
 from heron.compat.trl.config import defaults
 from heron.config import load_config
-from heron.errors import ConfigError, DataError, RewardError, RunError
+from heron.errors import ConfigError, DataError, ModelError, RewardError, RunError
 from heron.run import Run
 
 Tiny = Callable[[str], Path]
@@ -280,7 +281,7 @@ class TestData:
         ([{"prompt": "a"}, {"prompt": [{"role": "user", "content": "b"}]}], "in one way"),
         ([{"prompt": [{"role": "assistant", "content": "I"}]}], "last is the user's"),
         ({"train": [{"prompt": "a"}]}, "Choose a split"),
-        ([], "empty"),
+        ([], "empty"), ([{"prompt": "a", "image": object()}], "read text alone"),
     ])
     def test_rows_that_cannot_be_used_are_refused(self, rows: Any, said: str, model: str, tmp_path: Path) -> None:
         """Prevents: a traceback out of the middle of a run."""
@@ -333,6 +334,19 @@ class TestModels:
         with pytest.raises(ConfigError, match=said):
             GRPOTrainer(model, variety, small_args(tmp_path), sayings(), peft_config=LoraConfig(**fields))
 
+    def test_a_model_that_was_named_can_be_asked_by_transformers(self, model: str, tmp_path: Path) -> None:
+        """Prevents: `trainer.model.generate` after a training that fails without a word of what to do, or says something else."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path / "out"), sayings())
+        trainer.train()
+        tokens = torch.tensor([[1, 2, 3]])
+        with pytest.raises(ModelError, match=r"model\.set_attn_implementation"):
+            trainer.model.generate(tokens, max_new_tokens=5)
+        trainer.model.eval()
+        trainer.model.set_attn_implementation("sdpa")
+        trainer.save_model(tmp_path / "saved")
+        wanted = module_at(str(tmp_path / "saved")).generate(tokens, max_new_tokens=5, do_sample=False)
+        assert trainer.model.generate(tokens, max_new_tokens=5, do_sample=False).tolist() == wanted.tolist()
+
     def test_an_adapter_in_memory_goes_on(self, model: str, tmp_path: Path) -> None:
         """Prevents: an adapter that was trained before and begins anew."""
         from peft import LoraConfig, get_peft_model
@@ -370,6 +384,21 @@ class TestRewards:
             paid = 10 * record.get("rewards/sometimes/mean", 0.0)
             assert record["reward"] == pytest.approx(1.0 + paid + record["rewards/variety/mean"])
         assert {record.get("rewards/sometimes/none") for record in Run(trainer.run_dir).metrics()} == {0.0, 1.0}
+
+    def test_truth_values_and_generators_count_as_in_trl(self, model: str, tmp_path: Path) -> None:
+        """Prevents: `return [a == b for ...]` that is refused, and a truth value that is not 1 or 0."""
+
+        def truths(completions: list[str], number: list[int], **kwargs: Any) -> list[bool]:
+            return [each % 2 == 0 for each in number]
+
+        async def later(completions: list[str], **kwargs: Any) -> Iterator[Any]:
+            return (numpy.bool_(True) for _ in completions)
+
+        trainer = GRPOTrainer(model, [truths, later, variety], small_args(tmp_path, max_steps=4), sayings())
+        trainer.train()
+        records = list(Run(trainer.run_dir).metrics())
+        assert {record["rewards/truths/mean"] for record in records} == {0.0, 1.0}
+        assert all(record["rewards/later/mean"] == 1.0 for record in records)
 
     def test_extras_and_metrics_are_logged(self, model: str, tmp_path: Path) -> None:
         """Prevents: `log_extra` and `log_metric` that go nowhere."""

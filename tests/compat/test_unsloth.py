@@ -105,6 +105,29 @@ def test_a_second_trainer_goes_on_with_what_the_first_one_trained(full: bool, fo
     assert (texts(model) == base) is not full
 
 
+def test_a_saved_adapter_answers_and_is_trained_on_in_another_session(folder: str, tmp_path: Path) -> None:
+    """Prevents: `from_pretrained` of what `save_lora` wrote that fails, and a request that only a model in training can answer."""
+    model, _ = trained(folder, tmp_path / "a")
+    model.tokenizer.chat_template = "{{ messages[0].content }}!"
+    model.save_lora(tmp_path / "lora")
+    base, answers = texts(model), texts(model, lora_request=model.load_lora(tmp_path / "lora"))
+    fresh, _ = FastLanguageModel.from_pretrained(folder, load_in_4bit=False)
+    assert texts(fresh) == base and texts(fresh, lora_request=fresh.load_lora(tmp_path / "lora")) == answers and texts(fresh) == base
+    again, own = FastLanguageModel.from_pretrained(str(tmp_path / "lora"), load_in_4bit=False)
+    assert own.chat_template == model.tokenizer.chat_template
+    assert texts(again) == base and texts(again, lora_request=again.load_lora(tmp_path / "lora")) == answers
+    with pytest.raises(ConfigError, match=r"r=8 \(it has 4\)"):
+        FastLanguageModel.get_peft_model(again, r=8, lora_alpha=8)
+    own.chat_template = "{{ messages[0].content }}?"
+    options = small_args(tmp_path / "b", learning_rate=1e-12)
+    trainer = GRPOTrainer(FastLanguageModel.get_peft_model(again, r=4, lora_alpha=8), variety, options, questions(), processing_class=own)
+    trainer.train()
+    assert trainer.processing_class.chat_template == own.chat_template, "that of the trainer, not that beside the adapter"
+    again.save_lora(tmp_path / "later")
+    first, later = (load_file(tmp_path / each / "adapter_model.safetensors") for each in ("lora", "later"))
+    assert all(torch.allclose(first[name], later[name], atol=1e-6) for name in first)
+
+
 def test_sampling_params_mean_what_they_mean_in_vllm(folder: str) -> None:
     """Prevents: a stop that is shown or not against what was asked, and n that is ignored."""
     model, _ = adapted(folder)

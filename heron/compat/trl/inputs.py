@@ -23,6 +23,8 @@ from heron.errors import ConfigError, DataError
 
 ROW = "trl_row"
 """Column with the number of a row."""
+PICTURES = ("image", "images")
+"""Columns that TRL shows to a model."""
 CONTINUED = """\
 {%- if FIRST and bos_token is defined and bos_token %}
 {{- bos_token }}
@@ -45,6 +47,9 @@ def rows_of(dataset: Any, *, what: str, most: int | None = None) -> Rows:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise DataError(f"Row {number} of {what} is {row!r:.80}. A row is a mapping, such as {{'prompt': 'The sky is'}}.")
+        if seen := [name for name in PICTURES if row.get(name) is not None]:
+            raise DataError(f"Row {number} of {what} has the column {seen[0]!r}, but models read text alone here. Leave it out: "
+                            f"dataset.remove_columns({seen[0]!r}).")
     if not rows:
         raise DataError(f"{what} is empty.")
     return [dict(row) for row in rows]

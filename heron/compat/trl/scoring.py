@@ -8,7 +8,7 @@ is handed the row's own values, JSON or not. A function that takes fewer argumen
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Pair = tuple[Callable[..., Any], float]
 ITSELF = ("prompt", "completion", "completion_ids")
 """Columns that TRL does not hand to reward functions."""
+TRUTHS = ("bool", "bool_")
+"""Types of truth values, Python's and NumPy's."""
 
 
 def reward_pairs(
@@ -72,10 +74,23 @@ def scored(
         }
         if episodes is not None and (environments := episodes.of_batch(trl_row, completions)) is not None:
             given["environments"] = environments
-        return function(**{name: value for name, value in given.items() if takes_all or name in named})
+        return _numbers(function(**{name: value for name, value in given.items() if takes_all or name in named}))
 
     called.__name__ = name_of(function)
     return called
+
+
+def _numbers(scores: Any) -> Any:
+    """As TRL takes them: a truth value is 1 or 0, a generator a list, a coroutine what it gives once it is awaited."""
+    if inspect.isawaitable(scores):
+        return _numbers_later(scores)
+    if not isinstance(scores, list | tuple | Iterator):
+        return scores
+    return [float(each) if type(each).__name__ in TRUTHS else each for each in scores]
+
+
+async def _numbers_later(scores: Awaitable[Any]) -> Any:
+    return _numbers(await scores)
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[set[str], bool]:

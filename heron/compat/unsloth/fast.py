@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from heron.compat.unsloth.arguments import IDLE, REFUSED
 from heron.compat.unsloth.model import FastModelForRL
+from heron.compat.unsloth.saved import has_tokenizer, is_adapter, settings_of
 from heron.errors import ConfigError, did_you_mean
 
 
@@ -26,7 +28,7 @@ class FastLanguageModel:
         """A model, which is loaded when it is first asked or trained, and its tokenizer.
 
         Args:
-            model_name: a folder, a hub id, or `embedded` for the small built-in model.
+            model_name: a folder, a hub id, `embedded` for the small built-in model, or the folder of an adapter, which is then trained on.
             max_seq_length: most tokens of a prompt and its answer; None: the model's own context.
             dtype: `torch.bfloat16`, `torch.float32`, their names, or None for the checkpoint's own.
             load_in_4bit: the base has 4 bits and an adapter is trained on it. True by default, as in Unsloth.
@@ -40,11 +42,13 @@ class FastLanguageModel:
         bits = {"method": "qlora", "quantization": "int8" if load_in_8bit else "nf4"} if load_in_8bit or load_in_4bit else {}
         if full_finetuning:
             bits = {}
+        saved = {"method": "lora", **settings_of(Path(model_name))} if is_adapter(Path(model_name)) else {}
         settings = {
-            "name": _folder(model_name), "dtype": _dtype(dtype), "gradient_checkpointing": bool(use_gradient_checkpointing), **bits,
+            "name": _folder(model_name), **saved, **bits, "dtype": _dtype(dtype),
+            "gradient_checkpointing": bool(use_gradient_checkpointing),
             **({} if revision is None else {"revision": revision}),
         }
-        model = FastModelForRL(settings, max_seq_length=max_seq_length)
+        model = FastModelForRL(settings, max_seq_length=max_seq_length, tokenizer=model_name if has_tokenizer(saved) else None)
         return model, model.tokenizer
 
     @staticmethod
@@ -53,7 +57,7 @@ class FastLanguageModel:
         target_modules: Sequence[str] | str = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         lora_alpha: int = 16, use_gradient_checkpointing: Any = "unsloth", use_rslora: bool = False, use_dora: bool = False, **others: Any,
     ) -> FastModelForRL:
-        """The same model, with a new adapter that is trained."""
+        """The same model, with a new adapter that is trained; or with the one that it was loaded with, if that is such a one."""
         _look_at("FastLanguageModel.get_peft_model", others)
         if isinstance(target_modules, str) and target_modules != "all-linear":
             raise ConfigError(f"target_modules is {target_modules!r}. Give a list of names such as ['q_proj'], or 'all-linear'.")

@@ -8,7 +8,6 @@ answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 
 from heron.compat.trl.trainer import TAGS
 from heron.compat.unsloth.sampling import SamplingParams
+from heron.compat.unsloth.saved import FIELDS, adapter_config, copy_adapter, is_adapter, other_than, shape
 from heron.config.model import ModelConfig
 from heron.errors import ConfigError, ModelError, RunError
 from heron.export import export
@@ -41,12 +41,14 @@ class LoraRequest:
 class FastModelForRL:
     """A model with Unsloth's methods. Made by `FastLanguageModel.from_pretrained`."""
 
-    def __init__(self, settings: Mapping[str, Any], *, max_seq_length: int | None) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, max_seq_length: int | None, tokenizer: str | None = None) -> None:
+        """`tokenizer` is the folder of another one than the model's own."""
         from transformers import AutoTokenizer
 
         self._settings = dict(settings)
         self.max_seq_length = max_seq_length
-        self.tokenizer = AutoTokenizer.from_pretrained(self._settings["name"], revision=self._settings.get("revision"))
+        revision = None if tokenizer else self._settings.get("revision")
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer or self._settings["name"], revision=revision)
         self._policy: Policy | None = None
         self._run_dir: Path | None = None
 
@@ -61,9 +63,12 @@ class FastModelForRL:
 
     def write(self, folder: Path) -> None:
         """What it was trained to be: a second trainer goes on with it, as with a module. Without a tokenizer, which is the trainer's."""
-        if self._policy is None or self._run_dir is None:
-            return
         kept = folder / "trained"
+        if self._policy is None or self._run_dir is None:
+            if "adapter" in self._settings:
+                copy_adapter(Path(self._settings["adapter"]), kept)
+                self._settings["adapter"] = str(kept)
+            return
         with no_bars():
             self._policy.model.save_pretrained(kept, **({"selected_adapters": [TRAINED]} if self._policy.is_lora else {}))
             if not self._policy.is_lora:
@@ -84,7 +89,12 @@ class FastModelForRL:
             longest_prompt(trainer.prompts, trainer.policy, trainer.collector.environment, trainer.config.rollout.max_completion_length)
 
     def give_adapter(self, settings: Mapping[str, Any]) -> None:
-        """A new adapter is trained."""
+        """A new adapter is trained, unless there is one already."""
+        if "adapter" in self._settings:
+            if other := other_than(self._settings, settings):
+                raise ConfigError(f"The model has an adapter already, and get_peft_model asks for another one: {', '.join(other)}. Give "
+                                  "what it has, or load the base to begin anew.")
+            return
         self._settings |= {"method": self._settings.get("method", "lora"), **settings}
 
     # Asking
@@ -97,7 +107,7 @@ class FastModelForRL:
         if not isinstance(params, SamplingParams):
             raise ConfigError(f"sampling_params must be heron.compat.unsloth.SamplingParams, but it is {params!r:.80}. Change that import "
                               "too.")
-        policy = self._loaded()
+        policy = self._loaded(lora_request)
         with self._speaking(policy, lora_request):
             model = LoadedModel(policy=policy, engine=_engine(policy))
             answers = model.fast_generate(prompts, _drawn(params), n=params.n, seed=params.seed or 0)
@@ -108,7 +118,7 @@ class FastModelForRL:
     def load_lora(self, path: str | Path) -> LoraRequest:
         """An adapter in PEFT's layout, to answer with."""
         folder = Path(path)
-        if not (folder / "adapter_config.json").is_file():
+        if not is_adapter(folder):
             raise ModelError(f"{folder} holds no adapter: adapter_config.json is missing. model.save_lora(...) writes one.")
         return LoraRequest(folder=folder)
 
@@ -152,15 +162,24 @@ class FastModelForRL:
                               "model and load it with transformers.")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
-    def _loaded(self) -> Policy:
-        """The weights that answer: those that are trained, or the base's own."""
-        if self._policy is None:
-            config = ModelConfig(**self._settings) if "lora_rank" in self._settings else ModelConfig(
-                **{**self._settings, "method": self._settings.get("method", "full")})
-            self._policy = load_policy(config, Tags(**TAGS), without_adapter=True)
+    def _loaded(self, request: LoraRequest | None = None) -> Policy:
+        """The weights that answer: those that are trained, or the base's own, with a place for the adapter that is asked for."""
+        needs_place = request is not None and self._policy is not None and not self._policy.is_lora and self._run_dir is None
+        if self._policy is None or needs_place:
+            self._policy = None
+            self._policy = self._load(request)
             self._limit(self._policy)
         self._policy.tokenizer.chat_template = self.tokenizer.chat_template
         return self._policy
+
+    def _load(self, request: LoraRequest | None) -> Policy:
+        """The base, and on it the adapter of the request."""
+        settings = {name: value for name, value in self._settings.items() if name != "adapter"}
+        if request is None:
+            config = ModelConfig(**{"method": "full", **settings})
+            return load_policy(config, Tags(**TAGS), without_adapter=True)
+        config = ModelConfig(**{"method": "lora", **settings, **shape(request.folder), "lora_target_modules": []})
+        return load_policy(config, Tags(**TAGS), adapter=request.folder, reference=False)
 
     def _limit(self, policy: Policy) -> None:
         """No longer than was asked for."""
@@ -171,7 +190,7 @@ class FastModelForRL:
         if self._run_dir is None or self._policy is None:
             raise RunError("The model was not trained yet, so there is nothing to save. Give it to heron.compat.trl.GRPOTrainer and call "
                            "train().")
-        return self._policy
+        return self._loaded()
 
     def _finished_run(self) -> Path:
         """The run whose model is exported."""
@@ -188,7 +207,7 @@ class FastModelForRL:
         return policy.model.disable_adapter() if policy.is_lora else nullcontext()
 
     def _beside(self, policy: Policy, request: LoraRequest) -> Any:
-        raise ConfigError(f"The adapter {request.folder} needs a trained adapter's place. Load it as a model of its own: "
+        raise ConfigError(f"Every weight was trained, so there is no base for the adapter {request.folder}. Load it as a model of its own: "
                           f"FastLanguageModel.from_pretrained({str(request.folder)!r}), or heron.load({str(request.folder)!r}).")
 
 
@@ -198,9 +217,9 @@ def _with_adapter(policy: Policy, request: LoraRequest) -> Iterator[None]:
     import torch
     from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-    made = json.loads((request.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    made = adapter_config(request.folder)
     own = policy.model.peft_config[TRAINED]
-    other = [name for name in ("r", "lora_alpha") if made.get(name) != getattr(own, name)]
+    other = [name for name in FIELDS.values() if made.get(name, False) != getattr(own, name)]
     given = load_peft_weights(str(request.folder), device=str(policy.device))
     before = {name: weight.clone() for name, weight in get_peft_model_state_dict(policy.model, adapter_name=TRAINED).items()}
     if other or given.keys() != before.keys():
