@@ -64,10 +64,11 @@ def packed_plan(rows: Sequence[Sequence[int]], *, device: torch.device, slack: f
 
 def _attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, scaling: float | None = None,
-    plan: AttentionPlan | None = None, sliding_window: int | None = None, softcap: float | None = None, s_aux: Tensor | None = None, **_: Any,
+    plan: AttentionPlan | None = None, sliding_window: int | None = None, softcap: float | None = None, s_aux: Tensor | None = None,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     if plan is None:
-        raise ModelError("This model's attention is Heron's, which is told by a plan who attends to whom, so the model does not run by itself. "
+        raise ModelError("This model's attention is Heron's, which is told by a plan who attends to whom: the model does not run by itself. "
                          "Ask it with heron.load(RUN).fast_generate([...]); or, to call model.generate, give it transformers' attention: "
                          "model.eval(), model.set_attn_implementation('sdpa').")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
