@@ -68,7 +68,7 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     if plan is None:
-        raise ModelError("This model's attention is Heron's, which is told by a plan who attends to whom: the model does not run by itself. "
+        raise ModelError("This model's attention is Heron's, and a plan tells it who attends to whom: the model does not run by itself. "
                          "Ask it with heron.load(RUN).fast_generate([...]); or, to call model.generate, give it transformers' attention: "
                          "model.eval(), model.set_attn_implementation('sdpa').")
     layer = int(module.layer_idx)  # type: ignore[arg-type]

@@ -203,6 +203,22 @@ use_vllm: true
         assert (config.train.learning_rate, config.train.max_steps, config.train.prompts_per_step) == (1e-5, 100, 2)
         assert config.train.adam_beta2 == 0.999 and config.rewards.functions == ("shaping.overlong(most=1280, buffer=256)",)
 
+    def test_the_model_is_loaded_as_trls_script_loads_it(self, tmp_path: Path) -> None:
+        """Prevents: a base of another type or without its 4 bits, and a dropout of TRL's scripts that goes without a word."""
+        assert load_config(self.recipe(tmp_path, "")).model.dtype == "float32"
+        options = "load_in_4bit: true\nuse_bnb_nested_quant: true\nbnb_4bit_quant_type: nf4\nattn_implementation: sdpa\ndtype: bfloat16\n"
+        model = load_config(self.recipe(tmp_path, options)).model
+        assert (model.method, model.quantization, model.double_quantization, model.dtype) == ("qlora", "nf4", True, "bfloat16")
+        findings = found(tmp_path, self.CONFIG + options, "d.yaml")
+        assert {findings[name].kind for name in ("use_peft", "attn_implementation")} == {"differs"}
+        assert "0.05" in findings["use_peft"].text
+
+    def recipe(self, tmp_path: Path, more: str) -> Path:
+        """What becomes of the config with more options."""
+        (tmp_path / "config.yaml").write_text(self.CONFIG + more)
+        (tmp_path / "recipe.toml").write_text(migrate(tmp_path / "config.yaml").text)
+        return tmp_path / "recipe.toml"
+
     def test_what_has_no_place_is_named(self, tmp_path: Path) -> None:
         """Prevents: an option that is dropped on the way into the recipe."""
         findings = found(tmp_path, self.CONFIG + "top_k: 7\nreward_model_name_or_path: some/model\nlora_dropout: 0.1\n", "c.yaml")

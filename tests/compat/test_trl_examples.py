@@ -181,7 +181,8 @@ async def async_add(a: int, b: int) -> int:
 def test_tools(model: str, tmp_path: Path) -> None:
     """Prevents: tools that the model is not told of, that are not called, or whose results it does not see."""
     args = small_args(tmp_path, max_completion_length=120, max_tool_calling_iterations=3)
-    trainer = GRPOTrainer(model, variety, args, questions(), processing_class=with_tools(model), tools=[multiply, async_add])
+    with pytest.warns(UserWarning, match="limits each answer of a rollout"):
+        trainer = GRPOTrainer(model, variety, args, questions(), processing_class=with_tools(model), tools=[multiply, async_add])
     prompts: list[str] = []
 
     def script(prompt: str, sibling: int) -> str:

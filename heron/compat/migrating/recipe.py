@@ -21,6 +21,7 @@ SETTINGS = {
     "dataset_name": "data.dataset", "dataset_config": "data.subset", "dataset_train_split": "data.split",
     "dataset_test_split": "data.eval_split", "lora_r": "model.lora_rank", "lora_alpha": "model.lora_alpha",
     "lora_target_modules": "model.lora_target_modules", "use_rslora": "model.use_rslora", "use_dora": "model.use_dora",
+    "use_bnb_nested_quant": "model.double_quantization",
 }
 """Options of TRL's scripts that have a setting."""
 REWARDS = {
@@ -28,6 +29,10 @@ REWARDS = {
     "think_format_reward": "format.follows_format",
 }
 """Rewards of TRL's scripts that have a name here."""
+BITS = {"load_in_4bit": "nf4", "load_in_8bit": "int8"}
+"""Options that quantise the base, and `model.quantization`."""
+ADAPTER = ("model.method = 'lora'. An adapter has no dropout here, where TRL's scripts have 0.05, and is on all linear layers unless "
+           "lora_target_modules names them, where PEFT chooses by the kind of model.")
 LORA = ("lora_r", "lora_alpha", "lora_target_modules", "use_rslora", "use_dora", "lora_dropout")
 
 
@@ -44,7 +49,8 @@ def migrate_recipe(text: str, name: str = "config.yaml") -> Migration:
         sections["train"].pop("max_steps")
         findings.append(Finding(line=lines.get("num_train_epochs", 1), what="max_steps", kind=Kind.UNSUPPORTED,
                                 text="Heron counts steps, not epochs: set train.max_steps in the recipe."))
-    for key in given.keys() - options.keys():
+    sections.setdefault("model", {})["dtype"] = "float32"  # as in TRL's scripts, unless the file says otherwise
+    for key in sorted(given.keys() - options.keys(), key=lambda key: key in BITS):  # 4 bits have the last word on the method
         findings.append(_set(key, given, sections, lines[key]))
     return Migration(findings=tuple(sorted(findings, key=lambda finding: finding.line)), text=_as_toml(sections, name))
 
@@ -73,7 +79,15 @@ def _set(key: str, given: Mapping[str, Any], sections: dict[str, dict[str, Any]]
         return Finding(line=line, what=key, kind=Kind.RENAMED, text=f"{SETTINGS[key]} = {value!r}.")
     if key == "use_peft":
         sections.setdefault("model", {})["method"] = "lora" if value else "full"
-        return Finding(line=line, what=key, kind=Kind.RENAMED, text=f"model.method = {sections['model']['method']!r}.")
+        kind, text = (Kind.DIFFERS, ADAPTER) if value else (Kind.RENAMED, "model.method = 'full'.")
+        return Finding(line=line, what=key, kind=kind, text=text)
+    if key in BITS and value and given.get("use_peft"):
+        sections["model"] |= {"method": "qlora", "quantization": BITS[key]}
+        return Finding(line=line, what=key, kind=Kind.RENAMED, text=f"model.method = 'qlora', model.quantization = {BITS[key]!r}.")
+    if (key, value) in (("bnb_4bit_quant_type", "nf4"), ("lora_task_type", "CAUSAL_LM")):
+        return Finding(line=line, what=key, kind=Kind.SAME, text="As here.")
+    if key == "attn_implementation":
+        return Finding(line=line, what=key, kind=Kind.DIFFERS, text="Heron has its own attention.")
     if key == "reward_funcs":
         return _rewards(value, sections, line)
     if value in (None, False, 0, 0.0):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +83,8 @@ class GRPOTrainer:
         ) if tools or factory is not None else None
         if self._episodes is not None and self._start.plain:
             raise ConfigError("Tools are told by a chat template, so prompts must be conversations: [{'role': 'user', 'content': ...}].")
+        if self._episodes is not None:
+            _say_of_tools(has_environment=factory is not None)
         self._config(Path())  # an error now rather than after the model is loaded
         self._follower.tell("on_init_end")
 
@@ -226,6 +229,13 @@ class GRPOTrainer:
         """End the training after this step."""
         if self._trainer is not None:
             self._trainer.stop.ask()
+
+
+def _say_of_tools(*, has_environment: bool) -> None:
+    """What is other than in TRL where answers call tools."""
+    states = " Siblings begin in one state: reset() is called once for a prompt, and what it set is copied." if has_environment else ""
+    warnings.warn("With tools, max_completion_length limits each answer of a rollout, where TRL limits all of them together." + states,
+                  stacklevel=3)
 
 
 def _refuse(args: Any, optimizers: tuple[Any, Any], rollout_func: Any) -> None:
