@@ -17,6 +17,10 @@ from heron.compat.trl.config import GRPOConfig
 from heron.errors import ConfigError
 
 
+KEPT = "trained"
+"""In the folder of a run's inputs: what a prepared model had been trained to be."""
+
+
 @runtime_checkable
 class Prepared(Protocol):
     """A model that is not loaded yet and says itself how, such as that of `heron.compat.unsloth`."""
@@ -25,7 +29,7 @@ class Prepared(Protocol):
         """Of the section `model`, its name among them."""
 
     def write(self, folder: Path) -> None:
-        """Into this folder what it was trained to be so far, if it was: the next training goes on with that."""
+        """Into its part `KEPT` what it was trained to be so far, if it was: the next training goes on with that."""
 
     def release(self) -> None:
         """Let go of weights of its own: those that are trained are about to be loaded."""
@@ -74,6 +78,8 @@ class Start:
             if self.peft is not None or self.quantization is not None:
                 raise ConfigError("The model was prepared already: leave out peft_config and quantization_config.")
             made = self.model.heron_settings()
+            if (kept := folder / KEPT).is_dir():  # also where a run is gone on with by another session
+                made |= {"adapter": str(kept), "lora_target_modules": []} if (kept / "adapter_config.json").is_file() else {"name": str(kept)}
         else:
             made = {"name": self.name, **({} if self.is_module else self._dtype()), **self._adapter(folder)}
         return made | ({"name": str(folder / "model"), "revision": None} if self.needs_folder else {})

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from heron.compat.trl.starting import KEPT
 from heron.compat.trl.trainer import TAGS
 from heron.compat.unsloth.sampling import SamplingParams
 from heron.compat.unsloth.saved import FIELDS, adapter_config, copy_adapter, is_adapter, other_than, shape
@@ -63,7 +64,7 @@ class FastModelForRL:
 
     def write(self, folder: Path) -> None:
         """What it was trained to be: a second trainer goes on with it, as with a module. Without a tokenizer, which is the trainer's."""
-        kept = folder / "trained"
+        kept = folder / KEPT
         if self._policy is None or self._run_dir is None:
             if "adapter" in self._settings:
                 copy_adapter(Path(self._settings["adapter"]), kept)
@@ -160,7 +161,8 @@ class FastModelForRL:
         if name == "generate":
             raise ConfigError("model.generate is transformers' own. Use model.fast_generate([text], SamplingParams(...)); or save the "
                               "model and load it with transformers.")
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: it is no torch module. It answers with fast_generate, and "
+                             "is saved by save_lora, save_pretrained_merged or save_pretrained_gguf; what these write loads elsewhere.")
 
     def _loaded(self, request: LoraRequest | None = None) -> Policy:
         """The weights that answer: those that are trained, or the base's own, with a place for the adapter that is asked for."""
