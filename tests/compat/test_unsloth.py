@@ -125,7 +125,8 @@ def test_a_saved_adapter_answers_and_is_trained_on_in_another_session(folder: st
     assert trainer.processing_class.chat_template == own.chat_template, "that of the trainer, not that beside the adapter"
     again.save_lora(tmp_path / "later")
     resumed, _ = FastLanguageModel.from_pretrained(str(tmp_path / "lora"), load_in_4bit=False)
-    GRPOTrainer(resumed, variety, options, questions(), processing_class=own).train(resume_from_checkpoint=True)
+    with pytest.raises(RunError, match="is finished"):  # and not: began with other settings
+        GRPOTrainer(resumed, variety, options, questions(), processing_class=own).train(resume_from_checkpoint=True)
     first, later = (load_file(tmp_path / each / "adapter_model.safetensors") for each in ("lora", "later"))
     assert all(torch.allclose(first[name], later[name], atol=1e-6) for name in first)
 

@@ -16,7 +16,6 @@ from heron.compat.trl.adapting import lora_settings, quantization_settings
 from heron.compat.trl.config import GRPOConfig
 from heron.errors import ConfigError
 
-
 KEPT = "trained"
 """In the folder of a run's inputs: what a prepared model had been trained to be."""
 
@@ -78,8 +77,9 @@ class Start:
             if self.peft is not None or self.quantization is not None:
                 raise ConfigError("The model was prepared already: leave out peft_config and quantization_config.")
             made = self.model.heron_settings()
-            if (kept := folder / KEPT).is_dir():  # also where a run is gone on with by another session
-                made |= {"adapter": str(kept), "lora_target_modules": []} if (kept / "adapter_config.json").is_file() else {"name": str(kept)}
+            if (kept := folder / KEPT).is_dir():  # also where another session goes on with the run
+                is_adapter = (kept / "adapter_config.json").is_file()
+                made |= {"adapter": str(kept), "lora_target_modules": []} if is_adapter else {"name": str(kept)}
         else:
             made = {"name": self.name, **({} if self.is_module else self._dtype()), **self._adapter(folder)}
         return made | ({"name": str(folder / "model"), "revision": None} if self.needs_folder else {})
