@@ -1,0 +1,53 @@
+"""How Sphinx makes the site of these pages: `make docs`. It loads nothing from the network, neither while it is built nor while it is read."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # the site is that of this checkout, not of an installed Heron
+
+from heron.version import VERSION  # noqa: E402
+
+project = "Heron"
+author = copyright = "the authors of Heron"
+version = release = VERSION
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "mathml", "outside", "plain_docstrings"]
+exclude_patterns = ["_build", "_ext"]
+root_doc = "index"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+myst_dmath_allow_space = False
+myst_dmath_allow_digits = False  # `$5` is money
+
+html_theme = "furo"
+html_title = f"Heron {VERSION}"
+html_static_path = ["_static"]
+html_css_files = ["heron.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_type_aliases = {"Reward": "Reward"}
+INNER = r"Finished|criteria\.Sheet|LoraRequest|Seat|calling\.Function|Policy|OpenSession|EnvironmentConfig|run\.records\.Lines|run\.reader\.Evaluation|environments\.tools\.Outcome"
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!heron\.).*"),  # types of other packages have no page here
+    ("py:class", rf"heron\..*\b({INNER})"),  # nor have those that only pass through
+]
+
+linkcheck_timeout = 20
+linkcheck_workers = 4
+
+# A folder of chapters may be empty. Sphinx gives this warning no type, so `suppress_warnings` cannot name it.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: getattr(record, "subtype", "") != "empty_glob")
