@@ -1,4 +1,4 @@
-"""Links from the pages to Markdown that lies outside of `docs/`: the tables of the benchmarks become pages of the site, README its first page.
+"""Links to Markdown that lies outside of `docs/`: the tables of the benchmarks become pages of the site, README its first page.
 
 The files stay where they are, so the same links work where the repository is read. What it leaves out: links within such files.
 """
