@@ -24,6 +24,8 @@ myst_heading_anchors = 4
 myst_dmath_allow_space = False
 myst_dmath_allow_digits = False  # `$5` is money
 
+smartquotes = False  # `--seed` is no dash
+
 html_theme = "furo"
 html_title = f"Heron {VERSION}"
 html_static_path = ["_static"]
@@ -31,15 +33,13 @@ html_css_files = ["heron.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
-pygments_style = "a11y-high-contrast-light"
+pygments_style = "tango"
 pygments_dark_style = "a11y-high-contrast-dark"
 
-add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_type_aliases = {"Reward": "Reward"}
 INNER = (
     "Function", "Finished", "Sheet", "LoraRequest", "Seat", "Policy", "OpenSession", "EnvironmentConfig", "Lines", "Evaluation",
     r"environments\.tools\.Outcome",

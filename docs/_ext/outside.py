@@ -44,6 +44,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Every table of the benchmarks."""
     for path in sorted(TABLES.glob("*.md")):
         body = MarkdownIt("commonmark").enable("table").render(path.read_text(encoding="utf-8"))
+        body = body.replace("<table>", '<div class="table-wrapper"><table class="docutils">').replace("</table>", "</table></div>")
         yield f"results/{path.stem}", {"title": f"Results: {path.stem}", "body": body}, "page.html"
 
 

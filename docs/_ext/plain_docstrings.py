@@ -1,10 +1,12 @@
 """Docstrings are Markdown, like the other pages; autodoc reads reStructuredText. So each is handed to MyST whole.
 
-The sections `Args:` and `Raises:` become lists of `name: what it is` first. What it leaves out: names of other docstrings as links.
+The sections `Args:` and `Raises:` become lists of `name: what it is` first, and pages that are named become links. Values (dataclasses) are
+shown without their signature, which would say all of their fields twice. What it leaves out: names of other docstrings as links.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 SECTION = re.compile(r"(Args|Returns|Raises|Yields):$")
+PAGE = re.compile(r"`?docs/([\w-]+)\.md`?")
 ENTRY = re.compile(r"([*\w., ]+): (.*)$")
 
 
@@ -60,13 +63,21 @@ def _entries(lines: list[str]) -> Iterator[str]:
             yield f"- {text}" if is_first else f"  {text}"
 
 
-def _process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def _process_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     if any(line.strip() for line in lines):
-        lines[:] = [".. markdown::", "", *(f"   {line}" for line in with_lists(lines)), ""]
+        text = (PAGE.sub(r"[\1](/\1.md)", line) for line in with_lists(lines))
+        lines[:] = [".. markdown::", "", *(f"   {line}" for line in text), ""]
+
+
+def _process_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str, None] | None:
+    return ("", None) if what == "class" and dataclasses.is_dataclass(obj) else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Listens to autodoc."""
     app.add_directive("markdown", Markdown)
-    app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-docstring", _process_docstring)
+    app.connect("autodoc-process-signature", _process_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
