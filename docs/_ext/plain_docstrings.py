@@ -1,7 +1,7 @@
 """Docstrings are Markdown, like the other pages; autodoc reads reStructuredText. So each is handed to MyST whole.
 
-The sections `Args:` and `Raises:` become lists of `name: what it is` first, and pages that are named become links. Values (dataclasses) are
-shown without their signature, which would say all of their fields twice. What it leaves out: names of other docstrings as links.
+The sections `Args:` and `Raises:` become lists of `name: what it is` first, and pages that are named become links. Dataclasses without
+defaults are shown without their signature, which would say all fields twice. What it leaves out: names of other docstrings as links.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Markdown(SphinxDirective):
 
 
 def with_lists(lines: list[str]) -> Iterator[str]:
-    """The docstring with its sections as lists."""
+    """The docstring with its sections as lists, and lines of a Python prompt as code."""
     section: list[str] | None = None
     for line in [*lines, ""]:
         if section is not None and not line.startswith(" "):
@@ -48,7 +48,7 @@ def with_lists(lines: list[str]) -> Iterator[str]:
             yield from (f"**{heading[1]}**", "")
             section = []
         else:
-            yield line
+            yield f"    {line}" if line.startswith(">>> ") else line
 
 
 def _entries(lines: list[str]) -> Iterator[str]:
@@ -72,7 +72,12 @@ def _process_docstring(app: Sphinx, what: str, name: str, obj: object, options: 
 def _process_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
 ) -> tuple[str, None] | None:
-    return ("", None) if what == "class" and dataclasses.is_dataclass(obj) else None
+    return ("", None) if what == "class" and _has_no_defaults(obj) else None
+
+
+def _has_no_defaults(kind: Any) -> bool:
+    given = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return bool(given) and all(one.default is one.default_factory is dataclasses.MISSING for one in given)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
