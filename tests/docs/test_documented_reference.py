@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -43,6 +45,14 @@ def test_every_option_of_every_verb_is_on_the_page() -> None:
         options = [spelling for one in verb.params for spelling in (*one.opts, *one.secondary_opts) if spelling.startswith("--")]
         missing += [f"{name} {option}" for option in options if option != "--help" and f"`{option}" not in text]
     assert missing == []
+
+
+def test_every_extra_is_in_the_table() -> None:
+    """Prevents: an extra that nobody finds, and one that pip does not know."""
+    (table,) = re.findall(r"\| extra \| what for \|\n(.*?)\n\n", (DOCS / "start.md").read_text(encoding="utf-8"), re.DOTALL)
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sorted(named) == sorted(project["optional-dependencies"])
 
 
 def _verbs(name: str, command: typer.main.TyperGroup) -> list[tuple[str, typer.main.TyperGroup]]:
