@@ -22,7 +22,7 @@ import heron
 from heron.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
 SMALL = {
     "train": {"max_steps": 1, "prompts_per_step": 2, "save_steps": 0},
     "rollout": {"num_generations": 2, "max_completion_length": 8},
@@ -90,7 +90,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in (rows[:8] if "test" not in name else rows[8:])))
     (folder / "train_grpo.py").write_text("from trl import GRPOConfig, GRPOTrainer\nargs = GRPOConfig(learning_rate=1e-6)\n")
     (folder / "grpo_config.yaml").write_text("model_name_or_path: Qwen/Qwen3-0.6B\nmax_steps: 10\n")
-    recipe = blocks("toml")[0] + '\n[model]\nname = "path/or/id"\n'
+    (recipe,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+    recipe += '\n[model]\nname = "path/or/id"\n'
     (folder / "my-recipe.toml").write_text(recipe)
     torch.set_num_threads(1)
     heron.train(model=str(small_model), run_dir=folder / "runs" / "first", quiet=True, **SMALL)
