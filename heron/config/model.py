@@ -34,7 +34,8 @@ class ModelConfig:
     method: str = "full"
     """`full` trains every weight; `lora` trains a low-rank adapter and freezes the rest; `qlora` does so on a base of 4 (or 8) bits."""
     adapter: str | None = None
-    """Folder of a trained adapter to start from, in PEFT's layout: of `heron warmup RECIPE --out DIR`, or of a run. A KL is measured from it."""
+    """Folder of a trained adapter to start from, in PEFT's layout: of `heron warmup RECIPE --out DIR`, or of a run. A KL is measured
+    from it."""
     lora_rank: int = 16
     """Rank of the adapter."""
     lora_alpha: int = 32
