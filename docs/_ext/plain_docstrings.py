@@ -1,7 +1,7 @@
 """Docstrings are Markdown, like the other pages; autodoc reads reStructuredText. So each is handed to MyST whole.
 
 The sections `Args:` and `Raises:` become lists of `name: what it is` first, and pages that are named become links. Dataclasses without
-defaults are shown without their signature, which would say all fields twice. What it leaves out: names of other docstrings as links.
+defaults, whose signature would say all fields twice, and protocols, which have none, are shown without one. What it leaves out: names of other docstrings as links.
 """
 
 from __future__ import annotations
@@ -76,6 +76,9 @@ def _process_signature(
 
 
 def _has_no_defaults(kind: Any) -> bool:
+    """True of a protocol, and of a dataclass all of whose fields must be given."""
+    if getattr(kind, "_is_protocol", False):
+        return True
     given = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     return bool(given) and all(one.default is one.default_factory is dataclasses.MISSING for one in given)
 
