@@ -1,7 +1,8 @@
 """Docstrings are Markdown, like the other pages; autodoc reads reStructuredText. So each is handed to MyST whole.
 
 The sections `Args:` and `Raises:` become lists of `name: what it is` first, and pages that are named become links. Dataclasses without
-defaults, whose signature would say all fields twice, and protocols, which have none, are shown without one. What it leaves out: names of other docstrings as links.
+defaults, whose signature would say all fields twice, and protocols, which have none, are shown without one. What it leaves out: names of
+other docstrings as links.
 """
 
 from __future__ import annotations
