@@ -60,7 +60,7 @@ def test_pictures_follow_the_choice_of_light_or_dark(site: Path) -> None:
 
 FORMULAS = """# One
 
-It costs $5 or $6; the advantage is $A = \\frac{r - \\mu}{\\sigma}$.
+It costs $5 or $6; the advantage is $A = \\frac{r - \\mu}{\\sigma}$, of $r_1, \\dots, r_G$.
 
 $$
 \\sum_t w_t
@@ -80,7 +80,7 @@ def test_formulas_are_drawn_without_a_script(tmp_path: Path) -> None:
     made = small_site(tmp_path, FORMULAS)
     assert made.returncode == 0, made.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
-    assert page.count("<math") == 2 and "<mfrac>" in page and "$5 or $6" in page
+    assert page.count("<math") == 3 and "<mfrac>" in page and "…" in page and "$5 or $6" in page
 
 
 @pytest.mark.parametrize("text", ["[gone](gone.md) [nowhere](#nowhere)", "$\\nosuchthing{x}$"])
