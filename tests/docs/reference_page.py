@@ -1,4 +1,4 @@
-"""Tables of settings, commands and recipes, from the code that they are about. `python -m tests.docs.reference_page` writes them anew."""
+"""Tables of settings and commands, from the code that they are about. `python -m tests.docs.reference_page` writes them anew."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import typer
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo, TyperInfo
 
 from heron.cli.main import app
-from heron.config import Config, recipes
+from heron.config import Config
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PLACE = re.compile(r"<!-- table: (\w+) -->\n(?:.*?\n)?<!-- end -->", re.DOTALL)
@@ -170,20 +170,14 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"\[/?bold\]", "`", text).split())
 
 
-def shipped() -> str:
-    """A row for each recipe."""
-    rows = [f"| `{recipe.name}` | {cell(recipe.summary)} |" for recipe in recipes()]
-    return "\n".join(["| recipe | what it does |", "|---|---|", *rows])
-
-
 def cell(text: str) -> str:
     """Text for a cell: what would be markup outside of code is escaped."""
     pieces = re.split(r"(`[^`]*`|\[[\w-]+\]\(\S+?\.md\))", text.replace("|", "\\|"))
     return "".join(piece if number % 2 else re.sub(r"([*_<\[])", r"\\\1", piece) for number, piece in enumerate(pieces))
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands, "recipes": shipped}
-PAGES = (DOCS / "reference" / "settings.md", DOCS / "reference" / "commands.md", DOCS / "recipes.md")
+TABLES: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands}
+PAGES = (DOCS / "reference" / "settings.md", DOCS / "reference" / "commands.md")
 
 if __name__ == "__main__":
     for path in PAGES:

@@ -90,7 +90,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in (rows[:8] if "test" not in name else rows[8:])))
     (folder / "train_grpo.py").write_text("from trl import GRPOConfig, GRPOTrainer\nargs = GRPOConfig(learning_rate=1e-6)\n")
     (folder / "grpo_config.yaml").write_text("model_name_or_path: Qwen/Qwen3-0.6B\nmax_steps: 10\n")
-    (recipe,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+    (recipe,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "reference" / "settings.md").read_text(), re.DOTALL)
     recipe += '\n[model]\nname = "path/or/id"\n'
     (folder / "my-recipe.toml").write_text(recipe)
     torch.set_num_threads(1)

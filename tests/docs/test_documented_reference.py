@@ -1,4 +1,4 @@
-"""Settings, commands and recipes in the documents are those of the code."""
+"""Settings, commands and extras in the documents are those of the code."""
 
 from __future__ import annotations
 
