@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ SMALL = {
 }
 SERVES_FOREVER = ("ui", "serve")
 ASKS_THE_MODEL = ("train", "check")
+HOW_TO = [page for page in PAGES if page.parent.name == "howto"]
+"""Their blocks go on from each other: test_documented_howto.py."""
 
 
-def blocks(language: str) -> list[str]:
-    """Fenced blocks of one language in all pages."""
-    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
+def blocks(language: str, pages: Sequence[Path] = tuple(PAGES)) -> list[str]:
+    """Fenced blocks of one language in these pages."""
+    return [block for page in pages for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
 
 
 def commands() -> list[str]:
@@ -93,9 +95,22 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     (recipe,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "reference" / "settings.md").read_text(), re.DOTALL)
     recipe += '\n[model]\nname = "path/or/id"\n'
     (folder / "my-recipe.toml").write_text(recipe)
+    write_files_of_how_to(folder)
     torch.set_num_threads(1)
     heron.train(model=str(small_model), run_dir=folder / "runs" / "first", quiet=True, **SMALL)
     return folder
+
+
+def write_files_of_how_to(folder: Path) -> None:
+    """The files that the how-to pages show, and those that lie beside them, with a small model in the place of the embedded one."""
+    shutil.copytree(ROOT / "docs" / "howto", folder / "docs" / "howto")
+    for language in ("python", "toml"):
+        for block in blocks(language, HOW_TO):
+            if named := re.match(r"# (\S+\.(?:py|toml))\n", block):
+                (folder / named[1]).write_text(block)
+    for recipe in (*folder.glob("*.toml"), *folder.glob("docs/howto/*/*.toml")):
+        text = recipe.read_text().replace('name = "embedded"', 'name = "path/or/id"')
+        recipe.write_text(text if "[model]" in text else text + '\n[model]\nname = "path/or/id"\n')
 
 
 @pytest.mark.parametrize("command", commands())
@@ -114,7 +129,7 @@ def test_command_in_the_documents_runs(command: str, workplace: Path, monkeypatc
     assert result.exit_code == expected, result.output
 
 
-@pytest.mark.parametrize("block", [block for block in blocks("python") if "heron.train" in block])
+@pytest.mark.parametrize("block", [block for block in blocks("python", [*set(PAGES) - set(HOW_TO)]) if "heron.train" in block])
 def test_python_in_the_documents_runs(block: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Prevents: an example that a reader pastes and that does not work."""
     monkeypatch.chdir(workplace)
