@@ -35,6 +35,8 @@ _DRESSING = re.compile(
     r"|</?(?!(?:s|del|strike|su[bp]|m[a-z]+|frac|sqrt|root)[\s>])[A-Za-z][^<>]{0,40}>|<!--[^<>]{0,40}-->|<\|[^<>]{0,40}\|>"
     r"|(?<![A-Za-z])(?:USD|EUR|GBP|INR|JPY|CNY)(?![A-Za-z])|[]()\[{}*`\"~|$€£¥₹°%‰]|(?<![A-Za-z])['_]|['_](?![A-Za-z])"
 )
+_SECTION = re.compile(r"</?(?!(?:strike|strong|small|m[a-z]+)>)[A-Za-z]\w{4,40}>")
+"""Tags that begin or end a part of the text, such as `</think><answer>`: what they stand between is not joined, as `f(5)` and `x<b>5` are."""
 _BRACKETS_AND_CURRENCIES = ("Ps", "Pe", "Pi", "Pf", "Sc")
 
 _NUMERAL = (
@@ -130,7 +132,7 @@ def _undressed(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = "".join(_GAP if unicodedata.category(character) in _BRACKETS_AND_CURRENCIES else character for character in text)
-    return _DRESSING.sub(_GAP, text)
+    return _DRESSING.sub(_GAP, _SECTION.sub(_GAP + " ", text))
 
 
 def _words(text: str) -> str:

@@ -72,3 +72,17 @@ def test_a_gold_that_is_changed_is_no_number_either(gold: str) -> None:
     """Prevents: a reference that means something else than its digits."""
     with pytest.raises(RewardError, match="One number is wanted"):
         number(gold)
+
+
+@pytest.mark.parametrize("text", [
+    "<think>2+3=5</think><answer>5</answer>", "<start_working_out>4+1=5<end_working_out><SOLUTION>5</SOLUTION>",
+    "<reasoning>Anna has 5 apples</reasoning><answer>5</answer>",
+])
+def test_the_tags_of_an_answer_part_it_from_the_reasoning(text: str) -> None:
+    """Prevents: a right answer that is never paid where only tags stand between it and the reasoning's last word: no call as in f(5)."""
+    assert last_number(text) == 5
+
+
+def test_tags_within_a_word_part_nothing() -> None:
+    """Prevents: a digit that is written smaller, or bold, being read by itself."""
+    assert {last_number(text) for text in ("f<b>5</b>", "f<strong>5</strong>", "2<small>5</small>", "x(<b>5</b>)")} == {None}
