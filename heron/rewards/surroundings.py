@@ -36,7 +36,7 @@ _DRESSING = re.compile(
     r"|(?<![A-Za-z])(?:USD|EUR|GBP|INR|JPY|CNY)(?![A-Za-z])|[]()\[{}*`\"~|$€£¥₹°%‰]|(?<![A-Za-z])['_]|['_](?![A-Za-z])"
 )
 _SECTION = re.compile(r"</?(?!(?:strike|strong|small|m[a-z]+)>)[A-Za-z]\w{4,40}>")
-"""Tags that begin or end a part of the text, such as `</think><answer>`: what they stand between is not joined, as `f(5)` and `x<b>5` are."""
+"""Tags that begin or end a part of the text, such as `</think><answer>`. What they part is not joined, as `f(5)` and `x<b>5` are."""
 _BRACKETS_AND_CURRENCIES = ("Ps", "Pe", "Pi", "Pf", "Sc")
 
 _NUMERAL = (
