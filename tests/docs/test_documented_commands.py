@@ -80,8 +80,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     """A folder with everything that the documents name: a model, data, a recipe, reward functions, and a finished run."""
     folder = tmp_path_factory.mktemp("reader")
     small_model = tiny_folder("qwen3")
-    for name in ("path/or/id", "Qwen/Qwen3-0.6B"):
-        (folder / name).parent.mkdir(parents=True)
+    for name in ("path/or/id", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B-Base"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(small_model)
     (folder / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "email-replies.jsonl", folder / "docs")
@@ -98,6 +98,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     write_files_of_how_to(folder)
     torch.set_num_threads(1)
     heron.train(model=str(small_model), run_dir=folder / "runs" / "first", quiet=True, **SMALL)
+    for name in ("minutes", "mine"):
+        shutil.copytree(folder / "runs" / "first", folder / "runs" / name)
     return folder
 
 
@@ -109,7 +111,7 @@ def write_files_of_how_to(folder: Path) -> None:
             if named := re.match(r"# (\S+\.(?:py|toml))\n", block):
                 (folder / named[1]).write_text(block)
     for recipe in (*folder.glob("*.toml"), *folder.glob("docs/howto/*/*.toml")):
-        text = recipe.read_text().replace('name = "embedded"', 'name = "path/or/id"')
+        text = re.sub(r"(?m)^steps = .*", "steps = 2", recipe.read_text().replace('name = "embedded"', 'name = "path/or/id"'))
         recipe.write_text(text if "[model]" in text else text + '\n[model]\nname = "path/or/id"\n')
 
 
@@ -125,6 +127,8 @@ def test_command_in_the_documents_runs(command: str, workplace: Path, monkeypatc
     expected = exit_codes().get(command, 0)
     if words[0] in ASKS_THE_MODEL:
         words += small_options(words, expected)
+    if words[0] == "train" and "--run-dir" in words:  # that other commands name, which may come before this one
+        shutil.rmtree(words[words.index("--run-dir") + 1], ignore_errors=True)
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == expected, result.output
 

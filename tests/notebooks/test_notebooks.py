@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from heron.run import Run
 from tests.notebooks.running import NOTEBOOKS, ROOT, run
 
 
@@ -20,13 +22,66 @@ def test_a_notebook_is_shown_as_it_was_executed(path: Path) -> None:
     assert "/tmp/" not in path.read_text(encoding="utf-8") and "/home/" not in path.read_text(encoding="utf-8")
 
 
+def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the cells of a notebook have defined, run from top to bottom in this folder."""
+    monkeypatch.chdir(folder)
+    torch.set_num_threads(1)
+    return run(json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")))
+
+
+def accuracies(of: Run) -> tuple[float, float]:
+    """On held-out problems, before and after."""
+    totals = of.evaluations()
+    return totals["before"]["accuracy"], totals["after"]["accuracy"]
+
+
+@pytest.mark.slow
+def test_the_quickstart_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a newcomer's first minute in which nothing is learnt."""
+    namespace = executed("quickstart", tmp_path, monkeypatch)
+    before, after = accuracies(namespace["run"])
+    assert after > before + 0.3
+    rewards = [step["reward"] for step in namespace["run"].metrics()]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 1
+    assert len(namespace["group"]) == 8
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_reward_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a lesson that does not happen: the flawed reward must rise and teach little, the mended one must teach."""
+    namespace = executed("own_reward", tmp_path, monkeypatch)
+    hacked, better = namespace["hacked"], namespace["better"]
+    assert hacked.metrics()[-1]["reward"] > hacked.metrics()[0]["reward"] + 0.5
+    assert accuracies(better)[1] > accuracies(hacked)[1] + 0.3
+    assert "reward-without-accuracy" in {alert["id"] for alert in hacked.alerts()}
+    assert namespace["flawed"].refuses and not namespace["mended"].refuses
+
+
+@pytest.mark.slow
+def test_the_notebook_of_rows_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a journey from rows to a model that breaks on the way, or whose export is not the trained model."""
+    namespace = executed("own_data", tmp_path, monkeypatch)
+    before, after = accuracies(namespace["run"])
+    assert after > before + 0.3
+    assert namespace["report"].signal.mixed > 0
+    asked = namespace["heron"].chat(namespace["run"].path, "What is 487 + 356?")
+    assert namespace["model"].chat("What is 487 + 356?") == asked
+
+
+@pytest.mark.slow
+def test_the_notebook_of_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: losses that differ where their ratio is 1, or that are the same where it is not."""
+    namespace = executed("losses", tmp_path, monkeypatch)
+    once, often = namespace["once"], namespace["often"]
+    assert once["dapo"] == once["cispo"] == once["reinforce"]
+    assert often["dapo"] != often["reinforce"] and namespace["own"] not in often.values()
+
+
 @pytest.mark.slow
 def test_the_unsloth_style_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents: the flow of an Unsloth notebook that breaks at any of its steps, or that learns nothing."""
     gguf = pytest.importorskip("gguf")
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
-    namespace = run(json.loads((ROOT / "notebooks" / "unsloth_style.ipynb").read_text(encoding="utf-8")))
+    namespace = executed("unsloth_style", tmp_path, monkeypatch)
     assert namespace["after"] > namespace["before"] + 0.3
     assert namespace["accuracy"]() == namespace["before"], "without the adapter the base answers"
     file = gguf.GGUFReader(tmp_path / "model_gguf" / "model-q8_0.gguf")
