@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from tinymodels import save_tiny
 from typer.testing import CliRunner
 
 import heron
@@ -80,9 +81,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     """A folder with everything that the documents name: a model, data, a recipe, reward functions, and a finished run."""
     folder = tmp_path_factory.mktemp("reader")
     small_model = tiny_folder("qwen3")
-    for name in ("path/or/id", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B-Base"):
+    for name in ("path/or/id", "Qwen/Qwen3-0.6B"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(small_model)
+    save_tiny("qwen3", folder / "Qwen" / "Qwen3-4B-Base", max_position_embeddings=4096)  # room for the answers of its recipe
     (folder / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "email-replies.jsonl", folder / "docs")
     shutil.copytree(ROOT / "docs" / "learn", folder / "docs" / "learn")
