@@ -31,6 +31,7 @@ SMALL = {
 }
 SERVES_FOREVER = ("ui", "serve")
 ASKS_THE_MODEL = ("train", "check")
+MAKES = {"train": "--run-dir", "warmup": "--out"}
 HOW_TO = [page for page in PAGES if page.parent.name == "howto"]
 """Their blocks go on from each other: test_documented_howto.py."""
 
@@ -100,7 +101,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[s
     write_files_of_how_to(folder)
     torch.set_num_threads(1)
     heron.train(model=str(small_model), run_dir=folder / "runs" / "first", quiet=True, **SMALL)
-    for name in ("minutes", "mine"):
+    for name in ("minutes", "mine", "losses/dapo-0"):
         shutil.copytree(folder / "runs" / "first", folder / "runs" / name)
     return folder
 
@@ -129,8 +130,8 @@ def test_command_in_the_documents_runs(command: str, workplace: Path, monkeypatc
     expected = exit_codes().get(command, 0)
     if words[0] in ASKS_THE_MODEL:
         words += small_options(words, expected)
-    if words[0] == "train" and "--run-dir" in words:  # that other commands name, which may come before this one
-        shutil.rmtree(words[words.index("--run-dir") + 1], ignore_errors=True)
+    if (option := MAKES.get(words[0])) in words:  # a folder that other commands name, which may come before this one
+        shutil.rmtree(words[words.index(option) + 1], ignore_errors=True)
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == expected, result.output
 
