@@ -64,7 +64,8 @@ class Reply:
         events: list[str] = []
         for index, one in enumerate(sequences):
             speech = self.speeches[index]
-            if speech.has_ended or len(one.token_ids) == speech.tokens_read:
+            has_ended = one.finish_reason is not None  # noted after its last token, which may have been read already
+            if speech.has_ended or (len(one.token_ids) == speech.tokens_read and not has_ended):
                 continue
             pieces = speech.read(one)
             if pieces or self.wanted.has_logprobs:

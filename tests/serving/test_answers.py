@@ -1,0 +1,43 @@
+"""Answers in OpenAI's form are read while another thread writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from servers import ASK
+
+from heron.engine.native.sequence import Sequence, new_sequence
+from heron.serving.answers import Chat, Reply, Text
+from heron.serving.model import ServedModel
+from heron.serving.requests import parse_chat, parse_text
+from heron.types import FinishReason
+
+
+@pytest.mark.parametrize("kind", [Chat, Text])
+def test_the_last_token_may_be_read_before_it_is_known_to_be_the_last(model: ServedModel, kind: type[Reply]) -> None:
+    """Prevents: a stream without an end: the engine notes a token first, and that it was the last one a little later."""
+    reply, one = reply_of(model, kind), new_sequence(0, 0, (1,), 0, None)
+    say(one, model, "fine")
+    events = reply.news([one])
+    assert reply.news([one]) == []
+    one.finish_reason = FinishReason.STOP
+    events += reply.news([one])
+    assert all(speech.has_ended for speech in reply.speeches) and reply.news([one]) == []
+    choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
+    assert "".join(choice["delta"].get("content", "") if kind is Chat else choice["text"] for choice in choices) == "fine"
+
+
+def reply_of(model: ServedModel, kind: type[Reply], **fields: Any) -> Reply:
+    if kind is Chat:
+        asked = parse_chat(ASK | fields, model=model.name)
+        return Chat(model, asked, model.question(asked))
+    text = parse_text({"prompt": "What", "max_tokens": 6} | fields, model=model.name)
+    return Text(model, text, model.beginnings(text))
+
+
+def say(one: Sequence, model: ServedModel, text: str) -> None:
+    for token in model.policy.encode(text):
+        one.say(token, -1.0, 0.0, 0)
