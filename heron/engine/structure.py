@@ -50,8 +50,10 @@ class Grammar:
         size = max(policy.vocabulary_size, len(policy.tokenizer))
         self._tokens = _token_table(policy.tokenizer, size, tuple(sorted(policy.end_ids)))
         self._grammar = _compiled(guidance, structure)
+        self.every_token = b"\xff" * (-(-size // 32) * 4)
+        """`Matcher.allowed` where anything may come next."""
         if problem := guidance.LLMatcher.validate_grammar(self._grammar, self._tokens):
-            raise ConfigError(f"The structure {structure} cannot be used: {problem.strip()}. Correct the regex or the schema.")
+            raise ConfigError(f"The structure {structure!r:.400} cannot be used: {_first_words(problem)}. Correct the regex or the schema.")
         self._new = functools.partial(guidance.LLMatcher, self._tokens, self._grammar, log_level=0)
 
     def matcher(self, token_ids: Sequence[int] = ()) -> Matcher:
@@ -72,9 +74,9 @@ class Matcher:
     def read(self, token: int) -> None:
         """The completion goes on with `token`."""
         if not self._matcher.consume_token(token):
-            reason = self._matcher.get_error() or "it is not allowed here"
-            raise EngineError(f"Token {token}, number {self.tokens_read} of a completion, does not fit its structure: {reason}. "
-                              "Continue only completions that were begun with the same structure.")
+            reason = _first_words(self._matcher.get_error()) or "it is not allowed here"
+            raise EngineError(f"Token {token}, number {self.tokens_read} of a completion, does not fit its structure: {reason}. Continue "
+                              "only completions that were begun with the same structure, or make the regex or the schema simpler.")
         self.tokens_read += 1
 
     @property
@@ -86,9 +88,15 @@ class Matcher:
         """One bit for each token, lowest first: whether it may come next."""
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            raise EngineError(f"The structure could not be followed after {self.tokens_read} tokens: {self._matcher.get_error()}. "
-                              "Make the regex or the schema simpler.")
+            problem = _first_words(self._matcher.get_error())
+            raise EngineError(f"The structure could not be followed after {self.tokens_read} tokens: {problem}. Make the regex or the "
+                              "schema simpler.")
         return bytes(bits)
+
+
+def _first_words(problem: str) -> str:
+    """What went wrong, without the parser's state and the whole grammar behind it."""
+    return problem.partition("<state>")[0].strip()[:400]
 
 
 def _compiled(guidance: Any, structure: Structure) -> str:

@@ -102,7 +102,7 @@ class Policy:
                 list(messages), tools=list(tools or self.tools) or None, tokenize=False, add_generation_prompt=opened,
             )
         except Exception as error:  # boundary: a template is third-party code and raises anything
-            raise TemplateError(f"The chat template of {self.source} cannot render {list(messages)!r}: {error}") from error
+            raise TemplateError(f"The chat template of {self.source} cannot render {list(messages)!r:.400}: {error}") from error
         return str(text)
 
     def render_reply(self, messages: Sequence[Message], reply: Sequence[Message], *, ended: bool) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
 """The routes: `/v1/chat/completions`, `/v1/completions`, `/v1/models` and `/health`, and who may call them.
 
 The one hard idea: a model on the loopback address is still within reach of every web page that the user has open. Without a token the
-server therefore answers only requests that name a loopback host (a page cannot fake that), and takes only `application/json` (a page may
-not send that across origins without asking, and is not answered). With a token, every call to `/v1/` must bring it. Left out: TLS, and
-limits per client; put a reverse proxy in front for those.
+server therefore answers only requests that name a loopback host (a page cannot fake that) and come from no page of elsewhere, and takes
+only `application/json` (a page may not send that across origins without asking, and is not answered). With a token, every call to `/v1/`
+must bring it. Left out: TLS, and limits per client; put a reverse proxy in front for those.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import sys
-import traceback
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +28,7 @@ from heron.errors import ConfigError, EngineError, HeronError, MissingExtra
 from heron.serving.address import is_loopback
 from heron.serving.answers import Chat, Reply, Text, event
 from heron.serving.batching import Batcher, Ticket
-from heron.serving.fields import Refusal
+from heron.serving.fields import Refusal, failure
 from heron.serving.http import EventStream, Gone, read_json, refused, unless_gone
 from heron.serving.model import ServedModel
 from heron.serving.requests import parse_chat, parse_text
@@ -82,8 +81,8 @@ class Routes:
 
     async def health(self, request: Request) -> Response:
         """`/health`: whether it answers, and how busy it is."""
-        taken = self.batcher.taken
-        return JSONResponse({"status": "ok", "model": self.model.name, "in_flight": taken, "places": self.batcher.places})
+        is_well, busy = self.batcher.is_well, {"in_flight": self.batcher.taken, "places": self.batcher.places}
+        return JSONResponse({"status": "ok" if is_well else "failing", "model": self.model.name, **busy}, 200 if is_well else 503)
 
     def _entry(self) -> dict[str, object]:
         return {"id": self.model.name, "object": "model", "created": 0, "owned_by": "heron"}
@@ -103,7 +102,7 @@ class Routes:
             self.batcher.leave(ticket)
             raise
         if wanted.is_stream:
-            return EventStream(self._events(ticket, reply))
+            return EventStream(self._events(ticket, reply), on_close=lambda: self.batcher.leave(ticket))
         return JSONResponse(reply.whole(ticket.sequences))
 
     async def _events(self, ticket: Ticket, reply: Reply) -> AsyncIterator[str]:
@@ -120,9 +119,7 @@ class Routes:
         except HeronError as error:
             yield event(_refusal(error).body())
         except Exception as error:  # boundary: of one stream, which has begun and can only be told
-            yield event(_failed(error).body())
-        finally:
-            self.batcher.leave(ticket)
+            yield event(failure(error).body())
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
@@ -141,7 +138,7 @@ class Routes:
             except HeronError as error:
                 return refused(_refusal(error))
             except Exception as error:  # boundary: of one request
-                return refused(_failed(error))
+                return refused(failure(error))
 
         return guarded
 
@@ -157,15 +154,22 @@ class Routes:
 
     def _check_sender(self, request: Request) -> None:
         if self._token is None:
-            host = request.headers.get("host", "").rpartition("@")[2]
-            name = host.partition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
-            if not is_loopback(name):
+            host, origin = request.headers.get("host", ""), request.headers.get("origin")
+            if not is_loopback(_name(host)):
                 raise Refusal(f"This server answers to localhost, not to {host!r:.80}.", status=403, code="forbidden")
+            if origin is not None and not is_loopback(_name(origin)):
+                raise Refusal(f"This server answers no web page of {origin!r:.80}.", status=403, code="forbidden")
         elif request.url.path != "/health":
             given = request.headers.get("authorization", "").encode("latin-1", "replace")
             if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
                 raise Refusal("The token is missing or wrong. Send it as `Authorization: Bearer TOKEN`.", status=401,
                               code="invalid_api_key")
+
+
+def _name(place: str) -> str:
+    """The name of a machine in a Host or Origin header."""
+    host = re.split("//|@", place)[-1]
+    return host.partition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
 
 
 def _refusal(error: HeronError) -> Refusal:
@@ -181,9 +185,4 @@ def _refusal(error: HeronError) -> Refusal:
         case ConfigError():
             return Refusal(str(error))
         case _:
-            return _failed(error)
-
-
-def _failed(error: Exception) -> Refusal:
-    print("".join(traceback.format_exception(error)), file=sys.stderr)
-    return Refusal(f"The server failed: {type(error).__name__}: {error}", status=500, code="internal_error")
+            return failure(error)

@@ -19,7 +19,7 @@ from typing import Protocol
 from heron.engine import Request, SamplingParams
 from heron.engine.native.sequence import Sequence as Completing
 from heron.errors import ConfigError
-from heron.serving.fields import Refusal
+from heron.serving.fields import Refusal, failure
 
 PATIENCE_S = 10.0
 """Seconds that `close` waits for the thread: a step may be under way."""
@@ -88,8 +88,14 @@ class Batcher:
         self._joining: deque[Ticket] = deque()
         self._leaving: deque[Ticket] = deque()
         self._is_closing = False
+        self._has_failed = False  # the last step
         self._seconds: deque[float] = deque([1.0], maxlen=RECENT)
         self._thread = threading.Thread(target=self._work, name="heron-serving", daemon=True)
+
+    @property
+    def is_well(self) -> bool:
+        """The last step did not fail, and there will be more."""
+        return self._thread.is_alive() and not self._has_failed
 
     def start(self) -> None:
         """Open the session (an error if it cannot be), and begin."""
@@ -142,13 +148,18 @@ class Batcher:
 
     def _work(self) -> None:
         while self._took_in():
-            session = self._session
-            if session is not None and not session.is_idle:
-                try:
-                    self._tell_of(session.step())
-                except Exception as error:  # boundary: whatever fails in a step is told to all whose answers were in the making
-                    self._fail_all(error)
+            self._step()
         self._fail_all(_ending())
+
+    def _step(self) -> None:
+        if self._session is None or self._session.is_idle:
+            return
+        try:
+            self._tell_of(self._session.step())
+            self._has_failed = False
+        except Exception as error:  # boundary: whatever fails in a step is told to all whose answers were in the making
+            self._has_failed = True
+            self._fail_all(failure(error))
 
     def _took_in(self) -> bool:
         """Who comes and who goes, between two steps. False when it is time to end."""
@@ -174,10 +185,9 @@ class Batcher:
             for request in ticket.requests:
                 added += self._session.add(request, ticket.params)
         except Exception as error:  # boundary: of one request; the others go on
-            if self._session is not None:
-                self._session.drop(added)
             self._free(ticket)
             _tell([ticket], error)
+            self._drop_all(added)
             return
         self._owners |= dict.fromkeys(added, ticket)
         ticket.sequences = added
@@ -185,16 +195,28 @@ class Batcher:
             _tell([ticket])
 
     def _drop(self, ticket: Ticket) -> None:
-        own = [one for one in ticket.sequences if self._owners.pop(one, None) is not None]
-        if self._session is not None and own:
-            self._session.drop(own)
         self._free(ticket)
+        self._drop_all([one for one in ticket.sequences if self._owners.pop(one, None) is not None])
+
+    def _drop_all(self, sequences: Sequence[Completing]) -> None:
+        if self._session is None or not sequences:
+            return
+        try:
+            self._session.drop(sequences)
+        except Exception as error:  # boundary: as of a step, or nobody would be told anything any more
+            self._fail_all(failure(error))
 
     def _tell_of(self, spoke: Iterable[Completing]) -> None:
         """Streams of every token, the others at their end."""
         news: dict[Ticket, None] = {}
         for one in spoke:
-            ticket = self._owners[one]
+            ticket = self._owners.get(one)
+            if ticket is None:  # a sibling has just gone wrong, and all of them with it
+                continue
+            if one.wrong is not None:
+                self._drop(ticket)
+                _tell([ticket], one.wrong)
+                continue
             if one.finish_reason is not None:
                 del self._owners[one]
                 if ticket.has_ended:
@@ -204,8 +226,9 @@ class Batcher:
                 news[ticket] = None
         _tell(news)
 
-    def _fail_all(self, error: Exception) -> None:
-        """What is in the making is lost, and so is the session: it may be in any state."""
+    def _fail_all(self, error: Refusal) -> None:
+        """What is in the making is lost, and so is the session: it may be in any state. Nothing keeps it (an error that was raised in it
+        would), so that its cache is free before another one is made."""
         lost = dict.fromkeys(self._owners.values())
         for ticket in lost:
             self._free(ticket)

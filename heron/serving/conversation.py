@@ -73,7 +73,7 @@ class Conversation:
                 for piece in speech.read(said):
                     self.thought += piece.text if piece.is_reasoning else ""
                     yield piece
-        except KeyboardInterrupt:  # perhaps amid a step
+        except (KeyboardInterrupt, Exception):  # boundary: perhaps amid a step, after which a session may be in any state
             self._session = None
             raise
         finally:

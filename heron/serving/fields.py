@@ -5,6 +5,8 @@ What it leaves out: which fields there are, and what they mean (`requests`, `mes
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +37,12 @@ class Refusal(HeronError):
     def body(self) -> dict[str, Any]:
         """What the client reads."""
         return {"error": {"message": str(self), "type": self.kind, "param": self.field, "code": self.code}}
+
+
+def failure(error: Exception) -> Refusal:
+    """Of a request that the server failed at; what happened is on its standard error."""
+    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+    return Refusal(f"The server failed: {type(error).__name__}: {error}", status=500, code="internal_error")
 
 
 def unsupported(name: str, value: object, advice: str = "leave it out") -> Refusal:
@@ -73,12 +81,14 @@ def flag(body: Body, name: str) -> bool:
     return bool(value)
 
 
-def texts(body: Body, name: str, *, most: int) -> tuple[str, ...]:
-    """A text or a list of a few, none of them empty; none if it is not there."""
+def texts(body: Body, name: str, *, most: int, longest: int) -> tuple[str, ...]:
+    """A text or a list of a few, none of them empty or long; none if it is not there."""
     value = body.get(name)
     listed = [] if value is None or value == "" else [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(text, str) and text for text in listed) or len(listed) > most:
         raise Refusal(f"{name} must be a text or up to {most} texts that are not empty, but it is {value!r:.80}.", field=name)
+    if (length := max(map(len, listed), default=0)) > longest:
+        raise Refusal(f"{name} must be texts of up to {longest} characters, but one has {length}.", field=name)
     return tuple(encodable(text, name) for text in listed)
 
 

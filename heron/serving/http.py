@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -70,12 +70,13 @@ def refused(refusal: Refusal) -> Response:
 
 
 class EventStream(Response):
-    """Sends events as they come, until there are no more or the client is gone."""
+    """Sends events as they come, until there are no more or the client is gone; then it calls `on_close`, whatever happened."""
 
-    def __init__(self, events: AsyncIterator[str]) -> None:
+    def __init__(self, events: AsyncIterator[str], *, on_close: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._events = events
+        self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI has it."""
@@ -85,6 +86,7 @@ class EventStream(Response):
         finally:
             leaving.cancel()
             sending.cancel()
+            self._on_close()  # not left to the iterator, which may never have begun
             await asyncio.wait({sending})  # its iterator is closed before we go on
 
     async def _send(self, send: Send) -> None:

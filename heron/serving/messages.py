@@ -15,7 +15,9 @@ from heron.types import Message
 EXTRAS = {
     "assistant": ("tool_calls", "reasoning_content", "name"), "tool": ("tool_call_id", "name"), "user": ("name",), "system": ("name",),
 }
-"""Fields of a message beside its role and content; null stands for an absent one."""
+"""Roles, and the fields of a message beside its role and content; null stands for an absent one."""
+ALIASES = {"developer": "system"}
+"""OpenAI's newer names of roles, which templates do not know."""
 
 
 def read_messages(body: Body) -> tuple[Message, ...]:
@@ -52,9 +54,11 @@ def _check_tool(tool: Any, place: str) -> None:
 def _message(message: Any, place: str) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise Refusal(f'{place} must be an object with a "role" and a "content", but it is {message!r:.80}.', field=place)
-    role = encodable(message["role"], f"{place}.role")
+    role = ALIASES.get(message["role"], message["role"])
+    if role not in EXTRAS:  # some templates say nothing, and leave the message out
+        raise Refusal(f"{place}.role must be one of {', '.join((*EXTRAS, *ALIASES))}, but it is {role!r:.80}.", field=f"{place}.role")
     extras = {key: value for key, value in message.items() if key not in ("role", "content") and value is not None}
-    known = EXTRAS.get(role, ())
+    known = EXTRAS[role]
     if unknown := [key for key in extras if key not in known]:
         raise Refusal(f"{place} has {unknown[0]!r}, which is not supported in a message of {role!r}.", field=place)
     content = message.get("content")

@@ -6,7 +6,7 @@ refused with its name.
 
     used        USED, with CHAT or TEXT
     neutral     NEUTRAL: accepted where it changes nothing
-    ignored     user, metadata, store
+    ignored     IGNORED: they say who asks, or what is to be kept, and change no answer
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ USED = (
 )
 CHAT = ("messages", "max_completion_tokens", "max_completion_length", "response_format", "tools", "tool_choice")
 TEXT = ("prompt",)
-IGNORED = ("user", "metadata", "store")
+IGNORED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "top_logprobs": (0,), "logit_bias": ({},), "functions": ([],),
     "echo": (False,), "best_of": (1,), "suffix": ("",), "parallel_tool_calls": (True,),
@@ -42,6 +42,10 @@ MOST_ANSWERS = 64
 """Largest `n`, and most prompts of one request."""
 MOST_STOPS = 16
 """Most stop strings."""
+LONGEST_SCHEMA = 50_000
+"""Characters of a JSON schema: all wait while one is compiled, which takes seconds where it is long."""
+LONGEST_STOP = 1000
+"""Characters of a stop string: each of an answer's steps looks for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,8 @@ def _checked(body: Any, own: tuple[str, ...], model: str) -> Body:
         if name in used or name in IGNORED:
             continue
         if name not in NEUTRAL:
-            raise Refusal(f"There is no field {name!r}.{did_you_mean(name, [*used, *NEUTRAL])}", field=name, code="unknown_parameter")
+            advice = did_you_mean(name[:80], [*used, *NEUTRAL])
+            raise Refusal(f"There is no field {name[:80]!r}.{advice}", field=name[:80], code="unknown_parameter")
         if value is not None and not any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL[name]):
             raise unsupported(name, value)
     if body.get("model") not in (None, model):
@@ -147,7 +152,7 @@ def _params(body: Body, structure: Structure | None) -> SamplingParams:
             top_p=number(body, "top_p", 1.0, least=1e-6, most=1, zero=False), top_k=whole(body, "top_k", least=0) or 0,
             min_p=number(body, "min_p", 0.0, least=0, most=1),
             repetition_penalty=number(body, "repetition_penalty", 1.0, least=0.01, most=100, zero=False),
-            stop=texts(body, "stop", most=MOST_STOPS), structure=structure,
+            stop=texts(body, "stop", most=MOST_STOPS, longest=LONGEST_STOP), structure=structure,
         )
     except ConfigError as error:
         raise Refusal(str(error)) from error
@@ -166,7 +171,10 @@ def _structure(body: Body) -> Structure | None:
     if not isinstance(schema, dict):
         raise Refusal('response_format must be {"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": '
                       f'{{"name": ..., "schema": {{...}}}}}}, but it is {given!r:.80}.', field="response_format")
-    return Structure.of_schema(schema)
+    structure = Structure.of_schema(schema)
+    if (length := len(structure.json_schema)) > LONGEST_SCHEMA:
+        raise Refusal(f"The schema has {length} characters; {LONGEST_SCHEMA} are the most. Make it shorter.", field="response_format")
+    return structure
 
 
 def _prompts(body: Body) -> tuple[str | tuple[int, ...], ...]:

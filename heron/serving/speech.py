@@ -207,4 +207,5 @@ def opened_by(prompt: str, tags: Tags) -> str:
 
 def _may_begin(text: str, marks: Iterable[str]) -> int:
     """Length of the longest end of a text that is the beginning of a mark, and not all of it."""
-    return max((length for mark in marks for length in range(1, len(mark)) if text.endswith(mark[:length])), default=0)
+    lengths = ((mark, range(1, min(len(mark), len(text) + 1))) for mark in marks)
+    return max((length for mark, own in lengths for length in own if text.endswith(mark[:length])), default=0)

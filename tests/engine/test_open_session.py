@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from tinymodels import load_tiny, random_ids
 
 from heron.engine import NativeEngine, Request, SamplingParams
+from heron.engine.native import sampler
 from heron.engine.native.open import OpenSession
-from heron.engine.structure import Structure
+from heron.engine.structure import Grammar, Structure
 from heron.errors import ConfigError, EngineError
 from heron.models import Policy
 from heron.types import FinishReason
@@ -117,6 +119,36 @@ def test_stops_and_structures_are_each_requests_own(policy: Policy) -> None:
     assert policy.decode(digits[0].token_ids).isdigit() and digits[0].finish_reason is FinishReason.STOP
     assert tuple(free[0].token_ids) == alone.token_ids
     assert len(short[0].token_ids) <= 7 and short[0].finish_reason is FinishReason.STOP
+
+
+def test_a_structure_that_cannot_be_followed_stops_nobody_else(policy: Policy) -> None:
+    """Prevents: one client's schema that ends the answers of all; and a call that goes on with text that does not match."""
+    endless = SamplingParams(max_tokens=30, structure=Structure.of_schema({"$ref": "#"}))
+    costly = SamplingParams(max_tokens=30, structure=Structure.of_schema({"type": "string", "pattern": "^(a?){300}a{300}$"}))
+    free, request = SamplingParams(max_tokens=30, ignore_end=True), Request(prompt_ids=(1, 2), seeds=(0, 1))
+    session = NativeEngine(policy).open()
+    said = {params: session.add(request, params) for params in (endless, free, costly)}
+    run(session)
+    assert all("ake the regex or the schema simpler" in str(one.wrong) for params in (endless, costly) for one in said[params])
+    assert all(one.finish_reason is None and len(str(one.wrong)) < 400 for params in (endless, costly) for one in said[params])
+    alone = NativeEngine(policy).generate([request], free)[0]
+    assert [tuple(one.token_ids) for one in said[free]] == [one.token_ids for one in alone]
+    assert session.scheduler.pages.is_idle and not session.samplers._how
+    for params in (endless, costly):
+        with pytest.raises(EngineError, match="ake the regex or the schema simpler"):
+            NativeEngine(policy).generate([request], params)
+
+
+def test_many_ways_to_draw_are_each_made_once(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: grammars that are compiled anew in every step, where more clients bring one of their own than are remembered."""
+    made: list[str] = []
+    monkeypatch.setattr(sampler, "Grammar", lambda structure, policy: made.append(structure.regex) or Grammar(structure, policy))
+    session = NativeEngine(policy).open()
+    wanted = [f"[{digit}]{{{length}}}" for digit in range(10) for length in (2, 3, 4, 5)]
+    said = [session.add(Request(prompt_ids=(1,), seeds=(0,)), SamplingParams(max_tokens=9, structure=Structure(regex=regex)))
+            for regex in wanted]
+    run(session)
+    assert made == wanted and all(re.fullmatch(regex, policy.decode(one.token_ids)) for regex, (one,) in zip(wanted, said, strict=True))
 
 
 def test_what_cannot_be_sampled_is_refused_and_leaves_no_trace(policy: Policy) -> None:

@@ -100,14 +100,14 @@ def test_models_and_health(model: ServedModel, shared: Server) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]", "text parts"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]}, "messages[0]", "tool_calls"),
         ({"messages": [{"role": "assistant", "tool_calls": [1]}]}, "messages[0].tool_calls[0]", "function"),
-        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "wizard"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "wizard"),
         ({"temperature": -1}, "temperature", "-1"),
         ({"temperature": True}, "temperature", "True"),
         ({"temperature": 1e-9}, "temperature", "0 or a number from 1e-06 to 100"),
         ({"temperature": float("nan")}, "temperature", "nan"),
         ({"messages": [{"role": "user", "content": "a\udc80"}]}, "messages[0]", "half a character"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "\ud83d"}]}]}, "messages[0]", "half a character"),
-        ({"messages": [{"role": "user\udc80", "content": "a"}]}, "messages[0].role", "half a character"),
+        ({"messages": [{"role": "user\udc80", "content": "a"}]}, "messages[0].role", "must be one of"),
         ({"messages": [{"role": "user", "content": "x" * 600}]}, None, "Shorten the prompt."),
         ({"n": 0}, "n", "from 1 to 64"),
         ({"max_tokens": 0}, "max_tokens", "at least 1"),
@@ -126,6 +126,10 @@ def test_models_and_health(model: ServedModel, shared: Server) -> None:
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}}, None, "cannot be used"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "no tools"),
         ({"tools": [{"type": "retrieval"}]}, "tools[0]", "function"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 50_000]}}}}, "response_format", "shorter"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, None, "could not be followed"),
+        ({"stop": ["x", "y" * 1001]}, "stop", "up to 1000 characters"),
+        ({"x" * 100_000: 1}, "x" * 80, "There is no field"),
         ({"tools": "f"}, "tools", "list"),
         ({"tool_choice": "required"}, "tool_choice", "forced"),
         ({"temprature": 1}, "temprature", 'Did you mean "temperature"'),
@@ -135,7 +139,14 @@ def test_models_and_health(model: ServedModel, shared: Server) -> None:
 def test_bad_requests_are_refused_by_name(shared: Server, fields: dict[str, Any], param: str | None, words: str) -> None:
     """Prevents: an answer to something that was not asked, or a stack trace."""
     status, error = refusal(shared, **fields)
-    assert status == 400 and error["param"] == param and words in error["message"]
+    assert status == 400 and error["param"] == param and words in error["message"] and len(error["message"]) < 2000
+
+
+def test_a_developer_is_the_system(shared: Server) -> None:
+    """Prevents: instructions under OpenAI's newer name of the role that a template leaves out, or refuses."""
+    told = [[{"role": role, "content": "Be brief."}, *ASK["messages"]] for role in ("system", "developer")]
+    assert ask(shared, messages=told[0])["choices"] == ask(shared, messages=told[1])["choices"]
+    assert ask(shared, messages=told[1])["usage"] != ask(shared)["usage"]
 
 
 def test_what_changes_nothing_is_accepted(model: ServedModel, shared: Server) -> None:
@@ -167,6 +178,9 @@ def test_a_web_page_cannot_reach_the_loopback_server(model: ServedModel, shared:
     assert call(server, "/v1/models", Host="localhost:8000")[0] == 200
     assert call(server, "/v1/models", Host="[::1]:8000")[0] == 200
     assert call(server, method="OPTIONS", body=b"")[0] == 405
+    for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost.evil.example", 403), ("http://[::1", 403),
+                           ("http://localhost:3000", 200), ("http://[::1]:3000", 200)):
+        assert call(server, "/v1/models", Origin=origin)[0] == status, origin
 
 
 def test_a_token_is_required_when_there_is_one(model: ServedModel, start: Start) -> None:

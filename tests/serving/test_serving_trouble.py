@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -9,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import Any
 
 import openai
 import pytest
-from servers import ASK, CHAT, Script, ScriptedEngine, Start, ask, call, refusal, until
+from servers import ASK, CHAT, Script, ScriptedEngine, ScriptedSession, Start, ask, call, refusal, until
 
-from heron.engine import NativeEngine
+from heron.engine import NativeEngine, Request, SamplingParams
 from heron.serving import http
+from heron.serving.batching import Batcher, Ticket
+from heron.serving.fields import Refusal
 from heron.serving.model import ServedModel
 from heron.serving.server import Server, make_server
 
@@ -174,7 +178,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(shared: Server, monkeypatch
     assert b" 408 " in connection.recv(65536)
 
 
-def test_a_failing_step_is_told_to_all_in_it_and_the_server_goes_on(model: ServedModel, start: Start) -> None:
+def test_a_failing_step_is_told_to_all_in_it_and_the_server_goes_on(
+    model: ServedModel, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Prevents: one bad step that ends the server, leaves clients waiting for ever, or goes on with a session in any state."""
     is_broken, said = threading.Event(), x_times(model, 400)
 
@@ -192,9 +198,86 @@ def test_a_failing_step_is_told_to_all_in_it_and_the_server_goes_on(model: Serve
         (streamed, plain) = (future.result() for future in waiting)
     assert plain[0] == 500 and "out of luck" in plain[1]
     assert streamed[0] == 200 and "out of luck" in streamed[1] and "[DONE]" not in streamed[1]
+    status, health = call(server, "/health")
+    assert status == 503 and '"failing"' in health
+    assert capfd.readouterr().err.count("Traceback") == 1
     is_broken.clear()
     assert ask(server, max_tokens=2)["choices"][0]["message"]["content"] == "xx"
-    assert len(engine.sessions) == 2 and server.batcher.taken == 0
+    assert len(engine.sessions) == 2 and server.batcher.taken == 0 and call(server, "/health")[0] == 200
+
+
+def test_a_failed_session_is_let_go_before_another_one_is_made(model: ServedModel) -> None:
+    """Prevents: two caches at once, of which the second one finds no room on a GPU."""
+    opened: list[weakref.ref[ScriptedSession]] = []
+    said, is_broken = x_times(model, 4), True
+
+    def script(prompt: tuple[int, ...]) -> Sequence[int]:
+        if is_broken:
+            raise ZeroDivisionError("out of luck")
+        return said(prompt)
+
+    def open_session() -> ScriptedSession:
+        assert all(session() is None for session in opened)
+        session = ScriptedSession(script)
+        opened.append(weakref.ref(session))
+        return session
+
+    async def two() -> None:
+        nonlocal is_broken
+        for is_broken in (True, False):
+            ticket = Ticket([Request(prompt_ids=(1,), seeds=(0,))], SamplingParams(max_tokens=9), is_stream=False,
+                            loop=asyncio.get_running_loop())
+            batcher.submit(ticket)
+            with pytest.raises(Refusal, match="out of luck") if is_broken else contextlib.nullcontext():
+                await asyncio.wait_for(ticket.news(), 20)
+
+    batcher = Batcher(open_session, places=2, max_waiting=0)
+    batcher.start()
+    asyncio.run(two())
+    batcher.close()
+    assert len(opened) == 2
+
+
+def test_an_error_of_letting_go_ends_no_server(model: ServedModel, start: Start) -> None:
+    """Prevents: a thread that dies of one client's leaving, and a server that takes requests in and never answers."""
+    engine = ScriptedEngine(model.policy, x_times(model, 400), pause_s=0.01)
+    server = start(replace(model, engine=engine))
+    engine.sessions[0].drop = lambda sequences: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    connection = raw(server, LONG)
+    until(lambda: bool(engine.sessions[0].open))
+    connection.close()
+    until(lambda: server.batcher.taken == 0)
+    assert ask(server, max_tokens=2)["choices"][0]["message"]["content"] == "xx"
+
+
+def test_one_clients_schema_ends_nobody_elses_answer(shared: Server) -> None:
+    """Prevents: a schema that cannot be followed taking all answers in the making with it."""
+    schema = {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "^(a?){300}a{300}$"}}}
+    with ThreadPoolExecutor(4) as pool:
+        good = [pool.submit(call, shared, CHAT, ASK | {"max_tokens": 150, "stream": is_stream}) for is_stream in (True, False)]
+        bad = [pool.submit(call, shared, CHAT, ASK | {"response_format": schema, "n": 3, "stream": is_stream})
+               for is_stream in (True, False)]
+    assert all(future.result()[0] == 200 and "error" not in future.result()[1] for future in good)
+    assert all("ake the regex or the schema simpler" in future.result()[1] for future in bad)
+    assert [future.result()[0] for future in bad] == [200, 400] and "[DONE]" not in bad[0].result()[1]
+    assert shared.batcher.taken == 0 and call(shared, "/health")[0] == 200
+
+
+def test_who_leaves_before_the_first_event_is_let_go() -> None:
+    """Prevents: an answer that is made to its end for nobody, because its stream had not begun when its client left."""
+    closed: list[bool] = []
+
+    async def events() -> AsyncIterator[str]:
+        yield "never asked for"
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(60)  # a client whose window is full
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    asyncio.run(http.EventStream(events(), on_close=lambda: closed.append(True))({}, receive, send))  # type: ignore[arg-type]
+    assert closed == [True]
 
 
 def test_what_ends_while_it_speaks_says_so(endless: ServedModel) -> None:

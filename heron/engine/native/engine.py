@@ -183,6 +183,8 @@ class Session(Core):
 
     def _note_ends(self, spoke: Sequence[Completing]) -> None:
         for sequence in spoke:
+            if sequence.wrong is not None:
+                raise sequence.wrong
             if sequence.finish_reason is not None:
                 self.finished += 1
                 self._ready.append(self._closed(sequence))

@@ -60,7 +60,7 @@ class OpenSession(Core):
             self.samplers.leave(sequence)
 
     def step(self) -> list[Sequence]:
-        """One forward pass. Returns what has just said a token."""
+        """One forward pass. Returns what has just said a token. What went wrong (`Sequence.wrong`) is dropped; the others go on."""
         if self.policy.version != self.version:
             raise EngineError(f"The weights have changed (version {self.version} to {self.policy.version}) in an open session. Open "
                               "another one.")
@@ -69,6 +69,7 @@ class OpenSession(Core):
         for sequence in spoke:
             if sequence.finish_reason is not None:
                 self.samplers.leave(sequence)
+        self.drop([sequence for sequence in spoke if sequence.wrong is not None])
         return spoke
 
     def _check_room(self, request: Request, params: SamplingParams) -> None:

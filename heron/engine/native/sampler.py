@@ -18,7 +18,7 @@ from torch import Tensor
 from heron.engine.native.sequence import Branch, Sequence
 from heron.engine.params import SamplingParams
 from heron.engine.structure import Grammar, Matcher
-from heron.errors import GuardStop
+from heron.errors import EngineError, GuardStop
 from heron.kernels.filters import lowest_logit
 from heron.kernels.sampling import IMPOSSIBLE, sample, spread
 from heron.models.policy import Policy
@@ -78,7 +78,7 @@ class Sampler:
         if self.params.repetition_penalty != 1:
             _penalise(logits, [branch.token_ids for branch in branches], self.params.repetition_penalty)
         if self._structure is not None:
-            allowed = self._structure.allowed([branch.sequences[0] for branch in branches], logits.shape[-1])
+            allowed = self._structure.allowed(branches, logits.shape[-1])
             logits.masked_fill_(~allowed.to(logits.device), -math.inf)
         return logits
 
@@ -89,10 +89,11 @@ class Sampler:
 
     def _close_if_ended(self, sequence: Sequence) -> None:
         """Note why, where the token just said was the last: by its ending, or because its structure is whole."""
-        sequence.finish_reason = (sequence.ending or self._ending).reason(sequence)
+        reason = (sequence.ending or self._ending).reason(sequence)
         if self._structure is not None and self._structure.completes(sequence):
-            sequence.finish_reason = FinishReason.STOP
-        if sequence.finish_reason is not None:
+            reason = FinishReason.STOP
+        if sequence.wrong is None and reason is not None:
+            sequence.finish_reason = reason
             self.forget(sequence)
 
 
@@ -101,29 +102,29 @@ class Samplers:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._made = functools.lru_cache(maxsize=32)(functools.partial(Sampler, policy))
-        self._how: dict[Sequence, SamplingParams] = {}
+        self._made = functools.lru_cache(maxsize=32)(functools.partial(Sampler, policy))  # a grammar takes long to compile
+        self._how: dict[Sequence, Sampler] = {}
 
     def enter(self, sequences: List[Sequence], params: SamplingParams) -> None:
         """They are drawn so from now on. When each of them ends is its own matter."""
         ending = Ending(self._policy, params)
-        how = replace(params, max_tokens=1, stop=(), stop_token_ids=(), ignore_end=False, pause_after=0)
-        self._made(how)
+        how = self._made(replace(params, max_tokens=1, stop=(), stop_token_ids=(), ignore_end=False, pause_after=0))
         for sequence in sequences:
             sequence.ending = ending
             self._how[sequence] = how
 
     def leave(self, sequence: Sequence) -> None:
-        """It has ended, or is wanted no more."""
-        self._made(self._how.pop(sequence)).forget(sequence)
+        """It has ended, or is wanted no more, which may be told twice."""
+        if (how := self._how.pop(sequence, None)) is not None:
+            how.forget(sequence)
 
     def draw(self, logits: Tensor, branches: List[Branch]) -> None:
         """As `Sampler.draw`."""
-        rows_by_how: dict[SamplingParams, list[int]] = {}
+        rows_by_how: dict[Sampler, list[int]] = {}
         for row, branch in enumerate(branches):
             rows_by_how.setdefault(self._how[branch.sequences[0]], []).append(row)
         for how, rows in rows_by_how.items():
-            self._made(how).draw(logits if len(rows_by_how) == 1 else logits[rows], [branches[row] for row in rows])
+            how.draw(logits if len(rows_by_how) == 1 else logits[rows], [branches[row] for row in rows])
 
 
 class Ending:
@@ -169,25 +170,38 @@ class StopStrings:
 
 
 class Structured:
-    """The matcher of each completion. One that was begun elsewhere is read again from its tokens."""
+    """The matcher of each completion. One that was begun elsewhere is read again from its tokens. A structure that cannot be followed is
+    the trouble of the completions that it was asked of (`Sequence.wrong`), not of all that are drawn beside them."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._matchers: dict[Sequence, Matcher] = {}
 
-    def allowed(self, sequences: List[Sequence], vocabulary: int) -> Tensor:
-        """`[n, V]` bool: which tokens may come next."""
-        bits = b"".join(self._matcher(sequence).allowed() for sequence in sequences)
-        packed = torch.frombuffer(bytearray(bits), dtype=torch.uint8).view(len(sequences), -1, 1)  # [n, V/8, 1]
+    def allowed(self, branches: List[Branch], vocabulary: int) -> Tensor:
+        """`[B, V]` bool: which tokens may come next."""
+        bits = b"".join(map(self._allowed, branches))
+        packed = torch.frombuffer(bytearray(bits), dtype=torch.uint8).view(len(branches), -1, 1)  # [B, V/8, 1]
         return ((packed >> torch.arange(8, dtype=torch.uint8)) & 1).flatten(1)[:, :vocabulary].bool()
 
     def completes(self, sequence: Sequence) -> bool:
         """Nothing can follow the token just said."""
-        return self._matcher(sequence).is_complete
+        try:
+            return self._matcher(sequence).is_complete
+        except EngineError as error:
+            sequence.wrong = sequence.wrong or error
+            return False
 
     def forget(self, sequence: Sequence) -> None:
         """It has ended."""
         self._matchers.pop(sequence, None)
+
+    def _allowed(self, branch: Branch) -> bytes:
+        try:
+            return self._matcher(branch.sequences[0]).allowed()
+        except EngineError as error:
+            for sequence in branch.sequences:
+                sequence.wrong = sequence.wrong or error
+            return self._grammar.every_token  # what is drawn then does not matter
 
     def _matcher(self, sequence: Sequence) -> Matcher:
         """It has read all that the sequence has said."""

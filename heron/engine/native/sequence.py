@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from heron.engine.params import SamplingParams
+from heron.errors import EngineError
 from heron.types import Completion, FinishReason
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Sequence:
     """None while it goes on."""
     ending: Ending | None = None
     """Says when it has ended, where that is its own matter; None: as the sampler's params say."""
+    wrong: EngineError | None = None
+    """Why it cannot go on as it was asked to. Others can: who drives the engine says what becomes of it."""
 
     def say(self, token: int, logprob: float, entropy: float, version: int) -> None:
         """Add a token."""
