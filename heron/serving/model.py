@@ -22,6 +22,10 @@ from heron.serving.speech import Splitter, opened_by
 
 MAX_TOKENS = 512
 """Longest answer of a model folder where the request names none; a run uses its own `rollout.max_completion_length`."""
+CHARACTERS = 8
+"""For each token of the context; of a longer text the beginning is encoded first."""
+MARGIN = 16
+"""Tokens that a text's beginning may have more than the text: where it was cut, letters may stand alone."""
 MAX_CONCURRENT = 64
 """Completions in the making at once."""
 
@@ -59,6 +63,7 @@ class ServedModel:
         if ignores_tools:
             raise Refusal("The chat template of this model tells it of no tools. Leave them out, or tell of them in a message.",
                           field="tools", code="unsupported_value")
+        self._check_size(text)
         return Question(prompt_ids=self.policy.encode(text), opened=opened_by(text, self.policy.tags))
 
     def beginnings(self, request: TextRequest) -> list[Question]:
@@ -78,7 +83,18 @@ class ServedModel:
         limit, longest = self.policy.context_length, max(len(question.prompt_ids) for question in questions)
         return self.max_tokens if limit is None else max(1, min(self.max_tokens, limit - longest))
 
+    def _check_size(self, text: str) -> None:
+        """Refuse what is far too long by its beginning. To encode megabytes takes long, and others wait for it."""
+        limit = self.policy.context_length
+        if limit is None or len(text) <= CHARACTERS * limit:
+            return
+        begun = len(self.policy.encode(text[: CHARACTERS * limit]))
+        if begun > limit + MARGIN:
+            raise Refusal(f"A prompt of {len(text)} characters, whose first {CHARACTERS * limit} are {begun} tokens, leaves no room "
+                          f"for an answer in the model's context of {limit}. Shorten the prompt.", code="context_length_exceeded")
+
     def _encoded(self, text: str) -> tuple[int, ...]:
+        self._check_size(text)
         tokenizer = self.policy.tokenizer
         begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
         return tuple(tokenizer(text, add_special_tokens=not begun)["input_ids"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import ASK, ScriptedEngine, Start, ask, call, refusal
+from servers import ASK, CHAT, ScriptedEngine, Start, ask, call, refusal
 from tinymodels import load_tiny, stir_adapter
 
 from heron.config import load_config, to_toml
@@ -19,6 +19,7 @@ from heron.errors import ConfigError, RunError
 from heron.run import RunWriter
 from heron.serving import serve
 from heron.serving.model import ServedModel, open_model
+from heron.serving.requests import parse_chat
 from heron.serving.server import Server, make_server
 
 
@@ -140,6 +141,20 @@ def test_bad_requests_are_refused_by_name(shared: Server, fields: dict[str, Any]
     """Prevents: an answer to something that was not asked, or a stack trace."""
     status, error = refusal(shared, **fields)
     assert status == 400 and error["param"] == param and words in error["message"] and len(error["message"]) < 2000
+
+
+def test_a_text_of_megabytes_is_not_encoded_to_its_end(model: ServedModel, shared: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: half a minute of encoding for an answer that is refused, for which everybody else waits; and refusing what fits."""
+    encoded: list[int] = []
+    encode = model.policy.encode
+    monkeypatch.setattr(model.policy, "encode", lambda text: encoded.append(len(text)) or encode(text))
+    long = "x" * 4_000_000
+    for path, body in ((CHAT, {"messages": [{"role": "user", "content": long}]}), ("/v1/completions", {"prompt": long})):
+        status, text = call(shared, path, body=body)
+        assert status == 400 and json.loads(text)["error"]["code"] == "context_length_exceeded"
+    assert encoded == [8 * 512] * 2
+    monkeypatch.setattr(model.policy, "encode", lambda text: encode(text)[:5])  # of few, long tokens
+    assert model.question(parse_chat({"messages": [{"role": "user", "content": "x" * 9 * 512}]}, model=model.name)).prompt_ids
 
 
 def test_a_developer_is_the_system(shared: Server) -> None:
