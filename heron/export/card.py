@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from heron.config import Config
@@ -42,7 +44,7 @@ LIBRARIES = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
 def _front_matter(config: Config, format: str, license: str | None) -> str:
-    base = [] if config.model.name == EMBEDDED else [f"base_model: {json.dumps(config.model.name)}"]
+    base = [f"base_model: {json.dumps(config.model.name)}"] if _is_of_a_hub(config.model.name) else []
     known = [] if license is None else [f"license: {license}"]
     lines = [f"library_name: {LIBRARIES[format]}", "pipeline_tag: text-generation", *base, *known,
              "tags: [heron, grpo, reinforcement-learning]"]
@@ -50,12 +52,19 @@ def _front_matter(config: Config, format: str, license: str | None) -> str:
 
 
 def _what(run: Run, config: Config) -> str:
-    base = "the embedded model, built from scratch," if config.model.name == EMBEDDED else f"`{config.model.name}`"
+    name = config.model.name
+    folder = f"the model in a folder `{Path(name).name}`"  # no more of the path: it says who somebody is, and leads nowhere elsewhere
+    base = "the embedded model, built from scratch," if name == EMBEDDED else f"`{name}`" if _is_of_a_hub(name) else folder
     on = f" on a base of {config.model.quantization}" if config.model.method == "qlora" else ""
     method = f"a LoRA adapter of rank {config.model.lora_rank}{on}" if config.model.has_adapter else "every weight"
     steps = (run.summary or {}).get("steps", "an unknown number of")
     return (f"This is {base} after {steps} steps of reinforcement learning with verifiable rewards (recipe `{config.recipe}`, "
             f"loss `{config.objective.loss_type}`), trained with Heron. Trained was {method}. The run is {run.status}.")
+
+
+def _is_of_a_hub(name: str) -> bool:
+    """The base is to be found by its name; hubs refuse a card that names a folder."""
+    return name != EMBEDDED and not Path(name).exists() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
 
 
 def _before_and_after(summary: Mapping[str, Any]) -> str:
@@ -103,9 +112,15 @@ def _settings(run: Run, config: Config) -> str:
     return "\n".join(["## Settings", "", "| setting | value |", "|---|---|", *rows])
 
 
+def _fenced(text: str) -> str:
+    """Text as it is, behind more backticks than it has in a row."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
+    return f"{fence}\n{text}\n{fence}"
+
+
 def _use(config: Config) -> str:
     system = config.data.system_prompt
-    prompt = "" if system is None else f"Use the system prompt it was trained with:\n\n```\n{fill_tags(system, config.tags)}\n```\n\n"
+    prompt = "" if system is None else f"Use the system prompt it was trained with:\n\n{_fenced(fill_tags(system, config.tags))}\n\n"
     tags = config.tags
     return (f"## Use\n\n{prompt}The answer stands between `{tags.solution_start}` and `{tags.solution_end}`, the reasoning between "
             f"`{tags.reasoning_start}` and `{tags.reasoning_end}`.")

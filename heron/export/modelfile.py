@@ -188,8 +188,9 @@ def _notes(policy: Policy) -> tuple[str, ...]:
 
 
 def _literal(text: str) -> str:
-    """Plain text in a Go template; braces that would open an action are written by one."""
-    return text.replace("{{", '{{ "{{" }}')
+    """Plain text in a Go template; braces that would open an action, also with those of an action behind, are written by one."""
+    text = text.replace("{{", '{{ "{{" }}')
+    return f'{text[:-1]}{{{{ "{{" }}}}' if text.endswith("{") else text
 
 
 def _quoted(text: str) -> str:

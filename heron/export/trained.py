@@ -33,11 +33,15 @@ class Trained:
     """A few of the run's own questions."""
     expected: Sequence[Completion]
     """The model's likeliest answers to them."""
-    dtype: str
-    """Of its activations, when it gave them: writing may cast the model itself."""
+    prompts: Sequence[tuple[int, ...]]
+    """The tokens of the questions."""
 
     def answers_of(self, policy: Policy) -> list[Completion]:
-        """Another model's answers to the same questions."""
+        """Another model's answers to the same questions; ModelError if its tokenizer and template ask them otherwise."""
+        for messages, wanted in zip(self.asked, self.prompts, strict=True):
+            if (got := policy.render(messages)) != wanted:
+                raise ModelError(f"The exported tokenizer and chat template make other tokens of a question of this run, {len(got)} "
+                                 f"instead of {len(wanted)}: {policy.render_text(messages)[:200]!r}. Nothing was exported.")
         return greedy(policy, self.asked, self.config.rollout.max_completion_length)
 
     def agreement_with(self, policy: Policy) -> Agreement:
@@ -50,8 +54,8 @@ def load_trained(run: Run) -> Trained:
     config = config_of(run)
     policy, asked = policy_of_run(run), conversations(run, config)
     expected = greedy(policy, asked, config.rollout.max_completion_length)
-    dtype = str(policy.dtype).removeprefix("torch.")
-    return Trained(run=run, config=config, policy=policy, asked=asked, expected=expected, dtype=dtype)
+    prompts = [policy.render(messages) for messages in asked]
+    return Trained(run=run, config=config, policy=policy, asked=asked, expected=expected, prompts=prompts)
 
 
 def merged(trained: Trained) -> Policy:

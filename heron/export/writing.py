@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from heron.config import ModelConfig
 from heron.errors import ConfigError, RunError, did_you_mean
@@ -23,7 +24,7 @@ from heron.export.card import model_card
 from heron.export.llamacpp import QUANTIZATIONS, check_quantization, write_gguf
 from heron.export.modelfile import modelfile
 from heron.export.trained import Trained, load_trained, merged, require
-from heron.models import load_policy
+from heron.models import Policy, load_policy
 from heron.models.adapters import TRAINED
 from heron.models.of_run import config_of
 from heron.models.policy import no_bars
@@ -70,24 +71,37 @@ def export(
     Raises:
         ModelError: the written model answers otherwise than the trained one, where rounding cannot be the reason; `out` is not made.
     """
-    run, target = Run(run_dir), Path(out)
+    run, target = Run(run_dir), Path(out).resolve()
     write = _choose(run, format, dtype, quantization)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RunError(f"{target} exists and is not empty. Name a new folder to export to.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _begin(target)
     try:
-        partial.mkdir()
         trained = load_trained(run)
         content = write(trained, partial)
         card = model_card(run, trained.config, format=format, what=content.what, agreement=content.agreement, notes=content.notes,
                           license_source=run.start_model)
         (partial / "README.md").write_text(card, encoding="utf-8")
         partial.replace(target)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The export to {target} failed: {error}. Nothing was exported; make room, or name another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Exported(folder=target, agreement=content.agreement, notes=content.notes)
+    return Exported(folder=Path(out), agreement=content.agreement, notes=content.notes)
+
+
+def _begin(target: Path) -> Path:
+    """The folder beside the target that gets its name in the end."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RunError(f"{target} exists and is not empty. Name a new folder to export to.")
+    if target.is_mount() or target == Path.cwd():
+        raise RunError(f"{target} cannot be replaced by the finished export: it is "
+                       f"{'where a disk is mounted' if target.is_mount() else 'the current folder'}. Name a new folder inside it.")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"There can be no folder {target}: {error}. Name another one.") from error
+    return partial
 
 
 Write = Callable[[Trained, Path], _Content]
@@ -111,17 +125,30 @@ def _hf(run: Run, dtype: str | None, quantization: str | None) -> Write:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, but it is {wanted!r}.{did_you_mean(wanted, DTYPES)}")
 
     def write(trained: Trained, folder: Path) -> _Content:
-        policy = trained.policy
+        whole, cast = merged(trained), getattr(torch, wanted)
+        held = str(whole.dtype).removeprefix("torch.")
+        _round(whole, cast)
+        meant = trained.answers_of(whole)
         with no_bars():
-            merged(trained).model.to(getattr(torch, wanted)).save_pretrained(folder)
-        policy.tokenizer.save_pretrained(folder)
-        device = trained.config.model.device
-        agreement = trained.agreement_with(load_policy(ModelConfig(name=str(folder), device=device), trained.config.tags))
-        if wanted == trained.dtype and (wanted == "float32" or not policy.is_lora) and not policy.is_quantized:
-            require(agreement, "The exported model")
-        return _Content(agreement=agreement, what=f"Weights in {wanted}.")
+            whole.model.to(cast).save_pretrained(folder)
+        trained.policy.tokenizer.save_pretrained(folder)
+        del whole
+        here = ModelConfig(name=str(folder), device=trained.config.model.device)
+        answers = trained.answers_of(load_policy(replace(here, dtype=held), trained.config.tags))
+        require(compare(meant, answers), "The exported model")
+        if held != wanted:  # as others load it
+            answers = trained.answers_of(load_policy(here, trained.config.tags))
+        return _Content(agreement=compare(trained.expected, answers), what=f"Weights in {wanted}.")
 
     return write
+
+
+@torch.no_grad()
+def _round(policy: Policy, cast: torch.dtype) -> None:
+    """Let every weight be what it will be in the file, in the type that it is held in: then the file must answer just like it."""
+    for tensor in policy.model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(cast))
 
 
 def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:

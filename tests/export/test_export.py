@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from finished_runs import QUESTIONS, make_run
+from safetensors import SafetensorError
 from tinymodels import TAGS, save_tiny
 
 from heron.config import load_config
 from heron.errors import ConfigError, ModelError, RunError
-from heron.export import agreement, export
+from heron.export import agreement, card, export, writing
 from heron.export.agreement import compare, conversations
 from heron.export.origin import GAMED
 from heron.run import Run
@@ -81,7 +84,9 @@ def test_the_card_tells_what_was_rewarded_and_what_changed(tmp_path: Path, tiny_
     """Prevents: a model that nobody can place."""
     base = tiny_folder("qwen3")
     card = (export(make_run(tmp_path / "run", base, method="full"), tmp_path / "out").folder / "README.md").read_text()
-    for piece in (str(base), "`number_right` | 1", "`follows_format` | 0.5", "25.0% [15.0%, 40.0%] | 75.0%", "seed | 7", "arithmetic"):
+    assert "base_model" not in card and str(base.parent) not in card  # a folder of this machine is no name on a hub
+    assert f"the model in a folder `{base.name}`" in card
+    for piece in ("`number_right` | 1", "`follows_format` | 0.5", "25.0% [15.0%, 40.0%] | 75.0%", "seed | 7", "arithmetic"):
         assert piece in card
     assert "pass@1" not in card
 
@@ -118,9 +123,84 @@ def test_an_export_that_answers_otherwise_is_not_left_behind(
         monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", forget_the_adapter)
     else:
         monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", spoil)
-    with pytest.raises(ModelError, match="does not answer like the trained one"):
-        export(run_dir, tmp_path / "out", dtype="float32")
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(ModelError, match="does not answer like the trained one"):
+            export(run_dir, tmp_path / "out", dtype=dtype)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
+
+
+def test_another_template_in_the_folder_is_an_error(
+    tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: a model that is asked in words that it was not trained on, which rounding would be blamed for."""
+    import transformers
+
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method="full")
+    save = transformers.PreTrainedTokenizerBase.save_pretrained
+
+    def spoil(tokenizer: Any, folder: Path, **options: Any) -> None:
+        save(tokenizer, folder, **options)
+        (Path(folder) / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", spoil)
+    with pytest.raises(ModelError, match="other tokens of a question"):
+        export(run_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device")])
+def test_a_full_disk_is_said_and_leaves_nothing(
+    tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Prevents: a stack trace, and half a model that looks whole."""
+    import transformers
+
+    def fill(model: Any, folder: Path, **options: Any) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise error
+
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method="full")
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", fill)
+    with pytest.raises(RunError, match=r"No space left on device.*Nothing was exported"):
+        export(run_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
+
+
+def test_places_that_cannot_take_an_export_are_refused_first(
+    tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: an error after all the work, a bare OSError, and an export that replaces the folder that a shell is in."""
+    run_dir = make_run(tmp_path / "run", tiny_folder("qwen3"), method="full")
+    monkeypatch.setattr(writing, "load_trained", lambda run: pytest.fail("too late"))
+    here, file, mounted = tmp_path / "here", tmp_path / "file", tmp_path / "mounted"
+    here.mkdir()
+    mounted.mkdir()
+    file.write_text("mine")
+    monkeypatch.chdir(here)
+    with pytest.raises(RunError, match="the current folder"):
+        export(run_dir, ".")
+    with pytest.raises(RunError, match="There can be no folder"):
+        export(run_dir, file / "out")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == mounted)
+    with pytest.raises(RunError, match="a disk is mounted"):
+        export(run_dir, mounted)
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: an error when all is done, because a link cannot be replaced by a folder."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    done = export(make_run(tmp_path / "run", tiny_folder("qwen3"), method="full"), tmp_path / "link")
+    assert done.folder == tmp_path / "link" and (tmp_path / "disk" / "model.safetensors").is_file() and done.folder.is_symlink()
+
+
+def test_a_card_quotes_what_it_is_given(tmp_path: Path) -> None:
+    """Prevents: a system prompt with backticks that ends its own block, and a name that a hub's card cannot hold."""
+    prompt = "Answer in\n```json\n{}\n```\nand ```` too"
+    config = load_config("arithmetic", {"data": {"system_prompt": prompt}, "model": {"name": "some/model"}})
+    assert f"`````\n{prompt}\n`````" in card._use(config)
+    assert 'base_model: "some/model"' in card._front_matter(config, "hf", None)
+    assert "base_model" not in card._front_matter(replace(config, model=replace(config.model, name="../a b: c")), "hf", None)
 
 
 def test_a_used_folder_and_a_wrong_dtype_are_refused(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:

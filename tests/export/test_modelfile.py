@@ -31,7 +31,8 @@ GEMMA = """\
 """
 THOUGHTS = TEMPLATES["chatml"].replace('message["content"] +', 'message["content"].split("</think>")[-1].lstrip("\\n") +')
 BRACES = TEMPLATES["chatml"].replace('"<|im_start|>assistant\\n"', '"<|im_start|>assistant\\n{{ \\"x\\" }} {"')
-KINDS = {**TEMPLATES, "qwen": QWEN, "gemma": GEMMA, "thoughts": THOUGHTS, "braces": BRACES}
+JSON = TEMPLATES["chatml"].replace('"\\n" + message["content"] +', '"\\n{" + message["content"] + "}" +')
+KINDS = {**TEMPLATES, "json": JSON, "qwen": QWEN, "gemma": GEMMA, "thoughts": THOUGHTS, "braces": BRACES}
 
 TALK = [("user", "One?"), ("assistant", "1"), ("user", "Two?")]
 
@@ -48,7 +49,9 @@ def with_template(policy: Policy, template: str) -> Policy:
 
 def go(template: str, system: str, messages: list[dict[str, str]]) -> str:
     """What Go's text/template makes of the few actions that are used, with Ollama's names."""
-    parts = iter(re.findall(r'\{\{ (?:"\{\{"|[^{}]*?) \}\}|(?:(?!\{\{ ).)+|\{\{', template, re.DOTALL))
+    found = re.findall(r'\{\{ (?:"[^"]*"|[^{}"])* \}\}|(?:(?!\{\{).)+', template, re.DOTALL)
+    assert "".join(found) == template, "Go begins an action at the first two braces"
+    parts = iter(found)
     names: dict[str, Any] = {".System": system, "$.System": system}
 
     def value(word: str) -> Any:
