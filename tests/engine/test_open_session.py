@@ -107,6 +107,17 @@ def test_a_full_cache_makes_rows_wait_not_fail(policy: Policy) -> None:
         session.add(Request(prompt_ids=(1,) * 60, seeds=(0,)), SamplingParams(max_tokens=30))
 
 
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 480, 501, 511])
+def test_one_completion_may_fill_the_context(policy: Policy, length: int) -> None:
+    """Prevents: a last answer that the context has room for, refused because prompt and answer were each rounded up to pages."""
+    session = NativeEngine(policy, max_concurrent=1).open()
+    assert policy.context_length == 512
+    (one,) = session.add(Request(prompt_ids=(5,) * length, seeds=(0,)), SamplingParams(max_tokens=512 - length, ignore_end=True))
+    while not session.is_idle and len(one.token_ids) < 512 - length:
+        session.step()
+    assert len(one.token_ids) == 512 - length and session.scheduler.preemptions == 0
+
+
 def test_stops_and_structures_are_each_requests_own(policy: Policy) -> None:
     """Prevents: a stop string or a grammar that holds for the neighbour, too, or is forgotten when neighbours leave."""
     session = NativeEngine(policy).open()

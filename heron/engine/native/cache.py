@@ -45,7 +45,7 @@ def pages_wanted(requests: Sequence[Request], params: SamplingParams, *, page_si
         prompt, siblings = -(-len(request.prompt_ids) // page_size), min(room, len(request.seeds))
         copies = siblings if request.said else min(1, siblings)  # those that go on begin apart, each with a prompt of its own
         pages, room = pages + copies * prompt + siblings * answer, room - siblings
-        alone = max(alone, prompt + answer)
+        alone = max(alone, -(-(len(request.prompt_ids) + params.max_tokens) // page_size) + 1)
     return max(pages, alone), alone
 
 
