@@ -117,7 +117,8 @@ class Reply:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model.name}
 
     def _chunk(self, choice: Json) -> str:
-        return event({**self._head(self.chunk_kind), "choices": [choice]})
+        no_usage = {"usage": None} if self.wanted.wants_usage else {}  # it comes last, and OpenAI says so in every chunk
+        return event({**self._head(self.chunk_kind), "choices": [choice], **no_usage})
 
 
 class Chat(Reply):

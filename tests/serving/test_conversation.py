@@ -47,6 +47,20 @@ def test_a_turn_is_what_the_server_says(conversation: Conversation, model: Serve
     assert said(conversation, "1 + 1?") == alone["choices"][0]["message"]["content"]
 
 
+def test_a_step_that_fails_costs_one_answer(conversation: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a conversation that goes on in a session that may be in any state, and fails for ever."""
+    said(conversation, "What is 1 + 1?")
+    conversation.reset()
+    session, expected = conversation._session, said(conversation, "What is 2 + 2?")
+    assert session is not None and conversation._session is session
+    conversation.reset()
+    monkeypatch.setattr(session.runner, "decode", lambda branches: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        said(conversation, "What is 2 + 2?")
+    conversation.reset()
+    assert said(conversation, "What is 2 + 2?") == expected and conversation._session is not session
+
+
 def test_who_stops_listening_keeps_what_was_said(conversation: Conversation) -> None:
     """Prevents: a conversation that forgets a stopped answer, or a session that goes on with it."""
     pieces = conversation.say("1 + 1?")

@@ -63,6 +63,7 @@ def test_a_stream_says_the_same_and_ends(model: ServedModel, shared: Server) -> 
         own = [other for other in choices if other["index"] == choice["index"]]
         assert "".join(other["delta"].get("content", "") for other in own) == choice["message"]["content"]
         assert [other["finish_reason"] for other in own] == [None] * (len(own) - 1) + [choice["finish_reason"]]
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
     assert chunks[-1]["usage"] == whole["usage"] and {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
 
 
