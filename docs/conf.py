@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
@@ -51,6 +50,3 @@ nitpick_ignore_regex = [
 
 linkcheck_timeout = 20
 linkcheck_workers = 4
-
-# A folder of chapters may be empty. Sphinx gives this warning no type, so `suppress_warnings` cannot name it.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: getattr(record, "subtype", "") != "empty_glob")

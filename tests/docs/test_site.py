@@ -43,6 +43,13 @@ def test_pages_are_those_of_the_documents(site: Path) -> None:
     assert Path("results/learning.html") in made
 
 
+@pytest.mark.parametrize("folder", ["learn", "howto"])
+def test_every_page_of_a_folder_is_in_its_list(folder: str) -> None:
+    """Prevents: a chapter that only the site's margin shows, and a reader of the repository does not find."""
+    listed = re.findall(r"\]\(([\w.-]+\.md)\)", (DOCS / folder / "index.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in (DOCS / folder).glob("*.md") if path.name != "index.md")
+
+
 def test_docstrings_reach_the_reference(site: Path) -> None:
     """Prevents: pages of names without a word, and docstrings whose sections and tables are one heap of text."""
     train = (site / "reference" / "api" / "heron.html").read_text(encoding="utf-8")
