@@ -102,3 +102,9 @@ def test_the_journey_takes_fewer_than_ten_commands() -> None:
     journey = page.partition("## The nine commands")[2].partition("\n## ")[0]
     commands = re.findall(r"^(?: {4})?(?:heron|make|git|source) ", journey, re.MULTILINE)
     assert 5 <= len(commands) < 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_nothing_is_left_to_be_filled_in(page: Path) -> None:
+    """Prevents: the placeholder of an output that was never run."""
+    assert re.findall(r"^(?:[A-Z]+_[A-Z_]+|TODO.*)$", page.read_text(encoding="utf-8"), re.MULTILINE) == []
