@@ -114,6 +114,15 @@ def test_a_nearly_full_disk() -> None:
     assert ids(checkpoint={"bytes": 100, "free_bytes": 200}) == []
 
 
+def test_one_function_that_decides_and_teaches() -> None:
+    """Prevents: "answers do not get better" beside a held-out accuracy that rose; the steps of a short run are too few to tell."""
+    decides = flat(**{"rewards/form/share": 0.02, "rewards/right/share": 0.98})
+    before = {"accuracy": 0.3, "accuracy_high": 0.43}
+    assert ids(decides, evaluations={"before": before, "after": {"accuracy": 0.85}}) == []
+    for after in ({"accuracy": 0.35}, {}):
+        assert ids(decides, evaluations={"before": before, "after": after}) == ["one-reward-decides"]
+
+
 def test_reward_that_rises_without_accuracy() -> None:
     before, after = ({"accuracy": 0.3, "accuracy_high": 0.36, "format_rate": 0.9} for _ in range(2))
     assert ids(evaluations={"before": before, "after": after}) == ["reward-without-accuracy"]

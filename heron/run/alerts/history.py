@@ -135,6 +135,12 @@ def held_out_is_flat(before: Mapping[str, Any], after: Mapping[str, Any]) -> boo
     return bool(now <= (before.get("accuracy_high") or start) and now < 0.95)
 
 
+def held_out_rose(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """The later accuracy is known, and lies above the earlier one's interval."""
+    start, now = before.get("accuracy"), after.get("accuracy")
+    return start is not None and now is not None and bool(now > (before.get("accuracy_high") or start))
+
+
 def accuracies(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The figures."""
     return f"held-out accuracy {before['accuracy']:.1%} -> {after['accuracy']:.1%}"

@@ -10,6 +10,7 @@ from heron.run.alerts.history import (
     accuracies,
     first_and_last,
     held_out_is_flat,
+    held_out_rose,
     rises,
 )
 from heron.run.averages import mean
@@ -112,14 +113,17 @@ def one_function(history: History) -> Alert | None:
     shares = {name: share for name in history.reward_names() if (share := history.now(f"rewards/{name}/share")) is not None}
     if len(shares) < 2 or history.steps < LONG_ENOUGH or history.is_mastered() or rises(history.skill()):
         return None
+    pair = first_and_last(history)
+    if pair is not None and held_out_rose(*pair):
+        return None
     name, share = max(shares.items(), key=lambda pair: pair[1])
     if share <= 0.95:
         return None
     return Alert(
         id="one-reward-decides",
         title="One reward function makes all the difference",
-        evidence=f"in the last {WINDOW} steps {share:.0%} of the variance between siblings came from {name}, and right answers are no "
-        "more frequent than at the start",
+        evidence=f"in the last {WINDOW} steps {share:.0%} of the variance between siblings came from {name}, and right answers are not "
+        "clearly more frequent than at the start",
         advice="The model is taught this function alone. If it is not the one that pays for right answers, lower its weight.",
     )
 
