@@ -60,8 +60,12 @@ def without_longest(
     if quantile == 1:
         return dataset, None
     lengths = [len(policy.render(environment.start(prompt))) for prompt in dataset.train]
-    most = sorted(lengths)[math.ceil(round(quantile * len(lengths), 6)) - 1]
+    place = max(1, math.ceil(round(quantile * len(lengths), 6)))  # the shortest stays, however small the quantile
+    most = sorted(lengths)[place - 1]
     kept = tuple(prompt for prompt, length in zip(dataset.train, lengths, strict=True) if length <= most)
+    if len(kept) == len(lengths):
+        return dataset, (f"None of {len(lengths)} training prompts is left out: none has more than {most} tokens, the "
+                         f"{quantile:g} quantile (data.prompt_quantile).")
     sentence = (f"{len(lengths) - len(kept)} of {len(lengths)} training prompts are left out: they have more than {most} tokens, the "
                 f"{quantile:g} quantile (data.prompt_quantile). The longest has {max(lengths)}.")
     return dataclasses.replace(dataset, train=kept), sentence

@@ -57,6 +57,21 @@ def test_a_resumed_run_leaves_out_the_same(config: Config, tmp_path: Path) -> No
     assert outcome(Run(tmp_path / "cut")) == outcome(Run(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(("quantile", "rows"), [(1e-9, 1), (0.05, 1), (0.1, 2)])
+def test_the_smallest_quantile_leaves_the_shortest_rows(config: Config, quantile: float, rows: int, tmp_path: Path) -> None:
+    """Prevents: a quantile near 0 that keeps every row, the longest ones too."""
+    trainer = make_trainer(replace(config, data=replace(config.data, prompt_quantile=quantile)), tmp_path / "run")
+    assert {prompt.id for prompt in trainer.prompts} == {f"rows.jsonl:{n + 1}" for n in range(rows)}
+
+
+def test_rows_of_one_length_all_stay(config: Config, tmp_path: Path) -> None:
+    """Prevents: a message of 0 rows that are too long, or rows that go although none is longer than another."""
+    rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = check(config, rewards=[(some_flat, 1.0)], prompts=0)
+    assert any(finding.text.startswith("None of 9 training prompts is left out") for finding in report.findings)
+
+
 def test_a_check_says_it_too(config: Config) -> None:
     """Prevents: a check of other prompts than those that a run trains on."""
     report = check(config, rewards=[(some_flat, 1.0)], prompts=0)
