@@ -27,7 +27,8 @@ def hub_splits(name: str, subset: str | None, *, section: str = "data") -> Split
     except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
         raise DataError(
             f'The dataset "{name}" ({section}.subset {subset!r}) is not a file or folder here, '
-            f"and could not be had from the hub: {error}"
+            f"and could not be had from the hub: {error}. Give a folder with the rows instead (--{section}.dataset=FOLDER), or look "
+            "at the name, the network, and HF_HUB_OFFLINE."
         ) from error
     return _splits(loaded, name)
 
