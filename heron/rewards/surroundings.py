@@ -35,7 +35,7 @@ _DRESSING = re.compile(
     r"|</?(?!(?:s|del|strike|su[bp]|m[a-z]+|frac|sqrt|root)[\s>])[A-Za-z][^<>]{0,40}>|<!--[^<>]{0,40}-->|<\|[^<>]{0,40}\|>"
     r"|(?<![A-Za-z])(?:USD|EUR|GBP|INR|JPY|CNY)(?![A-Za-z])|[]()\[{}*`\"~|$€£¥₹°%‰]|(?<![A-Za-z])['_]|['_](?![A-Za-z])"
 )
-_SECTION = re.compile(r"</?(?!(?:strike|strong|small|m[a-z]+)>)[A-Za-z]\w{4,40}>")
+_SECTION = re.compile(r"(?i)</?(?!(?:strike|strong|small|su[bp]\w*|power|m[a-z]+)>)[a-z]\w{4,40}>")
 """Tags that begin or end a part of the text, such as `</think><answer>`. What they part is not joined, as `f(5)` and `x<b>5` are."""
 _BRACKETS_AND_CURRENCIES = ("Ps", "Pe", "Pi", "Pf", "Sc")
 

@@ -86,3 +86,4 @@ def test_the_tags_of_an_answer_part_it_from_the_reasoning(text: str) -> None:
 def test_tags_within_a_word_part_nothing() -> None:
     """Prevents: a digit that is written smaller, or bold, being read by itself."""
     assert {last_number(text) for text in ("f<b>5</b>", "f<strong>5</strong>", "2<small>5</small>", "x(<b>5</b>)")} == {None}
+    assert {last_number(text) for text in ("f<STRONG>5</STRONG>", "2<superscript>5</superscript>", "x<Power>5</Power>")} == {None}
