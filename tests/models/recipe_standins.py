@@ -2,7 +2,8 @@
 
 The one hard idea: what goes wrong between a recipe and a model is seldom in the weights. It is a role that the template does not know, an
 end token that is another one, a system prompt that is moved, a tag that is split. So a stand-in has those of the real model, and a
-vocabulary that is learnt from a few lines. The templates say the same as the models' own, in fewer words: no tools, no dates.
+vocabulary that is learnt from a few lines. The templates say the same as the models' own, in fewer words: no tools, and a date only in
+that of Llama 3.2, which writes today's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ LLAMA = (
     "{% for message in rest %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim"
     " + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
+LLAMA_DATED = LLAMA.replace("December 2023\\n\\n'", "December 2023\\nToday Date: ' + strftime_now('%d %b %Y') + '\\n\\n'")
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\\n\\n' %}"
     "{% set rest = messages[1:] %}{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}"
@@ -101,7 +103,7 @@ STANDINS: Mapping[str, Standin] = {
         special=("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"),
         roles={"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>", "pad_token": "<｜end▁of▁sentence｜>"}),
     "llama-3.2-3b": Standin(
-        family="Llama 3.2", template=LLAMA, special=_LLAMA.special, roles=_LLAMA.roles, rule=GPT_4, ends=_LLAMA.ends),
+        family="Llama 3.2", template=LLAMA_DATED, special=_LLAMA.special, roles=_LLAMA.roles, rule=GPT_4, ends=_LLAMA.ends),
     "gemma-3-1b": Standin(
         family="Gemma 3", template=GEMMA, special=("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"), rule=None,
         roles={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}, ends=("<end_of_turn>",)),

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from recipe_standins import STANDINS
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 from typer.testing import CliRunner
 
 import heron
 from heron.cli.main import app
 from heron.config import load_config
 from heron.config import recipes as shipped
+from heron.data.templates import chat_template
 from heron.memory import read_shape
 from heron.memory.known import known_config
 
@@ -73,6 +74,16 @@ def test_the_standin_has_the_architecture_of_the_model(recipe: str, standin: Cal
     assert known["model_type"] == own.model_type
     for fact in ("norms", "qk_norm", "attention_bias", "mlp_bias", "fused", "is_tied"):
         assert getattr(planned, fact) == getattr(tried, fact), fact
+
+
+@pytest.mark.parametrize("recipe", STANDINS)
+def test_no_prompt_holds_the_date(recipe: str, standin: Callable[[str], Path]) -> None:
+    """Prevents: a run whose prompts are others on the day that it goes on."""
+    config = load_config(recipe)
+    own = AutoTokenizer.from_pretrained(standin(recipe))
+    assert ("strftime_now" in own.chat_template) == (recipe == "llama-3.2-3b")
+    named = config.model.chat_template
+    assert "strftime_now" not in (chat_template(named, config.tags) if named else own.chat_template)
 
 
 @pytest.mark.parametrize("recipe", STANDINS)
