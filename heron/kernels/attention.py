@@ -25,6 +25,10 @@ NAME = "heron"
 """The name under which the function is registered with transformers."""
 
 
+class PlanMissing(ModelError):
+    """A forward pass came to Heron's attention without a plan: it was called from elsewhere, or the model's code hands none on."""
+
+
 class AttentionPlan(Protocol):
     """Who attends to whom in one forward pass."""
 
@@ -68,9 +72,9 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     if plan is None:
-        raise ModelError("This model's attention is Heron's, and a plan tells it who attends to whom: the model does not run by itself. "
-                         "Ask it with heron.load(RUN).fast_generate([...]); or, to call model.generate, give it transformers' attention: "
-                         "model.eval(), model.set_attn_implementation('sdpa').")
+        raise PlanMissing("This model's attention is Heron's, and a plan tells it who attends to whom: the model does not run by itself. "
+                          "Ask it with heron.load(RUN).fast_generate([...]); or, to call model.generate, give it transformers' attention: "
+                          "model.eval(), model.set_attn_implementation('sdpa').")
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     output = plan.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap, sinks=s_aux)

@@ -35,6 +35,9 @@ def adopt_attention(model: Any, name: str) -> None:
         try:
             model.set_attn_implementation(attention.NAME)
             ours = _packed_behind_another(model, tokens)
+        except attention.PlanMissing as error:
+            raise ModelError(f"{type(model).__name__} does not let its attention be replaced: it does not hand on who attends to whom. "
+                             "Choose a model of another family.") from error
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
     gap = _gap((ours - own).norm(dim=-1) / own.norm(dim=-1), model)
