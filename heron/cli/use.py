@@ -121,6 +121,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     token: Annotated[str | None, typer.Option(help="Clients must send it as a bearer token. Required beyond this machine.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds the token: on the command line, everyone on this machine can read it.")
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="`native` answers with a run's trained model; `vllm` starts vLLM's server for runs to push weights into.")
     ] = "native",
@@ -138,8 +141,14 @@ def serve(
 ) -> None:
     """Serve a model with an OpenAI-compatible interface."""
     from heron.config.checks import one_of
+    from heron.errors import ConfigError
+    from heron.serving.address import token_in
 
     one_of("--engine", engine, ("native", "vllm"))
+    if token_file is not None:
+        if token is not None:
+            raise ConfigError("--token and --token-file were both given. Leave one of them out.")
+        token = token_in(token_file)
     shared = {"host": host, "port": port, "token": token, **_given(cache_gib=cache_gib)}
     vllm = _given(dtype=dtype, max_model_len=max_model_len, lora_rank=lora_rank, full=full or None)
     native = _given(max_concurrent=max_concurrent, max_waiting=max_waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from heron.errors import ConfigError
 
@@ -15,6 +16,14 @@ def check_address(host: str, port: int, token: str | None) -> None:
         raise ConfigError("token must be ASCII text that is not empty. Make one with: openssl rand -hex 32")
     if token is None and not is_loopback(host):
         raise ConfigError(f"host {host} can be reached from other machines, so a token is required. Give one, or listen on 127.0.0.1.")
+
+
+def token_in(file: Path) -> str:
+    """The token that a file holds, without the blanks around it. ConfigError if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file {file} cannot be read: {error}. Make one with: openssl rand -hex 32 > {file}") from error
 
 
 def is_loopback(host: str) -> bool:

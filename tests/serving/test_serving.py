@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from servers import ASK, CHAT, ScriptedEngine, Start, ask, call, refusal
 from tinymodels import load_tiny, stir_adapter
+from typer.testing import CliRunner
 
+from heron.cli.main import app
 from heron.config import load_config, to_toml
 from heron.data.templates import TEMPLATES
 from heron.engine import NativeEngine, Request, SamplingParams
@@ -216,6 +218,19 @@ def test_an_unsafe_server_is_refused_before_the_model_is_loaded(tmp_path: Path, 
     """Prevents: a listener beyond this machine that anybody may use, and a wait before the error."""
     with pytest.raises(ConfigError, match=words):
         serve(tmp_path / "no such model", **options)
+
+
+def test_a_token_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a secret that can only be given where every user of the machine reads it, and a file that is not read but no error."""
+    served: list[Any] = []
+    monkeypatch.setattr("heron.serving.serve", lambda model, **options: served.append(options["token"]))
+    (tmp_path / "token").write_text("secret\n")
+    command = ["serve", "MODEL", "--token-file"]
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "token")], catch_exceptions=False).exit_code == 0
+    assert served == ["secret"]
+    for given, words in (([str(tmp_path / "token"), "--token", "t"], "both"), ([str(tmp_path / "none")], "cannot be read")):
+        with pytest.raises(ConfigError, match=words):
+            CliRunner().invoke(app, [*command, *given], catch_exceptions=False)
 
 
 def test_a_taken_port_says_so(model: ServedModel, shared: Server) -> None:
