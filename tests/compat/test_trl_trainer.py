@@ -458,13 +458,14 @@ class TestRefusals:
             GRPOTrainer(model, variety, small_args(tmp_path, reward_weights=[1, 2, 3]), sayings()).train()
 
 
+class Stop:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == 2
+
+
 class TestResume:
     def test_a_run_goes_on_to_the_same_weights(self, model: str, tmp_path: Path) -> None:
         """Prevents: `resume_from_checkpoint` that begins anew, or goes on with something else."""
-
-        class Stop:
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                control.should_training_stop = state.global_step == 2
 
         def trainer(folder: str, **more: Any) -> GRPOTrainer:
             return GRPOTrainer(model, variety, small_args(tmp_path / folder, max_steps=4), sayings(), **more)
@@ -478,6 +479,28 @@ class TestResume:
             entry.get("reward") for entry in whole.state.log_history[:4]]
         weights = dict(whole._trainer.policy.model.named_parameters())
         assert all(torch.equal(weights[name], weight) for name, weight in resumed._trainer.policy.model.named_parameters())
+
+    @pytest.mark.parametrize("again", [True, "out/run-1", "out/run-1/checkpoints/step-000002"])
+    def test_a_relative_output_dir_is_the_same_folder_when_it_goes_on(
+        self, again: bool | str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Prevents: a run in `outputs`, as every notebook names it, that has "other settings" than itself when it goes on."""
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoTokenizer
+
+        def trainer(**more: Any) -> GRPOTrainer:
+            adapted = get_peft_model(module_at(model), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+            tokenizer = AutoTokenizer.from_pretrained(model)
+            return GRPOTrainer(adapted, variety, small_args(Path("out"), max_steps=3), sayings(), processing_class=tokenizer, **more)
+
+        (tmp_path / "there").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "there")
+        monkeypatch.chdir(tmp_path / "link")
+        begun = trainer(callbacks=[Stop()])
+        begun.train()
+        resumed = trainer()
+        assert resumed.train(resume_from_checkpoint=again).global_step == 3
+        assert begun.args.output_dir == "out" and begun.run_dir == resumed.run_dir and begun.run_dir.is_absolute()
 
     def test_other_settings_or_rows_are_refused(self, model: str, tmp_path: Path) -> None:
         """Prevents: a run that goes on with other options than it is given."""

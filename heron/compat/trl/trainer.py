@@ -10,7 +10,6 @@ Left out: what TRL's trainer inherits for other purposes (predict, hyperparamete
 from __future__ import annotations
 
 import contextlib
-import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
+from heron.compat.trl.places import check_same, files_of, new_folders, newest_run, run_of
 from heron.compat.trl.scoring import reward_pairs
 from heron.compat.trl.starting import Prepared, Start, share_tensors
 from heron.config import Config, config_from_dict
@@ -118,7 +118,7 @@ class GRPOTrainer:
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Weights (or the adapter, in PEFT's layout) and tokenizer."""
-        self._assembled().policy.save(Path(output_dir or self.args.output_dir))
+        self._assembled().policy.save(Path(output_dir or self._output))
 
     def add_callback(self, callback: Any) -> None:
         """One more."""
@@ -144,6 +144,11 @@ class GRPOTrainer:
     def run_dir(self) -> Path | None:
         """Where the run is recorded, for `heron ui`, `heron doctor`, `heron export`; None before it is begun."""
         return None if self._trainer is None else Path(self._trainer.run.path)
+
+    @property
+    def _output(self) -> Path:
+        """`output_dir`, wherever the process is by then: the settings of a run name its files so that they are found from anywhere."""
+        return Path(self.args.output_dir).expanduser().resolve()
 
     def _read_evals(self, dataset: Any) -> dict[str, list[dict[str, Any]]]:
         """Held-out rows by the set's name, as a file would hold them; their values join those of the others."""
@@ -175,7 +180,7 @@ class GRPOTrainer:
     def _assembled(self) -> Any:
         """The trainer of a new run, made when it is first needed."""
         if self._trainer is None:
-            run_dir, folder = _new_folders(Path(self.args.output_dir))
+            run_dir, folder = new_folders(self._output)
             inputs.write_rows(folder / "train.jsonl", self._train_rows)
             self._start.write(folder)
             self._start.release()
@@ -187,10 +192,10 @@ class GRPOTrainer:
 
     def _resume(self, path: Path | None) -> None:
         """The trainer of an interrupted run, of the same rows and settings."""
-        run_dir = _newest_run(Path(self.args.output_dir)) if path is None else _run_of(path)
-        folder = _files_of(run_dir)
+        run_dir = newest_run(self._output) if path is None else run_of(path.expanduser().resolve())
+        folder = files_of(run_dir)
         config, record = self._config(folder), Run(run_dir)
-        _check_same(config, record)
+        check_same(config, record)
         if (folder / "train.jsonl").read_text(encoding="utf-8") != inputs.as_lines(self._train_rows):
             raise DataError(f"train_dataset is another one than {run_dir} began with. Give the same rows in the same order.")
         with given(self._episodes):
@@ -265,48 +270,6 @@ def _placeholders(args: GRPOConfig) -> list[dict[str, Any]]:
     if args.max_steps <= 0:
         raise ConfigError("max_steps must be given where the environment asks by itself, as in TRL: GRPOConfig(max_steps=...).")
     return [{"prompt": [{"role": "user", "content": PLACEHOLDER}]} for _ in range(args.prompts_per_batch)]
-
-
-def _new_folders(output: Path) -> tuple[Path, Path]:
-    """For the run, and for what it is made from: `run-1` and `run-1-inputs`, or the first number that is free."""
-    numbers = (f"run-{number}" for number in itertools.count(1))
-    name = next(name for name in numbers if not (output / name).exists() and not (output / f"{name}-inputs").exists())
-    return output / name, output / f"{name}-inputs"
-
-
-def _files_of(run_dir: Path) -> Path:
-    return run_dir.with_name(f"{run_dir.name}-inputs")
-
-
-def _newest_run(output: Path) -> Path:
-    runs = sorted(output.glob("run-*/run.json"), key=lambda file: int(file.parent.name.removeprefix("run-")))
-    if not runs:
-        raise RunError(f"There is no run in {output} to go on with. Call train() without resume_from_checkpoint.")
-    return runs[-1].parent
-
-
-def _run_of(path: Path) -> Path:
-    """The run that a path means: its own, or that of its newest checkpoint."""
-    run = next((each for each in (path, *path.parents) if (each / "run.json").is_file()), None)
-    if run is None:
-        raise RunError(f"{path} is neither a run nor in one. Give resume_from_checkpoint=True, or the path of a run such as output/run-1.")
-    newest = max(run.glob("checkpoints/step-*"), default=None)
-    if run != path and (newest is None or newest.resolve() != path.resolve()):
-        raise RunError(f"{path} is not the newest checkpoint of {run}: a run goes on from that one. Give {run}.")
-    return run
-
-
-def _check_same(config: Config, record: Run) -> None:
-    """A run goes on with the settings that it began with."""
-    from heron.config import load_config
-
-    then, now = load_config(record.path / "config.toml").as_dict(), config.as_dict()
-    other = [
-        f"{section}.{key} was {then[section].get(key)!r} and is {value!r}" for section, values in now.items() if isinstance(values, dict)
-        for key, value in values.items() if then[section].get(key) != value and (section, key) != ("model", "revision")
-    ]
-    if other:
-        raise ConfigError(f"{record.path} began with other settings: {'; '.join(other)}. Give the same ones.")
 
 
 def _check_lengths(trainer: Any, most: int | None) -> None:
