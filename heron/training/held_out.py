@@ -66,6 +66,15 @@ def _never_trained_on(config: Config, run: Run, size: int | None) -> Sequence[Pr
         more = rows_of(config, run.path, eval_size=wanted).heldout
         found = tuple(prompt for prompt in more if repr(prompt.messages) not in trained)
     if not found or len(found) < wanted:
-        raise DataError(f"{run.path} has only {max(len(found), len(own.heldout))} problems that it was not trained on, not {wanted}. "
-                        "Ask for fewer with --size, or give the run an evaluation.size or a data.eval_dataset.")
+        raise DataError(_too_few(run, max(len(found), len(own.heldout)), wanted))
     return found
+
+
+def _too_few(run: Run, there: int, wanted: int) -> str:
+    """What is missing, and where problems to measure with are to be given."""
+    if there:
+        return (f"{run.path} has only {there} problems that it was not trained on, not {wanted}. Ask for fewer with --size, or give the "
+                "run an evaluation.size or a data.eval_dataset.")
+    where = ("Its rewards came from a script, so it is measured there: with GRPOTrainer(eval_dataset=...) and trainer.evaluate()."
+             if run.manifest.get("rewards_from_python") else "Begin a run with an evaluation.size or a data.eval_dataset.")
+    return f"{run.path} has no problems that it was not trained on: none were held out when it began. {where}"

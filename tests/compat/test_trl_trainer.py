@@ -18,6 +18,7 @@ from heron.compat.trl.config import defaults
 from heron.config import load_config
 from heron.errors import ConfigError, DataError, ModelError, RewardError, RunError
 from heron.run import Run
+from heron.training.held_out import evaluator_of_run
 
 Tiny = Callable[[str], Path]
 RECORDED = json.loads((Path(__file__).parent / "trl_1_16_grpo_config.json").read_text())
@@ -175,6 +176,16 @@ class TestHistory:
         (entry,) = [entry for entry in trainer.state.log_history if "eval_reward" in entry]
         assert entry["step"] == 2 and seen.count(99) == 3 and "eval_rewards/watch/mean" in entry
         assert trainer.evaluate()["eval_reward"] == entry["eval_reward"], "the same weights and the same seed"
+
+
+    def test_heron_eval_says_where_such_a_run_is_measured(self, model: str, tmp_path: Path) -> None:
+        """Prevents: "only 0 problems, not 0", and advice to set what a script has no name for."""
+        rows = [{"prompt": "Number 99 is", "number": 99}]
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path), sayings(), eval_dataset=rows)
+        trainer.train()
+        for size in (None, 4):
+            with pytest.raises(DataError, match=r"no problems that it was not trained on.*trainer\.evaluate\(\)"):
+                evaluator_of_run(Run(trainer.run_dir), start=False, size=size, samples=None)
 
 
 class TestCallbacks:
