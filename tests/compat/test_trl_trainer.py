@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from heron.run import Run
 from heron.training.held_out import evaluator_of_run
 
 Tiny = Callable[[str], Path]
+NAMES = json.loads((Path(__file__).parent / "trl_1_16_metrics.json").read_text())
 RECORDED = json.loads((Path(__file__).parent / "trl_1_16_grpo_config.json").read_text())
 
 
@@ -161,6 +164,40 @@ class TestHistory:
         entries = [entry for entry in trainer.state.log_history if "reward" in entry]
         assert [entry["step"] for entry in entries] == [4, 8] and len(rewards) == 4
         assert [entry["reward"] for entry in entries] == pytest.approx([sum(rewards[:2]) / 2, sum(rewards[2:]) / 2])
+
+    @pytest.mark.parametrize(("steps", "every"), [(4, 10), (5, 3), (2, 1)])
+    def test_the_training_loss_is_the_mean_of_all_steps(self, steps: int, every: int, model: str, tmp_path: Path) -> None:
+        """Prevents: NaN where the training is shorter than `logging_steps`, and steps behind the last entry that are left out."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=steps, logging_steps=every), sayings())
+        output = trainer.train()
+        losses = [record["loss"] for record in Run(trainer.run_dir).metrics()]
+        assert len(losses) == steps and output.training_loss == pytest.approx(sum(losses) / steps)
+        assert trainer.state.log_history[-1]["train_loss"] == output.training_loss == output.metrics["train_loss"]
+
+    def test_a_step_without_signal_has_the_numbers_that_trl_has(self, model: str, tmp_path: Path) -> None:
+        """Prevents: `entry["loss"]` that is a KeyError where all rewards are equal or none is given, and a mean without those steps."""
+        rewards = [lambda completions, **_: [1.0] * len(completions), lambda completions, **_: [None] * len(completions)]
+        rewards[0].__name__, rewards[1].__name__ = "same", "silent"
+        trainer = GRPOTrainer(model, rewards, small_args(tmp_path), sayings())
+        output = trainer.train()
+        first = trainer.state.log_history[0]
+        assert (first["loss"], first["grad_norm"], first["clip_ratio/region_mean"], output.training_loss) == (0, 0, 0, 0)
+        assert first["rewards/silent/mean"] is None is first["rewards/silent/std"] and first["rewards/same/mean"] == 1
+
+    def test_every_name_of_trls_is_there_or_said_to_differ(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a metric that a notebook plots and that is neither in the history nor on the page."""
+        page = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
+        said = re.findall(r"`([^`\n]+)`", page.split("## What differs")[1].split("\n## ")[0])
+        for number, case in enumerate(NAMES):
+            found: set[str] = set()
+            if case["options"] is not None:
+                args = small_args(tmp_path / str(number), max_steps=1, **case["options"])
+                trainer = GRPOTrainer(model, variety, args, sayings(), eval_dataset=sayings(1))
+                trainer.train()
+                trainer.evaluate()
+                found = {name for entry in trainer.state.log_history for name in entry}
+            missing = [name for name in case["names"] if name not in found and not any(fnmatch(name, each) for each in said)]
+            assert not missing, case["when"]
 
     def test_evaluation_is_of_the_eval_dataset(self, model: str, tmp_path: Path) -> None:
         """Prevents: numbers of training prompts, or none, under `eval_reward`."""

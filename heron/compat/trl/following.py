@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from heron.compat.trl.naming import means, named
 from heron.errors import ConfigError
 
 Event = Callable[..., Any]
@@ -22,8 +23,6 @@ EVENTS = (
 """What a callback may hear."""
 UNHEARD = ("on_pre_optimizer_step", "on_optimizer_step", "on_substep_end", "on_prediction_step", "on_predict", "on_push_begin")
 """What it could hear of transformers' Trainer, and not here."""
-RENAMED = {"time/step": "step_time"}
-"""Metrics that have another name in TRL."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,8 +70,9 @@ class Follower:
         self._args, self._state, self._per_epoch = args, state, per_epoch
         self._keywords, self._stop, self._evaluate = keywords, stop, evaluate
         self._since: list[dict[str, float]] = []
+        self._losses: list[float] = []
         self._error: BaseException | None = None
-        self._began = time.perf_counter()
+        self._began, self._begun_at = time.perf_counter(), 0
 
     def __call__(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Listen to the run."""
@@ -86,22 +86,24 @@ class Follower:
 
     def begin(self) -> None:
         """The training is about to start."""
-        self._began = time.perf_counter()
+        self._began, self._begun_at = time.perf_counter(), self._state.global_step
         self.tell("on_train_begin")
         if self._args.eval_on_start:
             self._evaluate()
         self._open()
 
-    def end(self) -> None:
-        """The training is over: the last entry of the history."""
+    def end(self) -> dict[str, float]:
+        """The training is over: the last entry of the history, the mean loss of all steps in it."""
         self.raise_kept()
-        losses = [entry["loss"] for entry in self._state.log_history if "loss" in entry]
-        seconds = time.perf_counter() - self._began
-        self.log({
-            "train_runtime": seconds, "train_steps_per_second": self._state.global_step / seconds,
-            **({"train_loss": fmean(losses)} if losses else {}),
-        })
+        seconds, steps = time.perf_counter() - self._began, self._state.global_step - self._begun_at
+        samples = steps * self._args.per_device_train_batch_size * self._args.gradient_accumulation_steps
+        metrics = {
+            "train_runtime": seconds, "train_samples_per_second": samples / seconds, "train_steps_per_second": steps / seconds,
+            "train_loss": fmean(self._losses) if self._losses else float("nan"),
+        }
+        self.log(metrics)
         self.tell("on_train_end")
+        return metrics | {"epoch": self._state.epoch}
 
     def raise_kept(self) -> None:
         """What a callback raised while the loop ran."""
@@ -156,7 +158,8 @@ class Follower:
         before = int(self._state.epoch)
         self._state.global_step = record["step"] * self._args.optimizer_steps_per_batch
         self._state.epoch = self._state.global_step / self._per_epoch
-        self._since.append(_named(record))
+        self._since.append(named(record, self._args.loss_type))
+        self._losses += [self._since[-1]["loss"]] if "loss" in self._since[-1] else []
         return int(self._state.epoch) > before
 
     def _is_log_due(self, whole_epoch: bool) -> bool:
@@ -179,20 +182,10 @@ class Follower:
         return (first and now == each) or int(now // every) > int((now - each) // every)
 
     def _log_means(self) -> None:
-        """Means over the steps since the last entry; of what was not measured in each of them, over those in which it was."""
-        names = dict.fromkeys(name for record in self._since for name in record)
-        means = {name: fmean(record[name] for record in self._since if name in record) for name in names}
-        latest = {name: self._since[-1][name] for name in ("num_tokens", "learning_rate") if name in self._since[-1]}
+        """Means over the steps since the last entry."""
+        found = means(self._since)
         self._since.clear()
-        self.log(means | latest)
-
-
-def _named(record: Mapping[str, Any]) -> dict[str, float]:
-    """A step's metrics under TRL's names, those that TRL has none for under their own."""
-    return {
-        RENAMED.get(name, name.removeprefix("logged/")): float(value)
-        for name, value in record.items() if name != "step" and isinstance(value, int | float)
-    }
+        self.log(found)
 
 
 def checked(callback: Any) -> Any:

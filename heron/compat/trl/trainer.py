@@ -99,9 +99,8 @@ class GRPOTrainer:
         self._follower.begin()
         with self._view or contextlib.nullcontext():
             trainer.train()
-        self._follower.end()
-        last = self.state.log_history[-1]
-        return TrainOutput(self.state.global_step, last.get("train_loss", float("nan")), last)
+        metrics = self._follower.end()
+        return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
 
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Mean rewards and lengths of answers to the held-out prompts, sampled as in training."""
