@@ -49,8 +49,9 @@ def give_tools(policy: Policy, tools: tuple[Mapping[str, Any], ...]) -> None:
     without = policy.render_text(asked)
     policy.tools = tools
     if policy.render_text(asked) == without:
-        raise ConfigError(f"The chat template of {policy.source} does not tell a model of tools. Set environment.tool_format = \"plain\", "
-                          "which tells it in the prompt's text.")
+        raise ConfigError(f"The chat template of {policy.source} does not tell a model of tools. Choose a model whose template does; or "
+                          "write it into the template yourself (processing_class.chat_template in a script), or, in a recipe, set "
+                          "environment.tool_format = \"plain\", which tells it in the prompt's text.")
 
 
 def without_longest(

@@ -22,7 +22,8 @@ TRIED: dict[str, tuple[Any, ...]] = {
     "optim": ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"), "save_steps": (10, 0.5), "warmup_steps": (5,),
     "save_strategy": ("no", "steps", "epoch"), "save_total_limit": (None, 2), "per_device_train_batch_size": (16,), "use_cpu": (True,),
     "gradient_accumulation_steps": (2,), "steps_per_generation": (4,), "generation_batch_size": (16,), "top_p": (0.9,),
-    "lr_scheduler_type": ("linear", "cosine", "constant", "polynomial"), "max_grad_norm": (0.5, 0.0), "activation_checkpointing": (True,),
+    "lr_scheduler_type": ("linear", "cosine", "constant", "polynomial"), "max_grad_norm": (0.5, 0.0),
+    "activation_checkpointing": (True,), "data_seed": (42, 7), "warmup_ratio": (0.1,),
 }
 """Values of options whose fate depends on them."""
 

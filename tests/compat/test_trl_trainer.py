@@ -15,12 +15,16 @@ import pytest
 import torch
 from small_trl import SMALL, questions, sayings, small_args, variety
 
+from heron.compat.notes import Kind
 from heron.compat.trl import GRPOConfig, GRPOTrainer
-from heron.compat.trl.config import defaults
+from heron.compat.trl.config import OF_TRAINER, defaults, notes_on
+from heron.compat.trl.fields import ABSENT, DIRECT
+from heron.compat.trl.translating import KNOWN
 from heron.config import load_config
 from heron.errors import ConfigError, DataError, ModelError, RewardError, RunError
 from heron.run import Run
 from heron.training.held_out import evaluator_of_run
+from tests.compat.migrating_page import TRIED
 
 Tiny = Callable[[str], Path]
 NAMES = json.loads((Path(__file__).parent / "trl_1_16_metrics.json").read_text())
@@ -76,6 +80,27 @@ class TestOptions:
         """Prevents: an option that is accepted and ignored."""
         with pytest.raises(ConfigError, match=next(iter(options))):
             GRPOConfig(**options)
+
+    @pytest.mark.parametrize("name", sorted(name for name in {*RECORDED, *KNOWN} - set(OF_TRAINER) if name not in DIRECT))
+    def test_what_is_refused_says_what_to_do_in_words_of_the_script(self, name: str) -> None:
+        """Prevents: "Not there." with nothing to do about it, and advice to set what a script has no name for."""
+        values = TRIED.get(name, ("anything",)) if name not in ABSENT else ("anything",)
+        for made in (made for value in values for made in notes_on({name: value}) if made.field == name):
+            if name in ABSENT or made.kind is Kind.UNSUPPORTED:
+                assert not re.search(r"\b(train|rollout|model|data|evaluation|environment|objective)\.[a-z]|--[a-z]", made.text), made.text
+            if made.kind is Kind.UNSUPPORTED:
+                assert re.search(r"\b(Leave|Choose|Give|give|Import|Make)\b", made.text), made.text
+
+    @pytest.mark.parametrize("options", [
+        {"data_seed": 42, "seed": 42}, {"data_seed": 42}, {"ddp_find_unused_parameters": False}, {"router_aux_loss_coef": 0.0},
+    ])
+    def test_what_makes_no_difference_is_taken(self, options: dict[str, Any]) -> None:
+        """Prevents: an option refused for a value that means what is done anyway."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            GRPOConfig(**options)
+        with pytest.raises(ConfigError, match="data_seed"):
+            GRPOConfig(data_seed=7, seed=42)
 
     def test_what_differs_is_said(self) -> None:
         """Prevents: a difference that nobody hears of."""
@@ -553,7 +578,7 @@ class TestResume:
     def test_other_settings_or_rows_are_refused(self, model: str, tmp_path: Path) -> None:
         """Prevents: a run that goes on with other options than it is given."""
         GRPOTrainer(model, variety, small_args(tmp_path), sayings()).train()
-        with pytest.raises(ConfigError, match=r"train\.learning_rate was 0\.001"):
+        with pytest.raises(ConfigError, match=r"other settings: learning_rate was 0\.001"):
             GRPOTrainer(model, variety, small_args(tmp_path, learning_rate=1e-4), sayings()).train(resume_from_checkpoint=True)
         with pytest.raises(DataError, match="another one"):
             GRPOTrainer(model, variety, small_args(tmp_path), sayings(7)).train(resume_from_checkpoint=True)

@@ -66,15 +66,30 @@ def _absent(text: str, off: Mapping[str, Any], *, is_harmless: bool = False, swi
 
 
 ABSENT: Mapping[str, Absent] = dict([
-    *_absent("The optimizer has eps 1e-8, and no arguments besides those of the section train.", {
+    *_absent("The optimizer has eps 1e-8, and no arguments of its own. Leave it out: optim, learning_rate, weight_decay, adam_beta1 and "
+             "adam_beta2 can be set.", {
         "optim_args": None, "optim_target_modules": None, "adam_epsilon": 1e-8,
     }),
-    *_absent("Not there.", {
-        "lr_scheduler_kwargs": (None, {}), "label_smoothing_factor": (0.0, 0), "neftune_noise_alpha": None,
-        "trust_remote_code": False, "router_aux_loss_coef": None, "chat_template_kwargs": (None, {}), "deepspeed": None,
-        "fsdp": (None, "", []), "fsdp_config": (None, {}), "accelerator_config": (None, {}), "parallelism_config": None,
+    *_absent("Schedules have no arguments. Leave it out: lr_scheduler_type, warmup_steps and learning_rate can be set.", {
+        "lr_scheduler_kwargs": (None, {}),
     }),
-    *_absent("Heron computes in the weights' own dtype, without autocast: set model.dtype (an adapter is float32 on any base).", {
+    *_absent("The loss of GRPO has no labels to smooth, in TRL neither. Leave it out.", {"label_smoothing_factor": (0.0, 0)}),
+    *_absent("With noise on the embeddings the trained log-probs are not those of the sampler. Leave it out; a higher temperature or "
+             "entropy_coef makes answers more varied.", {"neftune_noise_alpha": None}),
+    *_absent("A model that brings its own code cannot be trained. Leave it out, and choose one of a family that transformers has.", {
+        "trust_remote_code": False,
+    }),
+    *_absent("No loss of a router is added. Leave it out, or set it to 0.", {"router_aux_loss_coef": (None, 0.0, 0)}),
+    *_absent("Set its values at the top of the model's chat template.", {"chat_template_kwargs": (None, {})}),
+    *_absent("One process trains on one device: nothing is divided among several. Leave it out; gradient_checkpointing=True, and a "
+             "peft_config with a quantization_config of 4 bits, make a large model fit.", {
+        "deepspeed": None, "fsdp": (None, "", []), "fsdp_config": (None, {}), "parallelism_config": None,
+    }),
+    *_absent("Nothing runs through accelerate. Leave it out; gradient_accumulation_steps and seed are options of their own.", {
+        "accelerator_config": (None, {}),
+    }),
+    *_absent("Products are computed in the weights' own type, without autocast (an adapter is float32 on any base). Leave it out; "
+             "model_init_kwargs={'dtype': 'float32'} computes all of them in float32.", {
         "bf16": False, "cast_lm_head_to_fp32": False,
     }),
     *_absent("Nothing is autocast: weights of float32 are computed with as float32, those of bfloat16 as bfloat16.", {
@@ -85,14 +100,19 @@ ABSENT: Mapping[str, Absent] = dict([
     }, is_harmless=True),
     *_absent("Dropout is never active: a checkpoint with dropout in its attention is refused.", {
         "disable_dropout": (True, False),
+    }, is_harmless=True),
+    *_absent("A filtered sampler draws from another distribution than that of the loss. Leave it out; a lower temperature makes answers "
+             "less random.", {"top_k": (0, None, -1), "min_p": (None, 0.0)}),
+    *_absent("A penalised sampler draws from another distribution than that of the loss. Leave it out; a reward can punish repetition: "
+             "get_repetition_penalty_reward of heron.compat.trl.rewards.", {"repetition_penalty": (1.0, 1)}),
+    *_absent("Answers are drawn from the model's own distribution, which is that of the loss. Leave it out: temperature and "
+             "max_completion_length say how to draw.", {"generation_kwargs": (None, {}), "vllm_sampling_params": None}),
+    *_absent("A constrained sampler draws from another distribution than that of the loss. Leave it out, and let a reward function look at "
+             "the form of an answer.", {"vllm_structured_outputs_regex": None, "vllm_guided_decoding_regex": None}),
+    *_absent("The reference is the start of the run, and stays it. Leave it out; beta says how far answers may move from it.", {
+        "sync_ref_model": False,
     }),
-    *_absent("A filtered or penalised sampler has other log-probs than the loss; there is none.", {
-        "top_k": (0, None, -1), "min_p": (None, 0.0), "repetition_penalty": (1.0, 1), "generation_kwargs": (None, {}),
-        "vllm_structured_outputs_regex": None, "vllm_guided_decoding_regex": None,
-    }),
-    *_absent("rollout.temperature and rollout.max_completion_length say how to draw.", {"vllm_sampling_params": None}),
-    *_absent("The reference is the start of the run, and stays it.", {"sync_ref_model": False}),
-    *_absent("The reference is the start of the run, and stays it.", {
+    *_absent("The reference is the start of the run, and stays it. Leave it out; beta says how far answers may move from it.", {
         "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 512,
     }, switch="sync_ref_model"),
     *_absent("Set environment.max_turns, which counts answers: one more than rounds of calls.", {"max_tool_calling_iterations": None}),
@@ -110,7 +130,7 @@ ABSENT: Mapping[str, Absent] = dict([
         "vllm_importance_sampling_clip_max": 3.0, "vllm_importance_sampling_clip_min": None,
         "vllm_importance_sampling_cap": None,
     }, is_harmless=True, switch="use_vllm"),
-    *_absent("Log-probs are always computed in chunks; the memory dials are train.micro_batch_tokens and rollout.max_concurrent.", {
+    *_absent("Log-probs are always computed in chunks, and a step is divided into parts that fit into the memory.", {
         "use_liger_kernel": False, "use_liger_loss": False, "liger_kernel_config": None, "auto_find_batch_size": False,
         "torch_empty_cache_steps": None, "unsloth_num_chunks": -1, "unsloth_grpo_mini_batch": None,
         "unsloth_logit_chunk_multiplier": None,
@@ -126,11 +146,11 @@ ABSENT: Mapping[str, Absent] = dict([
         "pad_to_multiple_of": ("auto", None), "train_sampling_strategy": "random", "length_column_name": "length",
         "group_by_length": False,
     }, is_harmless=True),
-    *_absent("A prompt is never cut: one that exceeds the model's context is refused before training.", {
+    *_absent("A prompt is never cut: one that exceeds the model's context is refused before training. Leave it out; max_completion_length "
+             "limits an answer.", {
         "max_prompt_length": None, "max_seq_length": None,
     }),
-    *_absent("Prompts are drawn by train.seed.", {"data_seed": None}),
-    *_absent("Every column reaches the reward functions that name it.", {
+    *_absent("Every column reaches the reward functions that name it. Leave it out; dataset.remove_columns([...]) takes others away.", {
         "remove_unused_columns": (False, None), "label_names": None,
     }),
     *_absent("Batches are drawn by step: there is no data loader, and no row is dropped.", {
@@ -141,11 +161,12 @@ ABSENT: Mapping[str, Absent] = dict([
     *_absent("Token weights are counted over the whole step.", {
         "average_tokens_across_devices": (True, False),
     }, is_harmless=True),
-    *_absent("One process on one device.", {
-        "local_rank": (-1, 0), "ddp_find_unused_parameters": None, "ddp_bucket_cap_mb": None, "ddp_broadcast_buffers": None,
-        "ddp_static_graph": None, "ddp_backend": None, "ddp_timeout": 1800, "ds3_gather_for_generation": True,
+    *_absent("One process trains on one device, so there is nothing to divide among several.", {
+        "ddp_find_unused_parameters": (None, False), "ddp_bucket_cap_mb": None, "ddp_broadcast_buffers": (None, False),
+        "ddp_static_graph": (None, False), "ddp_backend": None, "ddp_timeout": 1800, "ds3_gather_for_generation": True,
         "save_on_each_node": False, "log_on_each_node": (True, False),
-    }),
+    }, is_harmless=True),
+    *_absent("One process trains on one device. Leave it out, and start the script with python.", {"local_rank": (-1, 0)}),
     *_absent("Every step, every rollout and all metrics are written to the run directory, without a service.", {
         "logging_strategy": (), "logging_steps": (), "logging_first_step": (), "logging_nan_inf_filter": (),
         "log_level": "passive", "log_level_replica": "warning", "disable_tqdm": None,
@@ -154,19 +175,22 @@ ABSENT: Mapping[str, Absent] = dict([
         "num_completions_to_print": None, "log_unique_prompts": (), "wandb_log_unique_prompts": None,
         "log_completions_hub_repo": None, "debug": ("", []), "skip_memory_metrics": (True, False), "logging_dir": None,
     }, is_harmless=True),
-    *_absent("Name the run's folder with --run-dir.", {"output_dir": None, "overwrite_output_dir": False}, is_harmless=True),
-    *_absent("Held-out problems are measured before and after, all at once, with exact verdicts: see [evaluation].", {
+    *_absent("Name the run's folder with --run-dir.", {"output_dir": None}, is_harmless=True),
+    *_absent("Nothing is overwritten: each run is recorded in a new folder.", {"overwrite_output_dir": False}, is_harmless=True),
+    *_absent("Held-out prompts are measured all at once, by the rewards of their answers.", {
         "eval_delay": (0, 0.0), "per_device_eval_batch_size": (), "prediction_loss_only": False, "eval_on_start": (),
         "eval_do_concat_batches": True, "eval_use_gather_object": False, "eval_accumulation_steps": None,
         "include_for_metrics": [], "batch_eval_metrics": False, "do_train": (True, False), "do_eval": (True, False),
         "do_predict": False,
     }, is_harmless=True),
-    *_absent("Checkpoints are complete; train.keep_best keeps the best beside the newest, and a run ends with its last weights.", {
+    *_absent("Checkpoints are complete, and a run ends with its last weights. Leave it out; save_steps and save_total_limit say which "
+             "checkpoints are kept.", {
         "save_only_model": False, "enable_jit_checkpoint": False, "load_best_model_at_end": False,
         "metric_for_best_model": None, "greater_is_better": None, "restore_callback_states_from_checkpoint": False,
     }),
-    *_absent("Go on with an interrupted run with `heron resume RUN`.", {"resume_from_checkpoint": None}),
-    *_absent("Runs with one seed on one CPU are equal anyway.", {"full_determinism": False}),
+    *_absent("Leave it out, and go on with an interrupted run by trainer.train(resume_from_checkpoint=True), or by `heron resume RUN` "
+             "with one of a recipe.", {"resume_from_checkpoint": None}),
+    *_absent("Leave it out: runs with one seed on one CPU are equal anyway.", {"full_determinism": False}),
     *_absent("Nothing is uploaded: export the model with `heron export RUN`.", {
         "push_to_hub": False, "hub_token": None, "hub_private_repo": None, "hub_model_id": None, "hub_strategy": "every_save",
         "hub_always_push": False, "hub_revision": None,

@@ -11,14 +11,14 @@ from heron.config import LOSS_TYPES
 
 def _loss_type(name: str, value: Any, options: Options) -> Note:
     if value not in LOSS_TYPES:
-        return note(name, value, Kind.UNSUPPORTED, f"There is no such loss here; there are {', '.join(LOSS_TYPES)}.")
+        return note(name, value, Kind.UNSUPPORTED, f"There is no such loss here. Choose one of {', '.join(LOSS_TYPES)}.")
     setting = {"objective.loss_type": value}
     if value == "bnpo" and options.get("gradient_accumulation_steps", 1) != 1:
         text = ("TRL takes the mean over the tokens of each micro-batch, Heron over those of the whole step, which is `dapo`. "
                 'objective.token_weights = "trl" with rows_per_micro_batch = per_device_train_batch_size counts as TRL does.')
         return note(name, value, Kind.DIFFERS, text, setting)
     if value == "cispo" and (options.get("epsilon_high") or 0) < 1:
-        text = "epsilon_high is the greatest ratio itself: TRL's 0.2 shrinks every gradient to a fifth. Heron wants 1 or more, such as 5."
+        text = "epsilon_high is the greatest ratio itself: TRL's 0.2 shrinks every gradient to a fifth. Give 1 or more, such as 5."
         return note(name, value, Kind.UNSUPPORTED, text, setting)
     return note(name, value, Kind.SAME, f"objective.loss_type = {value!r}.", setting)
 
@@ -34,7 +34,7 @@ def _aggregation(name: str, value: Any, options: Options) -> Note:
     if value == "sum_then_normalize":
         return note(name, value, Kind.SAME, "As here: rewards are summed by weight, then compared within the group.")
     if value != "normalize_then_sum":
-        return note(name, value, Kind.UNSUPPORTED, "There are sum_then_normalize and normalize_then_sum.")
+        return note(name, value, Kind.UNSUPPORTED, "Choose sum_then_normalize or normalize_then_sum.")
     return note(name, value, Kind.RENAMED, f"objective.advantage_estimator = {value!r}.", {"objective.advantage_estimator": value})
 
 

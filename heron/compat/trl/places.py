@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from heron.compat.trl.config import defaults
 from heron.config import Config, load_config
 from heron.errors import ConfigError, RunError
 from heron.run import Run
@@ -41,10 +42,10 @@ def run_of(path: Path) -> Path:
 
 
 def check_same(config: Config, record: Run) -> None:
-    """A run goes on with the settings that it began with."""
+    """A run goes on with the settings that it began with. What differs is called by the option's name, where that is the setting's."""
     then, now = load_config(record.path / "config.toml").as_dict(), anchored(config).as_dict()
     other = [
-        f"{section}.{key} was {then[section].get(key)!r} and is {value!r}" for section, values in now.items() if isinstance(values, dict)
+        f"{key if key in defaults() else f'{section}.{key}'} was {then[section].get(key)!r} and is {value!r}" for section, values in now.items() if isinstance(values, dict)
         for key, value in values.items() if then[section].get(key) != value and (section, key) != ("model", "revision")
     ]
     if other:

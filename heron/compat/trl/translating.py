@@ -84,13 +84,13 @@ def _not_given(name: str, ours: Any) -> Note:
 def _top_p(name: str, value: Any, options: Options) -> Note:
     if value == 1:
         return note(name, value, Kind.SAME, "rollout.top_p = 1.", {"rollout.top_p": 1.0})
-    return note(name, value, Kind.UNSUPPORTED, "A filtered sampler has other log-probs than the loss; lower rollout.temperature instead.")
+    return note(name, value, Kind.UNSUPPORTED, f"{ABSENT['top_k'].text}")
 
 
 def _schedule(name: str, value: Any, options: Options) -> Note:
     names = {"constant": "constant", "constant_with_warmup": "constant", "linear": "linear", "cosine": "cosine"}
     if value not in names:
-        return note(name, value, Kind.UNSUPPORTED, "There are constant, linear and cosine: set train.lr_scheduler_type.")
+        return note(name, value, Kind.UNSUPPORTED, f"Choose one of {', '.join(names)}.")
     kind = Kind.SAME if names[value] == value else Kind.RENAMED
     return note(name, value, kind, f"train.lr_scheduler_type = {names[value]!r}.", {"train.lr_scheduler_type": names[value]})
 
@@ -102,15 +102,21 @@ def _optim(name: str, value: Any, options: Options) -> Note:
         "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor",
     }
     if value not in ours:
-        return note(name, value, Kind.UNSUPPORTED, f"There are {', '.join(ours)}; others are named by train.optimizer in a recipe.")
+        return note(name, value, Kind.UNSUPPORTED, f"Choose one of {', '.join(ours)}.")
     kind = Kind.SAME if ours[value] in ("adamw", value) else Kind.RENAMED
     return note(name, value, kind, f"train.optimizer = {ours[value]!r}.", {"train.optimizer": ours[value]})
+
+
+def _data_seed(name: str, value: Any, options: Options) -> Note:
+    if value is None or value == options.get("seed", DEFAULTS["seed"]):
+        return note(name, value, Kind.SAME, "Prompts are drawn by seed, as in TRL.")
+    return note(name, value, Kind.UNSUPPORTED, "Prompts are drawn by seed, as everything is. Leave it out, or give it the value of seed.")
 
 
 def _max_grad_norm(name: str, value: Any, options: Options) -> Note:
     if value:
         return note(name, value, Kind.SAME, f"train.max_grad_norm = {value!r}.", {"train.max_grad_norm": value})
-    return note(name, value, Kind.UNSUPPORTED, "0 switches clipping off in TRL; here it is always on: give a large number.")
+    return note(name, value, Kind.UNSUPPORTED, "0 switches clipping off in TRL; here it is always on. Give a large number, such as 1e9.")
 
 
 def _device(name: str, value: Any, options: Options) -> Note:
@@ -132,7 +138,7 @@ def _model_arguments(name: str, value: Any, options: Options) -> Note:
     settings = {wanted[key]: str(item).removeprefix("torch.") for key, item in arguments.items() if key in wanted}
     rest = [key for key, item in arguments.items() if key not in (*wanted, *IDLE_ARGUMENTS) and (key, item) != ("trust_remote_code", False)]
     if rest:
-        return note(name, value, Kind.UNSUPPORTED, f"There is no setting for {', '.join(rest)}.", settings)
+        return note(name, value, Kind.UNSUPPORTED, f"Leave out {', '.join(rest)}: only dtype and revision can be chosen.", settings)
     if idle := [key for key in arguments if key in IDLE_ARGUMENTS]:
         text = f"{', '.join(idle)}: without effect, since Heron has its own attention and cache, on one device."
         return note(name, value, Kind.DIFFERS, text, settings)
@@ -157,7 +163,7 @@ def _report_to(name: str, value: Any, options: Options) -> Note:
     wanted = ["tensorboard", "trackio", "wandb"] if given == ["all"] else [each for each in given if each != "none"]
     other = [each for each in wanted if each not in SINKS]
     if other:
-        text = f"There is no tracker {', '.join(other)} here, only {', '.join(SINKS)}; the run directory holds every step and rollout."
+        text = f"There is no tracker {', '.join(other)} here. Choose among {', '.join(SINKS)}; the run directory holds every step."
         return note(name, value, Kind.UNSUPPORTED, text)
     if not wanted:
         return note(name, value, Kind.SAME, "Off in both; the run directory holds every step, rollout and metric.")
@@ -171,6 +177,7 @@ _RULES: Mapping[str, Callable[[str, Any, Options], Note]] = {
     **STEP_RULES,
     "top_p": _top_p,
     "lr_scheduler_type": _schedule,
+    "data_seed": _data_seed,
     "max_grad_norm": _max_grad_norm,
     "use_cpu": _device,
     "gradient_checkpointing": _checkpointing,
