@@ -515,6 +515,49 @@ class TestRewards:
             GRPOTrainer(model, broken, small_args(tmp_path), sayings()).train()
 
 
+class TestWhatScriptsDoAfterwards:
+    def test_metrics_and_the_history_are_written_as_transformers_does(
+        self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Prevents: the last lines of TRL's own example that end in an AttributeError when the training is over."""
+        rows = sayings()
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path / "out"), rows, eval_dataset=sayings(1))
+        metrics = trainer.train().metrics
+        metrics["train_samples"] = len(trainer.train_dataset)
+        trainer.log_metrics("train", metrics)
+        trainer.save_metrics("train", metrics)
+        trainer.save_metrics("eval", trainer.evaluate())
+        trainer.save_state()
+        printed, out = capsys.readouterr().out, tmp_path / "out"
+        assert "***** train metrics *****" in printed and re.search(r"train_runtime += +0:00:0\d\.\d\d\n", printed)
+        assert json.loads((out / "train_results.json").read_text()) == metrics
+        assert json.loads((out / "all_results.json").read_text()).keys() > metrics.keys()
+        history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+        assert history == trainer.state.log_history and trainer.train_dataset is rows and trainer.is_world_process_zero()
+
+    def test_a_callback_can_be_taken_away(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a callback that hears on; and one that was never there, taken away without a word."""
+        stop = Stop()
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=3), sayings(), callbacks=[stop])
+        assert trainer.pop_callback(Stop) is stop
+        trainer.add_callback(stop)
+        trainer.remove_callback(stop)
+        assert trainer.train().global_step == 3
+        with pytest.warns(UserWarning, match="disable_tqdm"):
+            assert trainer.pop_callback(Stop) is None
+
+    @pytest.mark.parametrize(("name", "said"), [
+        ("accelerator", "One process"), ("optimizer", "optim="), ("lr_scheduler", "lr_scheduler_type"),
+        ("create_model_card", "heron export"), ("anything", "run_dir"),
+    ])
+    def test_what_a_trainer_lacks_says_what_to_use(self, name: str, said: str, model: str, tmp_path: Path) -> None:
+        """Prevents: a bare AttributeError after hours of training."""
+        trainer = GRPOTrainer(model, variety, small_args(tmp_path), sayings())
+        with pytest.raises(AttributeError, match=f"GRPOTrainer has no '{name}'.*{said}"):
+            getattr(trainer, name)
+        assert not hasattr(trainer, name)
+
+
 class TestRefusals:
     def test_what_there_is_nothing_for_is_refused(self, model: str, tmp_path: Path) -> None:
         """Prevents: an argument that is taken and dropped."""

@@ -7,6 +7,7 @@ which a listener cannot do: the error is kept, the loop is asked to stop after t
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -104,6 +105,15 @@ class Follower:
         self.log(metrics)
         self.tell("on_train_end")
         return metrics | {"epoch": self._state.epoch}
+
+    def pop(self, callback: Any) -> Any:
+        """Out of the callbacks: this one, or the first of this class."""
+        for number, each in enumerate(self.callbacks):
+            if each is callback or (isinstance(callback, type) and isinstance(each, callback)):
+                return self.callbacks.pop(number)
+        warnings.warn(f"There is no callback {callback!r} to take away: here are none but those that were given. The live view is left out "
+                      "by GRPOConfig(disable_tqdm=True), trackers by report_to='none'.", stacklevel=3)
+        return None
 
     def raise_kept(self) -> None:
         """What a callback raised while the loop ran."""

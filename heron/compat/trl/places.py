@@ -42,11 +42,17 @@ def run_of(path: Path) -> Path:
 
 
 def check_same(config: Config, record: Run) -> None:
-    """A run goes on with the settings that it began with. What differs is called by the option's name, where that is the setting's."""
+    """A run goes on with the settings that it began with."""
     then, now = load_config(record.path / "config.toml").as_dict(), anchored(config).as_dict()
     other = [
-        f"{key if key in defaults() else f'{section}.{key}'} was {then[section].get(key)!r} and is {value!r}" for section, values in now.items() if isinstance(values, dict)
+        f"{_option(section, key)} was {then[section].get(key)!r} and is {value!r}"
+        for section, values in now.items() if isinstance(values, dict)
         for key, value in values.items() if then[section].get(key) != value and (section, key) != ("model", "revision")
     ]
     if other:
         raise ConfigError(f"{record.path} began with other settings: {'; '.join(other)}. Give the same ones.")
+
+
+def _option(section: str, key: str) -> str:
+    """What a script calls the setting, where it has the same name for it."""
+    return key if key in defaults() else f"{section}.{key}"

@@ -4,7 +4,8 @@ The one hard idea: nothing of the loop is here. The arguments are written down a
 reward functions get TRL's arguments (`scoring`), a listener tells callbacks and keeps the history (`following`), and `heron.training`
 trains. A model that was given as a module shares its tensors with the one that is trained, so it is trained when `train()` returns.
 
-Left out: what TRL's trainer inherits for other purposes (predict, hyperparameter search, the hub): such a name is an AttributeError.
+Left out: what TRL's trainer inherits for other purposes (predict, hyperparameter search, the hub): such a name is an AttributeError that
+says what to use.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heron.compat.trl import inputs
+from heron.compat.trl.beyond import BEYOND, MADE
 from heron.compat.trl.config import GRPOConfig
 from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
 from heron.compat.trl.places import check_same, files_of, new_folders, newest_run, run_of
+from heron.compat.trl.reporting import metric_lines, write_metrics, write_state
 from heron.compat.trl.scoring import reward_pairs
 from heron.compat.trl.starting import Prepared, Start, share_tensors
 from heron.config import Config, config_from_dict
@@ -57,6 +60,7 @@ class GRPOTrainer:
         self.args = GRPOConfig() if args is None else args
         self._trainer: Any = None
         self._view: TerminalView | None = None
+        self._dataset = train_dataset
         self._rewards = (reward_funcs, reward_processing_classes)
         factory = only_factory(environment_factory)
         asks = train_dataset is None and factory is not None
@@ -123,6 +127,32 @@ class GRPOTrainer:
         """One more."""
         self._follower.callbacks.append(checked(callback))
 
+    def pop_callback(self, callback: Any) -> Any:
+        """The first one that is this one, or of this class; it hears nothing more. None, with a warning, if there is none."""
+        return self._follower.pop(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        """The same, without handing it out."""
+        self.pop_callback(callback)
+
+    def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
+        """Print them, as transformers does."""
+        print("\n".join(metric_lines(split, metrics)))
+
+    def save_metrics(self, split: str, metrics: Mapping[str, Any], combined: bool = True) -> None:
+        """Into `<split>_results.json` and `all_results.json` of `output_dir`."""
+        write_metrics(self._output, split, metrics, combined=combined)
+
+    def save_state(self) -> None:
+        """The history, into `trainer_state.json` of `output_dir`; what a run goes on from is in its own folder."""
+        write_state(self._output, self.state)
+
+    def is_world_process_zero(self) -> bool:
+        """True: there is one process."""
+        return True
+
+    is_local_process_zero = is_world_process_zero
+
     def push_to_hub(self, *_: Any, **__: Any) -> None:
         """Refused: nothing is uploaded from here."""
         raise ConfigError(f"Nothing is uploaded from here. Write a folder with `heron export {self.run_dir or 'RUN'} --out DIR`, look at "
@@ -140,9 +170,19 @@ class GRPOTrainer:
         return self._assembled().policy.tokenizer
 
     @property
+    def train_dataset(self) -> Any:
+        """As it was given."""
+        return self._dataset
+
+    @property
     def run_dir(self) -> Path | None:
         """Where the run is recorded, for `heron ui`, `heron doctor`, `heron export`; None before it is begun."""
         return None if self._trainer is None else Path(self._trainer.run.path)
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # a property failed: its own error
+        raise AttributeError(f"{type(self).__name__} has no {name!r}. {BEYOND.get(name, MADE)}")
 
     @property
     def _output(self) -> Path:
