@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 from small_trl import questions, small_args, variety
 
+import heron.compat.trl
+from heron.compat.elsewhere import ELSEWHERE
 from heron.compat.trl import GRPOConfig, GRPOTrainer
 from heron.compat.unsloth import FastLanguageModel, FastModel, PatchFastRL, SamplingParams, is_bfloat16_supported
 from heron.config import load_config
@@ -147,6 +152,24 @@ def test_sampling_params_mean_what_they_mean_in_vllm(folder: str) -> None:
         SamplingParams(temprature=1.0)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(("name", "value"), [
+    ("logprobs", 1), ("min_tokens", 4), ("skip_special_tokens", False), ("bad_words", ["no"]), ("logits_processors", [1]),
+])
+def test_sampling_params_that_are_not_there_say_what_to_do(name: str, value: Any) -> None:
+    """Prevents: a bare TypeError for what vLLM has, and an error for what is off."""
+    with pytest.raises(ConfigError, match=rf"SamplingParams\({name}={re.escape(repr(value))}\) cannot be honoured\. \w"):
+        SamplingParams(**{name: value})
+    assert SamplingParams(logprobs=None, min_tokens=0, detokenize=True, logit_bias=None) == SamplingParams()
+    assert replace(copy.deepcopy(SamplingParams(n=2)), n=3) == SamplingParams(n=3)
+
+
+def test_several_sampling_params_are_refused_as_such(folder: str) -> None:
+    """Prevents: a list that is said to come from a wrong import."""
+    model, _ = adapted(folder)
+    with pytest.raises(ConfigError, match="is a list"):
+        model.fast_generate(["One", "Two"], [GREEDY, GREEDY])
+
+
 def test_sampling_params_of_a_config_say_what_is_not_applied(folder: str) -> None:
     """Prevents: the flagship notebook that stops at its options, and a filter or a temperature that is dropped without a word."""
     with warnings.catch_warnings():
@@ -204,6 +227,55 @@ def test_what_an_adapter_cannot_be_is_refused(folder: str, tmp_path: Path) -> No
     four_bits, _ = FastLanguageModel.from_pretrained(folder)
     with pytest.raises(ConfigError, match="get_peft_model first"):
         GRPOTrainer(four_bits, variety, small_args(tmp_path), questions())
+
+
+def test_what_saving_cannot_do_is_refused(folder: str, tmp_path: Path) -> None:
+    """Prevents: an upload that never happens, a typo that is ignored, and advice about uploads for it."""
+    model, _ = trained(folder, tmp_path / "out")
+    for save in (model.save_pretrained, model.save_pretrained_merged, model.save_pretrained_gguf):
+        with pytest.raises(ConfigError, match=r"push_to_hub=True.*hf upload"):
+            save(tmp_path / "x", push_to_hub=True)
+        with pytest.raises(ConfigError, match="has no argument 'nonsense'"):
+            save(tmp_path / "x", nonsense=3)
+        with pytest.raises(ConfigError, match="safetensors"):
+            save(tmp_path / "x", safe_serialization=False)
+    with pytest.warns(UserWarning, match="max_shard_size='5GB'") as said:
+        model.save_pretrained(tmp_path / "saved", push_to_hub=False, max_shard_size="5GB")
+    assert said[0].filename == __file__ and (tmp_path / "saved" / "adapter_config.json").is_file()
+
+
+def test_unsloths_names_of_quantisations_are_taken(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: `quantization_method="not_quantized"`, Unsloth's own, that is refused; and one file that is written twice."""
+    written: list[tuple[str, str]] = []
+
+    def export(run: Path, out: Path, *, format: str, quantization: str) -> None:
+        written.append((out.name, quantization))
+
+    monkeypatch.setattr("heron.compat.unsloth.model.export", export)
+    model, _ = trained(folder, tmp_path / "out")
+    for method in ("not_quantized", "fast_quantized", "quantized", "f16", ["q8_0", "fast_quantized", "quantized"]):
+        model.save_pretrained_gguf(tmp_path / "file", quantization_method=method)
+    assert written == [("file", "f32"), ("file", "q8_0"), ("file", "q4_k_m"), ("file", "f16"), ("q8_0", "q8_0"), ("q4_k_m", "q4_k_m")]
+
+
+@pytest.mark.parametrize(("module", "names"), [
+    ("heron.compat.trl", [
+        "DPOTrainer", "RLOOTrainer", "RewardTrainer", "clone_chat_template", "apply_chat_template", "create_reference_model", "SFTTrainer",
+    ]),
+    ("heron.compat.unsloth", ["UnslothTrainer", "FastVisionModel", "is_bf16_supported"]),
+    ("heron.compat.unsloth.chat_templates", ["get_chat_template", "train_on_responses_only", "anything"]),
+])
+def test_an_import_that_fails_says_what_to_use(module: str, names: list[str]) -> None:
+    """Prevents: a bare "cannot import name"."""
+    for name in names:
+        with pytest.raises(ImportError, match=rf"{module} has no {name}\. \w"):
+            exec(f"from {module} import {name}", {})
+
+
+def test_every_name_of_trls_is_here_or_has_advice() -> None:
+    """Prevents: one of them that is forgotten."""
+    trl = pytest.importorskip("trl")
+    assert {name for names in trl._import_structure.values() for name in names} <= {*ELSEWHERE, *heron.compat.trl.__all__}
 
 
 def test_what_has_nothing_to_do_says_so(folder: str) -> None:

@@ -1,9 +1,12 @@
-"""Unsloth's arguments that have nothing to do here, and those that are refused: for what makes models, and for `heron migrate`."""
+"""Unsloth's arguments that have nothing to do here, and those that are refused: of what makes and saves models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from heron.errors import ConfigError, did_you_mean
 
 TAKEN: Mapping[str, tuple[str, ...]] = {
     "from_pretrained": (
@@ -37,3 +40,34 @@ REFUSED: Mapping[str, tuple[Any, str]] = {
     "lora_dropout": (0.0, "With dropout the ratio would not start at 1: set 0."),
 }
 """Arguments that are errors unless they have this value."""
+IDLE_IN_SAVING: Mapping[str, str] = {
+    **{name: IDLE[name] for name in ("token", "temporary_location", "maximum_memory_usage")},
+    "is_main_process": "There is one process.", "max_shard_size": "Files have their usual size.",
+    "first_conversion": "The file is made of the weights themselves.",
+}
+"""The same of the functions that save."""
+UPLOAD = "Nothing is uploaded from here: look at what was saved, and upload the folder with `hf upload NAME DIR`."
+REFUSED_IN_SAVING: Mapping[str, tuple[Any, str]] = {
+    **{name: (off, UPLOAD) for name, off in (
+        ("push_to_hub", False), ("private", None), ("repo_id", None), ("commit_message", None), ("tags", None), ("datasets", None),
+    )},
+    "safe_serialization": (True, "Weights are written as safetensors."),
+    "state_dict": (None, "What was trained is written."), "save_function": (None, "Weights are written as safetensors."),
+    "variant": (None, "Files have their usual names."), "save_peft_format": (True, "An adapter is written in PEFT's layout."),
+}
+
+
+def look_at(
+    function: str, others: Mapping[str, Any], *, idle: Mapping[str, str], refused: Mapping[str, tuple[Any, str]], taken: Iterable[str],
+) -> None:
+    """Refuse what cannot be honoured and what is unknown; say what has nothing to do."""
+    for name, value in others.items():
+        if name in refused:
+            off, advice = refused[name]
+            if value not in (off, None):
+                raise ConfigError(f"{function}({name}={value!r}) cannot be honoured. {advice}")
+        elif name not in idle:
+            raise ConfigError(f"{function} has no argument {name!r}.{did_you_mean(name, (*idle, *refused, *taken))}")
+    if said := [f"  {name}={value!r}: {idle[name]}" for name, value in others.items() if name in idle and value is not None]:
+        lines = "\n".join(said)
+        warnings.warn(f"These arguments of {function} have nothing to do here:\n{lines}", stacklevel=3)

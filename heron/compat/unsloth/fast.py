@@ -7,14 +7,14 @@ every notebook, and one with an unusual value is said in a warning. What cannot 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heron.compat.unsloth.arguments import IDLE, REFUSED
+from heron.compat.unsloth.arguments import IDLE, REFUSED, TAKEN, look_at
 from heron.compat.unsloth.model import FastModelForRL
 from heron.compat.unsloth.saved import has_tokenizer, is_adapter, settings_of
-from heron.errors import ConfigError, did_you_mean
+from heron.errors import ConfigError
 
 
 class FastLanguageModel:
@@ -38,7 +38,7 @@ class FastLanguageModel:
             revision: branch, tag or commit of a hub id.
             others: Unsloth's other arguments, most of which have nothing to do here.
         """
-        _look_at("FastLanguageModel.from_pretrained", others)
+        look_at("FastLanguageModel.from_pretrained", others, idle=IDLE, refused=REFUSED, taken=TAKEN["from_pretrained"])
         bits = {"method": "qlora", "quantization": "int8" if load_in_8bit else "nf4"} if load_in_8bit or load_in_4bit else {}
         if full_finetuning:
             bits = {}
@@ -58,7 +58,7 @@ class FastLanguageModel:
         lora_alpha: int = 16, use_gradient_checkpointing: Any = "unsloth", use_rslora: bool = False, use_dora: bool = False, **others: Any,
     ) -> FastModelForRL:
         """The same model, with a new adapter that is trained; or with the one that it was loaded with, if that is such a one."""
-        _look_at("FastLanguageModel.get_peft_model", others)
+        look_at("FastLanguageModel.get_peft_model", others, idle=IDLE, refused=REFUSED, taken=TAKEN["get_peft_model"])
         if isinstance(target_modules, str) and target_modules != "all-linear":
             raise ConfigError(f"target_modules is {target_modules!r}. Give a list of names such as ['q_proj'], or 'all-linear'.")
         model.give_adapter({
@@ -92,21 +92,6 @@ def is_bfloat16_supported() -> bool:
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-
-def _look_at(function: str, others: Mapping[str, Any]) -> None:
-    """Refuse what cannot be honoured and what is unknown."""
-    for name, value in others.items():
-        if name in REFUSED:
-            off, advice = REFUSED[name]
-            if value not in (off, None):
-                raise ConfigError(f"{function}({name}={value!r}) cannot be honoured. {advice}")
-        elif name not in IDLE:
-            near = did_you_mean(name, (*IDLE, *REFUSED, "max_seq_length", "lora_alpha", "load_in_4bit"))
-            raise ConfigError(f"{function} has no argument {name!r}.{near}")
-    if said := [f"  {name}={value!r}: {IDLE[name]}" for name, value in others.items() if name in IDLE and value is not None]:
-        lines = "\n".join(said)
-        warnings.warn(f"These arguments of {function} have nothing to do here:\n{lines}", stacklevel=3)
 
 
 def _dtype(given: Any) -> str:

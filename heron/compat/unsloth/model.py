@@ -8,6 +8,7 @@ answers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 
 from heron.compat.trl.starting import KEPT
 from heron.compat.trl.trainer import TAGS
+from heron.compat.unsloth.arguments import IDLE_IN_SAVING, REFUSED_IN_SAVING, look_at
 from heron.compat.unsloth.sampling import SamplingParams
 from heron.compat.unsloth.saved import FIELDS, adapter_config, copy_adapter, is_adapter, other_than, shape
 from heron.config.model import ModelConfig
@@ -29,6 +31,11 @@ from heron.types import Tags
 
 MERGED = {"merged_16bit": {"format": "hf"}, "lora": {"format": "adapter"}}
 """What `save_method` means."""
+QUANTIZED = {"fast_quantized": "q8_0", "quantized": "q4_k_m"}
+"""Unsloth's own names of quantisations; `not_quantized` is what the weights are, in `OF_WEIGHTS`."""
+OF_WEIGHTS = {"torch.bfloat16": "bf16", "torch.float16": "f16", "torch.float32": "f32"}
+
+_look_at = functools.partial(look_at, idle=IDLE_IN_SAVING, refused=REFUSED_IN_SAVING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +112,8 @@ class FastModelForRL:
     ) -> list[Generation]:
         """Answers to texts, continued as they are, or to conversations: `model.fast_generate([text])[0].outputs[0].text`."""
         params = SamplingParams() if sampling_params is None else sampling_params
+        if isinstance(params, list | tuple):
+            raise ConfigError("sampling_params is a list. Give one SamplingParams for all prompts, and call fast_generate once for each.")
         if not isinstance(params, SamplingParams):
             raise ConfigError(f"sampling_params must be heron.compat.unsloth.SamplingParams, but it is {params!r:.80}. Change that import "
                               "too.")
@@ -132,13 +141,14 @@ class FastModelForRL:
             raise ConfigError("Every weight was trained, so there is no adapter. Use save_pretrained_merged.")
         policy.save(Path(path))
 
-    def save_pretrained(self, path: str | Path, **_: Any) -> None:
+    def save_pretrained(self, path: str | Path, **others: Any) -> None:
         """What was trained: the adapter, or every weight; and the tokenizer."""
+        _look_at("model.save_pretrained", others, taken=())
         self._trained().save(Path(path))
 
     def save_pretrained_merged(self, path: str | Path, tokenizer: Any = None, save_method: str = "merged_16bit", **others: Any) -> None:
         """A model folder, the adapter merged, read again and compared with the trained model."""
-        _refuse_upload("save_pretrained_merged", others)
+        _look_at("model.save_pretrained_merged", others, taken=("tokenizer", "save_method"))
         if save_method not in MERGED:
             raise ConfigError(f"save_method is {save_method!r}. There are {', '.join(MERGED)}; a model of 4 bits is written by "
                               "save_pretrained_gguf.")
@@ -148,11 +158,16 @@ class FastModelForRL:
         self, path: str | Path, tokenizer: Any = None, quantization_method: str | Sequence[str] = "q8_0", **others: Any
     ) -> None:
         """A GGUF file for llama.cpp and a Modelfile for Ollama; several methods are written into folders of their names."""
-        _refuse_upload("save_pretrained_gguf", others)
-        methods = [quantization_method] if isinstance(quantization_method, str) else list(quantization_method)
+        _look_at("model.save_pretrained_gguf", others, taken=("tokenizer", "quantization_method"))
+        run, given = self._finished_run(), quantization_method
+        methods = list(dict.fromkeys(map(self._quantization, [given] if isinstance(given, str) else given)))
         for method in methods:
             folder = Path(path) if len(methods) == 1 else Path(path) / method
-            export(self._finished_run(), folder, format="gguf", quantization=method)
+            export(run, folder, format="gguf", quantization=method)
+
+    def _quantization(self, method: str) -> str:
+        """As the file has it, by Unsloth's name or by its own."""
+        return OF_WEIGHTS[str(self._trained().dtype)] if method == "not_quantized" else QUANTIZED.get(method, method)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("push_to_hub"):
@@ -251,10 +266,3 @@ def _drawn(params: SamplingParams) -> Any:
         repetition_penalty=params.repetition_penalty, stop=params.stops, stop_token_ids=tuple(params.stop_token_ids or ()),
         ignore_end=params.ignore_eos,
     )
-
-
-def _refuse_upload(method: str, others: Mapping[str, Any]) -> None:
-    for name, value in others.items():
-        if name in ("push_to_hub", "token", "maximum_memory_usage", "temporary_location") and not (name == "push_to_hub" and value):
-            continue
-        raise ConfigError(f"model.{method} takes no {name}={value!r} here. Upload the folder with `hf upload NAME DIR`.")
