@@ -133,7 +133,7 @@ class GRPOTrainer:
 
     def remove_callback(self, callback: Any) -> None:
         """The same, without handing it out."""
-        self.pop_callback(callback)
+        self._follower.pop(callback)
 
     def log_metrics(self, split: str, metrics: Mapping[str, Any]) -> None:
         """Print them, as transformers does."""
