@@ -155,6 +155,10 @@ class Rollout:
         """Why it ended: that of its last answer, or `LENGTH` if there was no room for another one."""
         return FinishReason.LENGTH if self.truncated else self.turns[-1].completion.finish_reason
 
+    def asked(self) -> list[Message]:
+        """What the first answer was sampled for: as many messages as the row has, in the environment's words."""
+        return list(self.messages[: len(self.prompt.messages)])
+
     def said(self) -> list[Message]:
         """The answers, and what an environment replied to them."""
         return list(self.messages[len(self.prompt.messages) :])

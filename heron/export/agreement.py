@@ -7,7 +7,7 @@ and including the first token that differs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from heron.config import Config
@@ -15,12 +15,16 @@ from heron.data.rows import fill_tags
 from heron.engine import NativeEngine, Request, SamplingParams
 from heron.models import Policy
 from heron.run import Run
+from heron.run.records import Record
 from heron.types import Completion, Message
 
 TOLERANCE = 1e-3
 """Nats by which log-probs of equal models may differ: float32 sums in another order."""
 
 QUESTIONS = 4
+"""Different conversations that are asked, where the run has as many."""
+STEPS = 32
+"""The newest steps in which they are looked for."""
 MAX_TOKENS = 64
 
 
@@ -42,10 +46,14 @@ class Agreement:
 
 
 def conversations(run: Run, config: Config) -> list[list[Message]]:
-    """A few of the run's held-out questions, or of its rollouts', behind the run's system prompt."""
-    system = config.data.system_prompt
-    opening = [] if system is None else [{"role": "system", "content": fill_tags(system, config.tags)}]
-    return [[*opening, {"role": "user", "content": question}] for question in _questions(run)]
+    """A few different conversations that the run was asked: its held-out ones, then those that it was trained on, the newest first."""
+    found: dict[str, list[Message]] = {}
+    for row in _rows(run):
+        messages = _asked(row, config)
+        found.setdefault(repr(messages), messages)
+        if len(found) == QUESTIONS:
+            break
+    return list(found.values()) or [_asked({"question": "What is 2 + 3?"}, config)]
 
 
 def greedy(policy: Policy, asked: Sequence[Sequence[Message]], max_tokens: int) -> list[Completion]:
@@ -73,8 +81,19 @@ def _gap(one: Completion, other: Completion) -> float:
     return gap
 
 
-def _questions(run: Run) -> list[str]:
+def _rows(run: Run) -> Iterator[Record]:
+    """Recorded answers, of the last evaluation and of the newest steps."""
     names = list(run.evaluations())
-    steps = run.rollout_steps()
-    rows = run.evaluation(names[-1]).rows if names else run.rollouts(steps[-1]) if steps else ()
-    return list(dict.fromkeys(str(row["question"]) for row in rows))[:QUESTIONS] or ["What is 2 + 3?"]
+    if names:
+        yield from run.evaluation(names[-1]).rows
+    for step in reversed(run.rollout_steps()[-STEPS:]):
+        yield from (row for row in run.rollouts(step) if row.get("sibling", 0) == 0)
+
+
+def _asked(row: Record, config: Config) -> list[Message]:
+    """The conversation that a recorded answer is to; where the question alone is recorded, that behind the run's system prompt."""
+    if "asked" in row:
+        return list(row["asked"])
+    system = config.data.system_prompt
+    opening = [] if system is None else [{"role": "system", "content": fill_tags(system, config.tags)}]
+    return [*opening, {"role": "user", "content": str(row["question"])}]

@@ -191,6 +191,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def asked_of(rollout: Rollout) -> records.Record:
+    """The whole conversation that was asked, where the question alone does not say it and JSON can hold it."""
+    asked = rollout.asked()
+    if asked in ([], [{"role": "user", "content": rollout.prompt.question}]):
+        return {}
+    try:
+        records.to_json(asked)
+    except TypeError:  # such as a date beside a message's text, which a template may use
+        return {}
+    return {"asked": asked}
+
+
 def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> records.Record:
     return {
         "step": step,
@@ -209,6 +221,7 @@ def _rollout_row(step: int, group: int, sibling: int, rollout: Rollout) -> recor
         "follows_format": rollout.follows_format,
         "finish_reason": str(rollout.finish_reason),
         "length": rollout.length,
+        **(asked_of(rollout) if sibling == 0 else {}),
         **({"conversation": rollout.said()} if len(rollout.turns) > 1 else {}),
         **({"extras": dict(rollout.extras)} if rollout.extras else {}),
         **({"error": rollout.error} if rollout.error is not None else {}),

@@ -13,6 +13,7 @@ from typing import Any
 from heron.engine.protocol import SamplingParams
 from heron.rollout import Collector
 from heron.rollout.verdicts import Verdicts
+from heron.run.writer import asked_of
 from heron.training.statistics import wilson
 from heron.types import Prompt, Rollout
 
@@ -63,7 +64,7 @@ class Evaluator:
             "verdict": self.verdicts.of(greedy), "follows_format": self.verdicts.follows_format(greedy), "reward": greedy.reward,
             "length": greedy.length, "truncated": greedy.truncated,
             "sample_verdicts": [self.verdicts.of(rollout) for rollout in sampled], "sample_texts": [rollout.text for rollout in sampled],
-            **({"conversation": greedy.said()} if len(greedy.turns) > 1 else {}),
+            **asked_of(greedy), **({"conversation": greedy.said()} if len(greedy.turns) > 1 else {}),
         }
 
     def _totals(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
