@@ -45,13 +45,13 @@ class Agreement:
         return f"{self.equal} of {self.answers} greedy answers are the same tokens; log-probs differ by at most {self.gap:.2g} nats."
 
 
-def conversations(run: Run, config: Config) -> list[list[Message]]:
-    """A few different conversations that the run was asked: its held-out ones, then those that it was trained on, the newest first."""
+def conversations(run: Run, config: Config, most: int = QUESTIONS) -> list[list[Message]]:
+    """At most so many different conversations that the run was asked: held-out ones, then those of training, the newest first."""
     found: dict[str, list[Message]] = {}
     for row in _rows(run):
         messages = _asked(row, config)
         found.setdefault(repr(messages), messages)
-        if len(found) == QUESTIONS:
+        if len(found) == most:
             break
     return list(found.values()) or [_asked({"question": "What is 2 + 3?"}, config)]
 

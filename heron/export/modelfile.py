@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heron.config import Config
-from heron.data.rows import fill_tags
 from heron.errors import TemplateError
 from heron.models import Policy
 from heron.types import Message
@@ -79,19 +78,19 @@ class Pieces:
         )
 
 
-def modelfile(policy: Policy, config: Config, file: str) -> Modelfile:
+def modelfile(policy: Policy, config: Config, file: str, *, system: str | None = None) -> Modelfile:
     """The Modelfile of a GGUF file beside it.
 
     Args:
         policy: whose chat template it is.
-        config: of the run: its system prompt and how it sampled.
+        config: of the run: how it sampled.
         file: name of the GGUF file.
+        system: the prompt that all its conversations began with.
     """
     try:
         pieces = pieces_of(policy)
     except TemplateError as error:
         return Modelfile(text=None, notes=(f"There is no Modelfile for Ollama: {error} llama.cpp uses the file's chat template.",))
-    system = None if config.data.system_prompt is None else fill_tags(config.data.system_prompt, config.tags)
     lines = [f"FROM ./{file}", f"TEMPLATE {_quoted(pieces.in_go())}"]
     lines += [] if system is None else [f"SYSTEM {_quoted(system)}"]
     stops = [text for token in sorted(policy.end_ids) if (text := policy.tokenizer.decode([token], skip_special_tokens=False))]

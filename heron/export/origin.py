@@ -23,8 +23,13 @@ def known_flaws(run: Run) -> str:
     return "\n".join(["## Known flaws and reward hacks", "", verdict, *([""] if rows else []), *rows])
 
 
-def license_of(source: str, revision: str | None) -> str | None:
-    """The license that the base's own card names in its front matter; None if there is no such card on this machine."""
+def license_of(*sources: str, revision: str | None) -> str | None:
+    """The license that the base's own card names in its front matter; None if none of the sources, folders or hub ids, has such a card on
+    this machine."""
+    return next((found for source in sources if (found := _license(source, revision)) is not None), None)
+
+
+def _license(source: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     card = Path(source) / "README.md" if Path(source).is_dir() else try_to_load_from_cache(source, "README.md", revision=revision)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from heron.config import Config, ModelConfig
 from heron.errors import ModelError
-from heron.export.agreement import TOLERANCE, Agreement, compare, conversations, greedy
+from heron.export.agreement import QUESTIONS, TOLERANCE, Agreement, compare, conversations, greedy
 from heron.models import Policy, load_policy
 from heron.models.of_run import config_of, newest_model, policy_of_run
 from heron.run import Run
 from heron.types import Completion, Message
+
+LOOKED_AT = 32
+"""Conversations that are looked at for their system prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,19 @@ class Trained:
     """The model's likeliest answers to them."""
     prompts: Sequence[tuple[int, ...]]
     """The tokens of the questions."""
+    systems: tuple[str | None, ...] = (None,)
+    """The different system prompts of its conversations, as far as they were looked at; None is that of one without."""
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt that all of them begin with, or None."""
+        return self.systems[0] if len(self.systems) == 1 else None
+
+    @property
+    def continues_texts(self) -> bool:
+        """Its chat template writes a question as it is, so that the text is continued."""
+        text = self.policy.render_text([{"role": "user", "content": "a"}])
+        return text.removeprefix(str(self.policy.tokenizer.bos_token or "")) == "a"
 
     def answers_of(self, policy: Policy) -> list[Completion]:
         """Another model's answers to the same questions; ModelError if its tokenizer and template ask them otherwise."""
@@ -52,10 +68,17 @@ class Trained:
 def load_trained(run: Run) -> Trained:
     """Load the run's model and ask it."""
     config = config_of(run)
-    policy, asked = policy_of_run(run), conversations(run, config)
+    known = conversations(run, config, most=LOOKED_AT)
+    policy, asked = policy_of_run(run), known[:QUESTIONS]
     expected = greedy(policy, asked, config.rollout.max_completion_length)
     prompts = [policy.render(messages) for messages in asked]
-    return Trained(run=run, config=config, policy=policy, asked=asked, expected=expected, prompts=prompts)
+    return Trained(run=run, config=config, policy=policy, asked=asked, expected=expected, prompts=prompts, systems=_systems(known))
+
+
+def _systems(known: Sequence[Sequence[Message]]) -> tuple[str | None, ...]:
+    """What stands before everything else, each once."""
+    first = (messages[0] for messages in known)
+    return tuple(dict.fromkeys(str(message["content"]) if message["role"] == "system" else None for message in first))
 
 
 def merged(trained: Trained) -> Policy:

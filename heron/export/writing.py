@@ -23,7 +23,9 @@ from heron.export.agreement import Agreement, compare
 from heron.export.card import model_card
 from heron.export.llamacpp import QUANTIZATIONS, check_quantization, write_gguf
 from heron.export.modelfile import modelfile
+from heron.export.naming import public, title_of
 from heron.export.trained import Trained, load_trained, merged, require
+from heron.export.using import DIFFER
 from heron.models import Policy, load_policy
 from heron.models.adapters import TRAINED
 from heron.models.of_run import config_of
@@ -77,8 +79,7 @@ def export(
     try:
         trained = load_trained(run)
         content = write(trained, partial)
-        card = model_card(run, trained.config, format=format, what=content.what, agreement=content.agreement, notes=content.notes,
-                          license_source=run.start_model)
+        card = model_card(trained, format=format, what=content.what, agreement=content.agreement, notes=content.notes)
         (partial / "README.md").write_text(card, encoding="utf-8")
         partial.replace(target)
     except (OSError, SafetensorError) as error:
@@ -166,15 +167,21 @@ def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:
                            kept=run.manifest.get("quantization_kept"))
         agreement = trained.agreement_with(read)
         require(agreement, "The exported adapter")
-        return _Content(agreement=agreement, what=f"The adapter alone, in PEFT's layout, for `{base}`.", notes=_about_base(base))
+        return _Content(agreement=agreement, what=f"The adapter alone, in PEFT's layout, for `{public(base)}`.",
+                        notes=_about_base(base))
 
     return write
 
 
 def _about_base(base: str) -> tuple[str, ...]:
     is_here = Path(base).is_dir()
-    return (f"The adapter's base is a folder of this machine, {base}: whoever uses the adapter needs a copy, and its place as the base.",
-            ) if is_here else ()
+    return (f"The adapter's base is a folder of the machine that trained it, {public(base)}: whoever uses the adapter needs a copy, and "
+            "its place as base_model_name_or_path in adapter_config.json.",) if is_here else ()
+
+
+def _about_systems(trained: Trained) -> tuple[str, ...]:
+    """Where a Modelfile can hold none."""
+    return (f"{DIFFER}: the Modelfile has none.",) if len(trained.systems) > 1 else ()
 
 
 def _gguf(run: Run, dtype: str | None, quantization: str | None) -> Write:
@@ -184,18 +191,18 @@ def _gguf(run: Run, dtype: str | None, quantization: str | None) -> Write:
     def write(trained: Trained, folder: Path) -> _Content:
         whole = merged(trained)
         before = trained.answers_of(whole)
-        name = str(run.manifest.get("id", run.path.name))
         prompts = [trained.policy.render_text(messages) for messages in trained.asked]
-        file = write_gguf(whole, folder / f"model-{wanted}.gguf", quantization=wanted, name=name, prompts=prompts)
+        file = write_gguf(whole, folder / f"model-{wanted}.gguf", quantization=wanted, name=title_of(run, trained.config),
+                          prompts=prompts)
         answers = trained.answers_of(whole)  # the policy has the file's weights now
         if file.is_exact:
             require(compare(before, answers), "The model in the GGUF file")
-        ollama = modelfile(trained.policy, trained.config, file.path.name)
+        ollama = modelfile(trained.policy, trained.config, file.path.name, system=trained.system)
         if ollama.text is not None:
             (folder / "Modelfile").write_text(ollama.text, encoding="utf-8")
         kinds = ", ".join(f"{count} tensors in {kind}" for kind, count in sorted(file.types.items()))
         return _Content(agreement=compare(trained.expected, answers), what=f"A GGUF file for llama.cpp, {wanted}: {kinds}.",
-                        notes=(*file.notes, *ollama.notes))
+                        notes=(*file.notes, *ollama.notes, *_about_systems(trained)))
 
     return write
 

@@ -27,7 +27,7 @@ def test_peft_puts_the_exported_adapter_on_its_base(tmp_path: Path, dtype: torch
     run_dir = make_run(tmp_path / "run", save_tiny("llama", tmp_path / "base", dtype=dtype), method="lora")
     done = export(run_dir, tmp_path / "out", format="adapter")
     named = json.loads((done.folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    assert named == str(tmp_path / "base") and any("folder of this machine" in note for note in done.notes)
+    assert named == str(tmp_path / "base") and any("folder of the machine that trained it" in note for note in done.notes)
     base = transformers.AutoModelForCausalLM.from_pretrained(named, dtype=dtype)
     assert transformers.AutoTokenizer.from_pretrained(done.folder).chat_template
     theirs = peft.PeftModel.from_pretrained(base, done.folder)

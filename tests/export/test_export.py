@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tinymodels import TAGS, save_tiny
 
 from heron.config import load_config
 from heron.errors import ConfigError, ModelError, RunError
-from heron.export import agreement, card, export, writing
+from heron.export import agreement, export, writing
 from heron.export.agreement import compare, conversations
 from heron.export.origin import GAMED
 from heron.run import Run
@@ -85,7 +84,7 @@ def test_the_card_tells_what_was_rewarded_and_what_changed(tmp_path: Path, tiny_
     base = tiny_folder("qwen3")
     card = (export(make_run(tmp_path / "run", base, method="full"), tmp_path / "out").folder / "README.md").read_text()
     assert "base_model" not in card and str(base.parent) not in card  # a folder of this machine is no name on a hub
-    assert f"the model in a folder `{base.name}`" in card
+    assert f"a model from the folder `{base.name}`" in card
     for piece in ("`number_right` | 1", "`follows_format` | 0.5", "25.0% [15.0%, 40.0%] | 75.0%", "seed | 7", "arithmetic"):
         assert piece in card
     assert "pass@1" not in card
@@ -192,15 +191,6 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path, tiny_folder: Call
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     done = export(make_run(tmp_path / "run", tiny_folder("qwen3"), method="full"), tmp_path / "link")
     assert done.folder == tmp_path / "link" and (tmp_path / "disk" / "model.safetensors").is_file() and done.folder.is_symlink()
-
-
-def test_a_card_quotes_what_it_is_given(tmp_path: Path) -> None:
-    """Prevents: a system prompt with backticks that ends its own block, and a name that a hub's card cannot hold."""
-    prompt = "Answer in\n```json\n{}\n```\nand ```` too"
-    config = load_config("arithmetic", {"data": {"system_prompt": prompt}, "model": {"name": "some/model"}})
-    assert f"`````\n{prompt}\n`````" in card._use(config)
-    assert 'base_model: "some/model"' in card._front_matter(config, "hf", None)
-    assert "base_model" not in card._front_matter(replace(config, model=replace(config.model, name="../a b: c")), "hf", None)
 
 
 def test_a_used_folder_and_a_wrong_dtype_are_refused(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:

@@ -118,12 +118,12 @@ def test_ollama_writes_what_the_chat_template_writes(policy: Policy, kind: str, 
 def test_the_file_names_model_ends_system_prompt_and_sampling(policy: Policy) -> None:
     """Prevents: Ollama's own sampling (top_k 40, a penalty), which the run never saw, and answers without an end."""
     with_template(policy, TEMPLATES["heron"])
-    settings = {"data": {"system_prompt": "Answer in {solution_start}"}, "rollout": {"temperature": 0.75}}
-    text = modelfile(policy, load_config("arithmetic", settings), "model-q8_0.gguf").text
+    config = load_config("arithmetic", {"rollout": {"temperature": 0.75}})
+    text = modelfile(policy, config, "model-q8_0.gguf", system="Answer in <answer>").text
     assert text is not None
     lines = text.splitlines()
     assert lines[0] == "FROM ./model-q8_0.gguf" and 'PARAMETER stop """<|end|>"""' in lines
-    assert f'SYSTEM """Answer in {policy.tags.solution_start}"""' in lines and "PARAMETER temperature 0.75" in lines
+    assert 'SYSTEM """Answer in <answer>"""' in lines and "PARAMETER temperature 0.75" in lines
     assert {"PARAMETER top_k 0", "PARAMETER top_p 1", "PARAMETER min_p 0", "PARAMETER repeat_penalty 1"} <= set(lines)
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_said_exactly_is_not_guessed(policy: Policy, template: st
 def test_a_system_prompt_with_ollamas_quotes_is_refused(policy: Policy) -> None:
     """Prevents: a Modelfile that ends in the middle of its system prompt."""
     with_template(policy, TEMPLATES["heron"])
-    told = modelfile(policy, load_config("arithmetic", {"data": {"system_prompt": 'Say """x"""'}}), "model.gguf")
+    told = modelfile(policy, load_config("arithmetic", {}), "model.gguf", system='Say """x"""')
     assert told.text is None and "quotes" in told.notes[0]
 
 
