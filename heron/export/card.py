@@ -10,7 +10,7 @@ from typing import Any
 from heron.config import Config
 from heron.config.model import EMBEDDED
 from heron.export.agreement import Agreement
-from heron.export.naming import IN_PYTHON, base_of, data_of, hub_id, public, title_of
+from heron.export.naming import IN_PYTHON, base_name, base_of, data_of, hub_id, public, title_of
 from heron.export.origin import known_flaws, license_of
 from heron.export.trained import Trained
 from heron.export.using import using
@@ -43,7 +43,7 @@ LIBRARIES = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
 
 
 def _front_matter(run: Run, config: Config, format: str) -> str:
-    base, license = hub_id(run, config), license_of(run.start_model, config.model.name, revision=config.model.revision)
+    base, license = hub_id(run, config), license_of(run.start_model, base_name(run, config), revision=config.model.revision)
     lines = [f"library_name: {LIBRARIES[format]}", "pipeline_tag: text-generation",
              *([] if base is None else [f"base_model: {json.dumps(base)}"]), *([] if license is None else [f"license: {license}"]),
              "tags: [heron, grpo, reinforcement-learning]"]

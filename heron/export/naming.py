@@ -11,6 +11,7 @@ from pathlib import Path
 from heron.config import Config
 from heron.config.model import EMBEDDED
 from heron.data.files import READERS
+from heron.models.standing_in import original_of
 from heron.run import Run
 
 IN_PYTHON = "trl"
@@ -22,9 +23,15 @@ def public(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if _is_path(name) else name
 
 
+def base_name(run: Run, config: Config) -> str:
+    """Folder or hub id of the base; of a folder that stands in for another model, that one's."""
+    original = original_of(run.start_model)
+    return config.model.name if original is None else original.name
+
+
 def hub_id(run: Run, config: Config) -> str | None:
     """The base's name on a hub, or None. Hubs refuse a card that names a folder."""
-    name, start = config.model.name, str(run.manifest.get("start_model", ""))
+    name, start = base_name(run, config), str(run.manifest.get("start_model", ""))
     was_folder = Path(start).is_absolute() and start.endswith(f"/{name}")  # also where it is not any more
     is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
     return name if is_id and name != EMBEDDED and not was_folder and not _is_path(name) else None
@@ -35,12 +42,14 @@ def base_of(run: Run, config: Config) -> str:
     known = hub_id(run, config)
     if known is not None:
         return f"`{known}`"
-    return "Heron's embedded model" if config.model.name == EMBEDDED else f"a model from the folder `{public(config.model.name)}`"
+    name = base_name(run, config)
+    return "Heron's embedded model" if name == EMBEDDED else f"a model from the folder `{public(name)}`"
 
 
 def title_of(run: Run, config: Config) -> str:
     """Base and task, in a few words."""
-    base = "Heron's embedded model" if config.model.name == EMBEDDED else public(config.model.name).rpartition("/")[2]
+    name = base_name(run, config)
+    base = "Heron's embedded model" if name == EMBEDDED else public(name).rpartition("/")[2]
     if config.recipe == IN_PYTHON:
         return f"{base} after reinforcement learning"
     rows = re.split(r"[/:]", public(config.data.dataset))[-1].removeprefix("tasks.")

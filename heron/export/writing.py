@@ -30,6 +30,7 @@ from heron.models import Policy, load_policy
 from heron.models.adapters import TRAINED
 from heron.models.of_run import config_of
 from heron.models.policy import no_bars
+from heron.models.standing_in import original_of
 from heron.run import Run
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -159,9 +160,9 @@ def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:
                           "--format hf or gguf.")
 
     def write(trained: Trained, folder: Path) -> _Content:
-        base = trained.config.model.name if not Path(run.start_model).is_dir() else run.start_model
+        base, revision = _base_of_adapter(trained)
         lora = trained.policy.model.peft_config[TRAINED]
-        lora.base_model_name_or_path, lora.revision = base, run.manifest.get("model_revision")
+        lora.base_model_name_or_path, lora.revision = base, revision
         trained.policy.save(folder)
         read = load_policy(trained.config.model, trained.config.tags, source=run.start_model, adapter=folder, reference=False,
                            kept=run.manifest.get("quantization_kept"))
@@ -171,6 +172,14 @@ def _adapter(run: Run, dtype: str | None, quantization: str | None) -> Write:
                         notes=_about_base(base))
 
     return write
+
+
+def _base_of_adapter(trained: Trained) -> tuple[str, str | None]:
+    """What the adapter is to be put on, and its commit: a hub id wherever that has the same weights, else a folder."""
+    start, original = trained.run.start_model, original_of(trained.run.start_model)
+    if original is not None and original.same_weights:
+        return original.name, original.revision
+    return start if Path(start).is_dir() else trained.config.model.name, trained.run.manifest.get("model_revision")
 
 
 def _about_base(base: str) -> tuple[str, ...]:

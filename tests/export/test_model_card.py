@@ -18,6 +18,7 @@ from heron.config.loading import Config
 from heron.export import export
 from heron.export.naming import base_of, data_of, hub_id, public, title_of
 from heron.export.using import fenced
+from heron.models.of_run import config_of
 from heron.run import Run
 
 
@@ -30,11 +31,12 @@ def variety(completions: list[Any], **columns: Any) -> list[float]:
     return [len(set(str(completion))) / 10 for completion in completions]
 
 
-def trl_run(folder: Path, base: Path, prompts: list[Any]) -> Path:
+def trl_run(folder: Path, base: Any, prompts: list[Any], **given: Any) -> Path:
     """A run of a TRL script, of one step."""
     args = GRPOConfig(output_dir=str(folder), max_steps=1, per_device_train_batch_size=4, num_generations=4, max_completion_length=6,
                       disable_tqdm=True, use_cpu=True)
-    trainer = GRPOTrainer(str(base), variety, args, [{"prompt": prompt} for prompt in prompts])
+    model = str(base) if isinstance(base, Path) else base
+    trainer = GRPOTrainer(model, variety, args, [{"prompt": prompt} for prompt in prompts], **given)
     trainer.train()
     assert trainer.run_dir is not None
     return trainer.run_dir
@@ -141,3 +143,29 @@ def test_a_prompt_with_backticks_is_quoted() -> None:
     """Prevents: a system prompt that ends its own block."""
     prompt = "Answer in\n```json\n{}\n```\nand ```` too"
     assert fenced(prompt) == f"`````\n{prompt}\n`````"
+
+
+def test_a_base_beside_another_tokenizer_keeps_its_name(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Prevents: a base that is called by the folder of the run's inputs, and an adapter that nobody else can put on its base."""
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = tiny_folder("qwen3")
+    given = {"processing_class": AutoTokenizer.from_pretrained(base), "peft_config": LoraConfig(r=4, target_modules=["q_proj"])}
+    run_dir = trl_run(tmp_path / "named", base, [talk("One?")], **given)
+    done = export(run_dir, tmp_path / "out", format="adapter")
+    assert base_of_adapter(done.folder) == (str(base), None)
+    assert f"# {base.name} after" in (done.folder / "README.md").read_text(encoding="utf-8")
+    run, config = Run(run_dir), config_of(Run(run_dir))
+    original = Path(config.model.name) / "heron_base.json"
+    original.write_text(json.dumps({"name": "some/model", "same_weights": False, "revision": None}))
+    assert (hub_id(run, config), title_of(run, config)) == ("some/model", "model after reinforcement learning")
+    original.write_text(json.dumps({"name": "some/model", "same_weights": True, "revision": "abc"}))
+    assert base_of_adapter(export(run_dir, tmp_path / "hub", format="adapter").folder) == ("some/model", "abc")
+    module = trl_run(tmp_path / "held", AutoModelForCausalLM.from_pretrained(base), [talk("One?")])
+    assert title_of(Run(module), config_of(Run(module))) == f"{base.name} after reinforcement learning"
+
+
+def base_of_adapter(folder: Path) -> tuple[str, str | None]:
+    written = json.loads((folder / "adapter_config.json").read_text())
+    return written["base_model_name_or_path"], written["revision"]

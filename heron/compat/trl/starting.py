@@ -15,6 +15,8 @@ from heron.compat.trl import inputs
 from heron.compat.trl.adapting import lora_settings, quantization_settings
 from heron.compat.trl.config import GRPOConfig
 from heron.errors import ConfigError
+from heron.models.locating import commit_of
+from heron.models.standing_in import Original, stand_in
 
 KEPT = "trained"
 """In the folder of a run's inputs: what a prepared model had been trained to be."""
@@ -97,6 +99,9 @@ class Start:
             inputs.write_model(self.model, folder / "model")
         else:
             inputs.borrow_model(self.name, revision, folder / "model")
+        if self.name:
+            commit = commit_of(self.name, revision)
+            stand_in(folder / "model", Original(name=self.name, same_weights=not self.is_module, revision=commit))
         inputs.write_tokenizer(
             self._own_tokenizer(revision), folder / "model", plain=self.plain, template_values=self.args.chat_template_kwargs or {},
         )
