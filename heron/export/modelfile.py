@@ -21,6 +21,8 @@ from heron.types import Message
 
 SYSTEM, USER, ANSWER, AGAIN = (f"\u2063{name}\u2063" for name in ("system", "user", "answer", "again"))
 """Marks that no template writes by itself."""
+OLLAMAS_ROOM = 4096
+"""Tokens of a conversation that Ollama keeps, where it is told nothing and has less than 24 GiB of video memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class Pieces:
         )
 
 
-def modelfile(policy: Policy, config: Config, file: str, *, system: str | None = None) -> Modelfile:
+def modelfile(policy: Policy, config: Config, file: str, *, system: str | None = None, longest_prompt: int = 0) -> Modelfile:
     """The Modelfile of a GGUF file beside it.
 
     Args:
@@ -86,6 +88,7 @@ def modelfile(policy: Policy, config: Config, file: str, *, system: str | None =
         config: of the run: how it sampled.
         file: name of the GGUF file.
         system: the prompt that all its conversations began with.
+        longest_prompt: of those that are known, in tokens.
     """
     try:
         pieces = pieces_of(policy)
@@ -96,11 +99,20 @@ def modelfile(policy: Policy, config: Config, file: str, *, system: str | None =
     stops = [text for token in sorted(policy.end_ids) if (text := policy.tokenizer.decode([token], skip_special_tokens=False))]
     lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
     sampling = {"temperature": f"{config.rollout.temperature:g}", "top_k": "0", "top_p": "1", "min_p": "0", "repeat_penalty": "1"}
-    lines += [f"PARAMETER {name} {value}" for name, value in sampling.items()]
+    room = _room(longest_prompt + config.rollout.max_completion_length, policy.context_length)
+    lines += [f"PARAMETER {name} {value}" for name, value in (sampling | room).items()]
     text = "\n".join([*lines, ""])
     if any('"""' in part for part in (pieces.in_go(), system or "", *stops)):
         return Modelfile(text=None, notes=('There is no Modelfile for Ollama: its quotes stand in the template or the system prompt.',))
     return Modelfile(text=text, notes=_notes(policy))
+
+
+def _room(needed: int, most: int | None) -> dict[str, str]:
+    """`num_ctx`, where a question and its answer may need more tokens than Ollama keeps by itself; at most the model's."""
+    if needed <= OLLAMAS_ROOM:
+        return {}
+    rounded = -(-needed // 1024) * 1024
+    return {"num_ctx": str(rounded if most is None else min(rounded, most))}
 
 
 def pieces_of(policy: Policy) -> Pieces:

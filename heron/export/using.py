@@ -36,7 +36,8 @@ DIFFER = "The conversations that it was trained with began with different system
 
 def using(trained: Trained, format: str) -> str:
     """The section of a card."""
-    parts = ["## Use", _begin(trained, format), *_system(trained), *_form(trained)]
+    texts = ["It continues texts: a prompt is a text, without roles."] if trained.continues_texts else []
+    parts = ["## Use", _begin(trained, format), *texts, *_system(trained), *_form(trained)]
     return "\n\n".join(parts)
 
 
@@ -49,8 +50,7 @@ def _begin(trained: Trained, format: str) -> str:
     talk = ", ".join([*roles, '{"role": "user", "content": "..."}'])
     asked = '"..."' if trained.continues_texts else f"[{talk}]"
     asking = ASKING.replace("{asked}", asked).replace("{tokens}", str(trained.config.rollout.max_completion_length))
-    told = "\n\nIt continues texts: a prompt is a text, without roles." if trained.continues_texts else ""
-    return f"```python\n{LOADING[format]}\n{asking}\n```{told}"
+    return f"```python\n{LOADING[format]}\n{asking}\n```"
 
 
 def _system(trained: Trained) -> list[str]:

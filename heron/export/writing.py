@@ -206,7 +206,8 @@ def _gguf(run: Run, dtype: str | None, quantization: str | None) -> Write:
         answers = trained.answers_of(whole)  # the policy has the file's weights now
         if file.is_exact:
             require(compare(before, answers), "The model in the GGUF file")
-        ollama = modelfile(trained.policy, trained.config, file.path.name, system=trained.system)
+        ollama = modelfile(trained.policy, trained.config, file.path.name, system=trained.system,
+                           longest_prompt=max(map(len, trained.prompts)))
         if ollama.text is not None:
             (folder / "Modelfile").write_text(ollama.text, encoding="utf-8")
         kinds = ", ".join(f"{count} tensors in {kind}" for kind, count in sorted(file.types.items()))

@@ -72,8 +72,10 @@ def test_system_prompts_that_differ_are_said_to(tmp_path: Path, tiny_folder: Cal
 
 def test_a_model_that_continues_texts_is_given_a_text(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     """Prevents: roles in the example of a model that has seen none."""
-    card = card_of(trl_run(tmp_path, tiny_folder("qwen3"), ["The sky is", "The sea is"]), tmp_path / "out")
+    run_dir = trl_run(tmp_path, tiny_folder("qwen3"), ["The sky is", "The sea is"])
+    card = card_of(run_dir, tmp_path / "out")
     assert "It continues texts" in card and 'asked = "..."\n' in card
+    assert "It continues texts" in card_of(run_dir, tmp_path / "second", format="gguf")
 
 
 @pytest.mark.parametrize(("system", "in_form", "said"), [

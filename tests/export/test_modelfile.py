@@ -127,6 +127,18 @@ def test_the_file_names_model_ends_system_prompt_and_sampling(policy: Policy) ->
     assert {"PARAMETER top_k 0", "PARAMETER top_p 1", "PARAMETER min_p 0", "PARAMETER repeat_penalty 1"} <= set(lines)
 
 
+@pytest.mark.parametrize(("prompt", "answer", "most", "said"), [
+    (1000, 3000, None, None), (1000, 4000, None, "5120"), (1000, 4000, 4500, "4500"), (0, 8192, 32768, "8192"),
+])
+def test_long_answers_get_the_room_that_they_had(policy: Policy, prompt: int, answer: int, most: int | None, said: str | None) -> None:
+    """Prevents: a long thought that drives its own question out of what Ollama keeps; a context that the model does not have."""
+    with_template(policy, TEMPLATES["heron"])
+    policy.context_length = most
+    config = load_config("arithmetic", {"rollout": {"max_completion_length": answer}})
+    text = modelfile(policy, config, "m", longest_prompt=prompt).text
+    assert text is not None and [line for line in text.splitlines() if "num_ctx" in line] == ([f"PARAMETER num_ctx {said}"] if said else [])
+
+
 DATE = TEMPLATES["chatml"] + "{%- if false %}{{ strftime_now('%d') }}{%- endif %}"
 NUMBERED = "{%- for message in messages %}{{ loop.index ~ message['role'] ~ message['content'] }}\n{%- endfor %}"
 SHOUTED = TEMPLATES["chatml"].replace('message["content"]', 'message["content"] | upper')
