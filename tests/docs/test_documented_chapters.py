@@ -1,9 +1,7 @@
-"""The chapters of docs/learn: their Python blocks print what stands below them; their settings, alerts and numbers exist."""
+"""The chapters of docs/learn: the settings, alerts and numbers that they name exist."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import tomllib
 from dataclasses import fields
@@ -18,19 +16,9 @@ from heron.training.compiled import advice_on, objective_of
 
 LEARN = Path(__file__).resolve().parents[2] / "docs" / "learn"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(LEARN.glob("*.md")) if page.name >= "07"}
-BLOCKS = [(name, *match) for name, text in PAGES.items() for match in re.findall(r"```python\n([^`]*)```\n\n```text\n([^`]*)```", text)]
 INLINE = [(name, code) for name, text in PAGES.items() for code in re.findall(r"`([^`\n]+)`", text)]
 SETTINGS = sorted({code for _, code in INLINE if re.fullmatch(r"(--[a-z]+\.\w+=\S+ ?|--[a-z]+\.\w+='.*' ?)+", code)})
 NO_FAULTS_OF_LEARNING = {"out-of-memory", "disk", "judge-budget"}
-
-
-@pytest.mark.parametrize(("page", "block", "shown"), BLOCKS, ids=[page for page, _, _ in BLOCKS])
-def test_a_block_prints_what_the_page_shows(page: str, block: str, shown: str) -> None:
-    """Prevents: an example whose output is another one."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(block, page, "exec"), {})
-    assert printed.getvalue() == shown
 
 
 @pytest.mark.parametrize("options", [code for code in SETTINGS if "my_file.py" not in code])
@@ -77,6 +65,6 @@ def test_numbers_that_are_named_are_recorded() -> None:
     assert len(named) > 10 and named <= {*known, "completions/max_length"}
 
 
-def test_there_are_blocks() -> None:
+def test_settings_are_found() -> None:
     """Prevents: the tests above passing because nothing was found."""
-    assert {page[:2] for page, _, _ in BLOCKS} >= {"07", "08", "12", "14", "15"} and len(SETTINGS) > 20
+    assert len(SETTINGS) > 20

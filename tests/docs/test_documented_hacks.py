@@ -13,6 +13,7 @@ from heron.data.files import read_file
 from heron.data.rows import to_prompt
 from heron.rewards import Rubric, load_functions
 from heron.rewards.attack import written
+from tests.docs.documents import python_of
 
 LEARN = Path(__file__).resolve().parents[2] / "docs" / "learn"
 GALLERY = sorted(file.stem for file in (LEARN / "hacks").glob("*.py"))
@@ -61,6 +62,13 @@ def test_the_page_shows_the_function_that_is_shipped(name: str) -> None:
     source = (LEARN / "hacks" / f"{name}.py").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", section(name), re.DOTALL)
     assert blocks and all(block.strip() in source for block in blocks)
+
+
+def test_every_block_of_the_page_is_in_a_file_that_is_tried() -> None:
+    """Prevents: code on the page outside the sections of the gallery, which no test would run."""
+    sources = [(LEARN / "hacks" / f"{name}.py").read_text(encoding="utf-8") for name in GALLERY]
+    found = python_of(LEARN / "09-reward-hacking.md")
+    assert found and [block.name for block in found if not any(block.text.strip() in source for source in sources)] == []
 
 
 def test_the_gallery_is_not_empty() -> None:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import heron
 from heron.cli.main import app
 from heron.compat.trl import GRPOTrainer
+from tests.docs.documents import ROOT, blocks_of, python_of
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "howto"
 PAGES = sorted(FOLDER.glob("*.md"))
 FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
@@ -25,10 +25,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "rollout": {"num_generations": 4, "max_completion_length": 12},
     "evaluation": {"size": 2, "samples": 1},
 }
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture
@@ -53,20 +49,20 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Callable[
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, desk: Path) -> None:
     """Prevents: an example that a reader pastes and that does not work, or that needs what no block before it made."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, block in enumerate(blocks(page, "python"), start=1):
-        if named := FILE.match(block):
-            (desk / named[1]).write_text(block)
+    for block in python_of(page):
+        if named := FILE.match(block.text):
+            (desk / named[1]).write_text(block.text)
         else:
-            exec(compile(block, f"<{page.name}, block {number}>", "exec"), namespace)
+            exec(compile(block.text, block.name, "exec"), namespace)
 
 
 def test_the_reward_functions_of_the_laptop_page_pay_what_they_say(desk: Path) -> None:
     """Prevents: a first reward function of a newcomer that pays for something else."""
-    (block,) = (block for block in blocks(FOLDER / "laptop.md", "python") if block.startswith("# my_rewards.py"))
+    (block,) = (block for block in blocks_of("python", [FOLDER / "laptop.md"]) if block.startswith("# my_rewards.py"))
     (desk / "my_rewards.py").write_text(block)
     bare, brief = heron.rewards.load_functions("my_rewards.py")
     tags = heron.types.Tags()
@@ -88,7 +84,7 @@ def test_the_table_of_the_email_page_is_what_the_command_prints(monkeypatch: pyt
 
 def test_the_rows_of_the_own_data_page_are_those_that_its_block_makes(desk: Path) -> None:
     """Prevents: files that differ from the few lines which say how they were made."""
-    (block,) = (block for block in blocks(FOLDER / "own-data.md", "python") if "minutes.jsonl" in block)
+    (block,) = (block for block in blocks_of("python", [FOLDER / "own-data.md"]) if "minutes.jsonl" in block)
     exec(compile(block, "<own-data.md>", "exec"), {})
     for name in ("minutes.jsonl", "shown.jsonl"):
         assert (desk / name).read_text() == (FOLDER / "minutes" / name).read_text()

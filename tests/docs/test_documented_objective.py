@@ -11,8 +11,10 @@ import torch
 
 from heron.config.objective import ADVANTAGE_ESTIMATORS, CORRECTIONS, LOSS_TYPES, ObjectiveConfig
 from heron.objective import LOSSES, SCHEMES, Objective, Tokens, advantages, find_loss
+from tests.docs.documents import ROOT, python_of
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "objective.md").read_text()
+PATH = ROOT / "docs" / "objective.md"
+PAGE = PATH.read_text()
 KNOBS = {field.name for field in fields(ObjectiveConfig)}
 
 
@@ -53,6 +55,11 @@ def test_the_table_of_losses_names_their_weights() -> None:
     """Prevents: a reader who multiplies with another denominator than the code."""
     rows = dict(re.findall(rf'^\| `"(\w+)"`[^|]*\|[^|]*\| ({"|".join(SCHEMES)}) \|', PAGE, re.MULTILINE))
     assert rows == {name: loss.weights for name, loss in LOSSES.items()} and set(rows.values()) == set(SCHEMES)
+
+
+def test_every_block_of_the_page_is_a_file_that_is_used() -> None:
+    """Prevents: an example that no test below tries."""
+    assert [block.text.partition("\n")[0] for block in python_of(PATH)] == ["# my_losses.py", "# my_advantages.py"]
 
 
 def test_the_loss_on_the_page_is_a_loss(files: Path) -> None:

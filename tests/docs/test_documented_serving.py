@@ -12,17 +12,19 @@ import pytest
 from heron.serving.model import open_model
 from heron.serving.requests import CHAT, IGNORED, TEXT, USED
 from heron.serving.server import MAX_WAITING, make_server
+from tests.docs.documents import ROOT, python_of
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+PATH = ROOT / "docs" / "serving.md"
+PAGE = PATH.read_text(encoding="utf-8")
 
 
 def test_the_clients_lines_run(tiny_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: an example that a reader pastes and that does not work."""
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (block,) = python_of(PATH)
     model = replace(open_model(tiny_folder("qwen3")), name="first", max_tokens=8)
     with make_server(model, port=0) as server:
         server.start()
-        exec(compile(block.replace("http://127.0.0.1:8000", server.url), "<docs/serving.md>", "exec"), {})
+        exec(compile(block.text.replace("http://127.0.0.1:8000", server.url), "<docs/serving.md>", "exec"), {})
     assert capsys.readouterr().out.strip()
 
 

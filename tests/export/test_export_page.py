@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import pytest
 from finished_runs import make_run
 
 from heron.export import DTYPES, FORMATS, QUANTIZATIONS
+from tests.docs.documents import ROOT, python_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+PATH = ROOT / "docs" / "export.md"
+PAGE = PATH.read_text(encoding="utf-8")
 
 
 def test_the_pages_python_runs(
@@ -20,8 +21,8 @@ def test_the_pages_python_runs(
     """Prevents: an example that a reader pastes and that does not work."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs" / "first", tiny_folder("qwen3"), method="full")
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(compile(block, "<export.md>", "exec"), {})
+    (block,) = python_of(PATH)
+    exec(compile(block.text, block.name, "exec"), {})
     assert "first-python 3 of 3 greedy answers" in capsys.readouterr().out
 
 
