@@ -17,14 +17,14 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def run(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Execute the cells in order, put what they print and say last into the notebook, and return the namespace."""
+    """Execute the cells in order, put what they print, warn of and say last into the notebook, and return the namespace."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(cells, start=1):
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        printed, warned = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(warned):
             value = execute("".join(cell["source"]), namespace, f"cell {number}")
-        cell |= {"execution_count": number, "outputs": outputs(printed.getvalue(), value, number)}
+        cell |= {"execution_count": number, "outputs": outputs(printed.getvalue(), warned.getvalue(), value, number)}
     return namespace
 
 
@@ -36,10 +36,11 @@ def execute(source: str, namespace: dict[str, Any], name: str) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)
 
 
-def outputs(printed: str, value: Any, number: int) -> list[dict[str, Any]]:
+def outputs(printed: str, warned: str, value: Any, number: int) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
-    if printed:
-        made.append({"name": "stdout", "output_type": "stream", "text": printed.splitlines(keepends=True)})
+    for name, text in {"stderr": warned, "stdout": printed}.items():
+        if text:
+            made.append({"name": name, "output_type": "stream", "text": text.splitlines(keepends=True)})
     if value is not None:
         data = {"text/plain": repr(value).splitlines(keepends=True)}
         made.append({"data": data, "execution_count": number, "metadata": {}, "output_type": "execute_result"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,32 @@ def test_a_notebook_is_shown_as_it_was_executed(path: Path) -> None:
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert "/tmp/" not in path.read_text(encoding="utf-8") and "/home/" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_hides_no_warning(path: Path) -> None:
+    """Prevents: a reader who is not told what an argument means here, since the notebook switches the warnings off."""
+    text = path.read_text(encoding="utf-8")
+    assert "simplefilter" not in text and "filterwarnings" not in text
+
+
+def test_what_is_warned_of_is_shown() -> None:
+    """Prevents: outputs in which the warnings are missing that a reader will see."""
+    cells = [{"cell_type": "code", "source": ["import warnings\n", "warnings.warn('mind this')\n", "print(1)"]}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        run({"cells": cells})
+    assert [(output["name"], output["text"]) for output in cells[0]["outputs"]] == [("stderr", ["mind this\n"]), ("stdout", ["1\n"])]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_table_of_a_plan_is_not_broken(path: Path) -> None:
+    """Prevents: a table that was printed too narrow, with most of its cells in pieces."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    printed = "".join("".join(output.get("text", [])) for cell in cells for output in cell.get("outputs", []))
+    table = printed.partition("how it was counted")[2].partition("It fits")[0]
+    assert [line for line in table.splitlines() if line.startswith(" " * 20) and line.strip()] == []
 
 
 def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -83,6 +111,9 @@ def test_the_unsloth_style_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gguf = pytest.importorskip("gguf")
     namespace = executed("unsloth_style", tmp_path, monkeypatch)
     assert namespace["after"] > namespace["before"] + 0.3
-    assert namespace["accuracy"]() == namespace["before"], "without the adapter the base answers"
+    assert namespace["answered"]() == namespace["answers_before"], "without the adapter the base answers"
+    shown = [(answers[0:5], namespace["heldout"][0:5]) for answers in (namespace["answers_before"], namespace["answers_after"])]
+    before, after = (sum(map(namespace["is_right"], answers, rows)) for answers, rows in shown)
+    assert after > before + 2, "what the reader sees changes"
     file = gguf.GGUFReader(tmp_path / "model_gguf" / "model-q8_0.gguf")
     assert {"token_embd.weight", "blk.0.attn_q.weight"} <= {tensor.name for tensor in file.tensors}
