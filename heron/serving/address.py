@@ -15,7 +15,8 @@ def check_address(host: str, port: int, token: str | None) -> None:
     if token is not None and (not token.strip() or not token.isascii()):
         raise ConfigError("token must be ASCII text that is not empty. Make one with: openssl rand -hex 32")
     if token is None and not is_loopback(host):
-        raise ConfigError(f"host {host} can be reached from other machines, so a token is required. Give one, or listen on 127.0.0.1.")
+        raise ConfigError(f"host {host} can be reached from other machines, so a token is required. Give a file that holds one, "
+                          "--token-file FILE (in Python: token=...), or listen on 127.0.0.1.")
 
 
 def token_in(file: Path) -> str:

@@ -32,7 +32,7 @@ TEXT = ("prompt",)
 IGNORED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "top_logprobs": (0,), "logit_bias": ({},), "functions": ([],),
-    "echo": (False,), "best_of": (1,), "suffix": ("",), "parallel_tool_calls": (True,),
+    "echo": (False,), "best_of": (1,), "suffix": ("",), "parallel_tool_calls": (True, False),
     "modalities": (["text"],), "service_tier": ("auto", "default"),
     "reasoning_effort": (), "audio": (), "prediction": (), "verbosity": (), "web_search_options": (), "function_call": ("none", "auto"),
 }
@@ -92,6 +92,8 @@ def parse_chat(body: Any, *, model: str) -> ChatRequest:
     """The request that a decoded JSON body spells, or a `Refusal` about the first field that is wrong."""
     read = _checked(body, CHAT, model)
     tools, structure = read_tools(read), _structure(read)
+    if tools and read.get("parallel_tool_calls") is False:
+        raise unsupported("parallel_tool_calls", False, "nothing keeps an answer from more than one call; leave it out")
     if tools and structure is not None:
         raise Refusal("response_format and tools exclude each other: a call would not fit the format. Leave out one.",
                       field="response_format")

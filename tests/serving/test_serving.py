@@ -24,6 +24,8 @@ from heron.serving.model import ServedModel, open_model
 from heron.serving.requests import parse_chat
 from heron.serving.server import Server, make_server
 
+ONE_TOOL = [{"type": "function", "function": {"name": "f"}}]
+
 
 def test_an_answer_is_what_the_engine_samples(model: ServedModel, shared: Server) -> None:
     """Prevents: a server with its own template, its own sampler, or a temperature that goes nowhere."""
@@ -125,10 +127,11 @@ def test_models_and_health(model: ServedModel, shared: Server) -> None:
         ({"presence_penalty": 0.5}, "presence_penalty", "not supported"),
         ({"top_logprobs": 3, "logprobs": True}, "top_logprobs", "not supported"),
         ({"parallel_tool_calls": 1}, "parallel_tool_calls", "not supported"),
+        ({"parallel_tool_calls": False, "tools": ONE_TOOL}, "parallel_tool_calls", "more than one"),
         ({"max_completion_tokens": 3}, "max_completion_tokens", "different things"),
         ({"response_format": {"type": "xml"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}}, None, "cannot be used"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "no tools"),
+        ({"tools": ONE_TOOL}, "tools", "no tools"),
         ({"tools": [{"type": "retrieval"}]}, "tools[0]", "function"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 50_000]}}}}, "response_format", "shorter"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, None, "could not be followed"),
@@ -170,6 +173,8 @@ def test_a_developer_is_the_system(shared: Server) -> None:
 def test_what_changes_nothing_is_accepted(model: ServedModel, shared: Server) -> None:
     """Prevents: refusing clients that always send every field."""
     ask(shared, top_p=1.0, frequency_penalty=0, stop=None, user="me", tools=[], model=model.name, n=None)
+    ask(shared, parallel_tool_calls=False)
+    ask(shared, parallel_tool_calls=False, tools=ONE_TOOL, tool_choice="none")
 
 
 def test_another_model_is_not_found(model: ServedModel, shared: Server) -> None:
@@ -212,7 +217,7 @@ def test_a_token_is_required_when_there_is_one(model: ServedModel, start: Start)
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"host": "0.0.0.0"}, "token is required"), ({"port": 70000}, "70000"), ({"token": " "}, "not empty")],
+    [({"host": "0.0.0.0"}, "token is required.*--token-file FILE.*127.0.0.1"), ({"port": 70000}, "70000"), ({"token": " "}, "not empty")],
 )
 def test_an_unsafe_server_is_refused_before_the_model_is_loaded(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     """Prevents: a listener beyond this machine that anybody may use, and a wait before the error."""
