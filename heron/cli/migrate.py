@@ -22,9 +22,11 @@ def migrate(
     """Say line by line what becomes of the imports and options of a file written for TRL or Unsloth, and rewrite it with --out."""
     from heron.compat.migrating import migrate
 
-    if out is not None and out.exists():
-        raise RunError(f"{out} is there already. Choose another --out.")
-    found = migrate(file)
+    found = migrate(file) if out is None else migrate(file, out)
+    written = {} if out is None else {out: found.text, **found.files}
+    for path in written:
+        if path.exists():
+            raise RunError(f"{path} is there already. Choose another --out.")
     if as_json:
         typer.echo(json.dumps([
             {"line": each.line, "cell": each.cell, "what": each.what, "kind": str(each.kind), "text": each.text} for each in found.findings
@@ -34,9 +36,9 @@ def migrate(
             if everything or each.kind != "same":
                 typer.echo(f"{file.name}:{each.place}  {each.what}  {WORDS[each.kind]}: {each.text}")
         typer.echo(_summary([str(each.kind) for each in found.findings]))
-    if out is not None:
-        out.write_text(found.text, encoding="utf-8")
-        typer.echo(f"Written: {out}", err=as_json)
+    for path, text in written.items():
+        path.write_text(text, encoding="utf-8")
+        typer.echo(f"Written: {path}", err=as_json)
     if not found.is_complete:
         raise typer.Exit(3)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from heron.compat.notes import Kind, Note
 
@@ -36,6 +38,8 @@ class Migration:
     """In the file's order."""
     text: str
     """The file as it should be: a script, a notebook, or a recipe. What is unsupported is in it as it was, or left out of a recipe."""
+    files: Mapping[Path, str] = field(default_factory=dict)
+    """Others that it needs, which are written with it."""
 
     @property
     def is_complete(self) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heron.compat.notes import Kind, Note, note
+from heron.compat.notes import Kind, Note, Options, note
 from heron.compat.trl.drawing import FIELD, drawn
 from heron.compat.trl.steps import counts, raised, with_whole_groups
 from heron.compat.trl.translating import KNOWN, from_grpo_config
@@ -50,6 +50,10 @@ BY_HAND = ("model_init_kwargs", "report_to", "gradient_checkpointing", "reward_w
 """Those among them that are translated besides."""
 ALWAYS = 10**9
 """TRL keeps every checkpoint unless told otherwise."""
+OF_BNPO = "objective.loss_type = 'bnpo', counted by micro-batch as in TRL."
+"""With `counted_as_trl` there is no difference left."""
+TAGS = {"reasoning_start": "<think>", "reasoning_end": "</think>", "solution_start": "<answer>", "solution_end": "</answer>"}
+"""TRL's own reward functions look for the first two alone; a template that opens the reasoning is recognised by them."""
 
 
 @functools.cache
@@ -107,11 +111,8 @@ class GRPOConfig:
 
     def settings(self, *, max_steps: int) -> dict[str, dict[str, Any]]:
         """Heron's settings by section, TRL's defaults among them. `max_steps` are optimizer steps, as TRL counts them."""
-        options = self.to_dict() | {"max_steps": max_steps}
-        sections, _ = from_grpo_config(_translated(options))
-        objective, train = sections.setdefault("objective", {}), sections.setdefault("train", {})
-        objective |= {"token_weights": "trl", "rows_per_micro_batch": self.per_device_train_batch_size}
-        train.setdefault("save_total_limit", ALWAYS)
+        options = _translated(self.to_dict() | {"max_steps": max_steps})
+        sections = counted_as_trl(from_grpo_config(options)[0], options)
         sections.get("rewards", {}).pop("weights", None)  # they go with the functions
         return sections
 
@@ -146,6 +147,13 @@ class GRPOConfig:
         return max(num_prompts // self.prompts_per_batch, 1) * self.optimizer_steps_per_batch
 
 
+def counted_as_trl(sections: dict[str, dict[str, Any]], options: Options) -> dict[str, dict[str, Any]]:
+    """The sections that the options became, with TRL's denominators of the losses, and every checkpoint kept unless a limit is set."""
+    sections.setdefault("objective", {}).update(token_weights="trl", rows_per_micro_batch=options["per_device_train_batch_size"])
+    sections.setdefault("train", {}).setdefault("save_total_limit", ALWAYS)
+    return sections
+
+
 def notes_on(given: Mapping[str, Any]) -> list[Note]:
     """What becomes of options beside TRL's defaults, for a `GRPOTrainer`. Raises ConfigError for an unknown one."""
     for name in given:
@@ -155,8 +163,7 @@ def notes_on(given: Mapping[str, Any]) -> list[Note]:
     translated = from_grpo_config(_translated(with_whole_groups(complete) | steps))[1]
     by_trainer = [note(name, value, Kind.SAME, OF_TRAINER[name]) for name, value in given.items() if name in OF_TRAINER]
     by_hand = [made for made in translated if made.field in BY_HAND and made.kind in (Kind.UNSUPPORTED, Kind.DIFFERS)]
-    counted = [note(made.field, made.given, Kind.SAME, "objective.loss_type = 'bnpo', counted by micro-batch as in TRL.")
-               for made in translated if made.given == "bnpo"]
+    counted = [note(made.field, made.given, Kind.SAME, OF_BNPO) for made in translated if made.given == "bnpo"]
     sampled = [drawn(given[FIELD], complete)] if FIELD in given else []
     batch = [made for made in (raised(complete),) if made is not None]
     mine = {made.field: made for made in (*translated, *by_trainer, *by_hand, *counted, *sampled, *counts(complete), *batch)}

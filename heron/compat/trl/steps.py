@@ -27,7 +27,8 @@ def _max_steps(name: str, value: Any, options: Options) -> Note:
 def _epochs(name: str, value: Any, options: Options) -> Note:
     if options.get("max_steps", -1) > 0:
         return note(name, value, Kind.SAME, "Without effect in TRL too: max_steps is given.")
-    text = "Heron counts steps, not epochs: set train.max_steps = epochs x prompts / train.prompts_per_step."
+    prompts = _completions_per_batch(options) // _given(options, "num_generations")
+    text = f"Heron counts steps, not epochs: set train.max_steps = {value:g} x the dataset's prompts / {prompts} (train.prompts_per_step)."
     return note(name, value, Kind.UNSUPPORTED, text)
 
 

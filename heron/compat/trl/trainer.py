@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from heron.compat.trl import inputs
 from heron.compat.trl.beyond import BEYOND, MADE
-from heron.compat.trl.config import GRPOConfig
+from heron.compat.trl.config import TAGS, GRPOConfig
 from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
@@ -34,9 +34,6 @@ from heron.models.loading import find_device
 from heron.run import Run, TerminalView
 from heron.training.assemble import assemble, reassemble
 from heron.types import Tags
-
-TAGS = {"reasoning_start": "<think>", "reasoning_end": "</think>", "solution_start": "<answer>", "solution_end": "</answer>"}
-"""Nothing is scored by them here; a template that opens the reasoning is recognised."""
 
 
 class TrainOutput(NamedTuple):

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from heron.compat.trl.config import TAGS
 from heron.compat.trl.starting import KEPT
-from heron.compat.trl.trainer import TAGS
 from heron.compat.unsloth.arguments import IDLE_IN_SAVING, REFUSED_IN_SAVING, look_at
 from heron.compat.unsloth.sampling import SamplingParams
 from heron.compat.unsloth.saved import FIELDS, adapter_config, copy_adapter, is_adapter, other_than, shape
