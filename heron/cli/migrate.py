@@ -1,4 +1,4 @@
-"""`heron migrate`: what of a TRL or Unsloth script runs here. Exit code 3 if something in it has no counterpart."""
+"""`heron migrate`: what of a TRL or Unsloth script runs here. Exit code 3 if something in it has no counterpart, or cannot be judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from heron.errors import RunError
 
-WORDS = {"same": "as it is", "renamed": "renamed", "differs": "differs", "unsupported": "UNSUPPORTED"}
+WORDS = {"same": "as it is", "renamed": "renamed", "differs": "differs", "unsupported": "UNSUPPORTED", "unseen": "NOT JUDGED"}
 
 
 def migrate(
@@ -19,7 +19,10 @@ def migrate(
     everything: Annotated[bool, typer.Option("--all", help="Also list what stays as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Say line by line what becomes of the imports and options of a file written for TRL or Unsloth, and rewrite it with --out."""
+    """Say line by line what becomes of the imports and options of a file written for TRL or Unsloth, and rewrite it with --out.
+
+    The exit code is 0 if all of it is known to carry over, and 3 if something has no counterpart here or could not be judged.
+    """
     from heron.compat.migrating import migrate
 
     found = migrate(file) if out is None else migrate(file, out)

@@ -23,6 +23,8 @@ class Kind(enum.StrEnum):
     """Something close, but not the same; the note's text says what."""
     UNSUPPORTED = "unsupported"
     """Not translated: the run will be another one than in TRL."""
+    UNSEEN = "unseen"
+    """Not judged: its value is known only when the script runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,8 @@ class Migration:
 
     @property
     def is_complete(self) -> bool:
-        """Everything carries over."""
-        return not any(finding.kind is Kind.UNSUPPORTED for finding in self.findings)
+        """Everything is known to carry over."""
+        return not any(finding.kind in (Kind.UNSUPPORTED, Kind.UNSEEN) for finding in self.findings)
 
 
 def of_note(made: Note, line: int, owner: str = "") -> Finding:

@@ -1,7 +1,7 @@
 """A script, read by its syntax tree: imports are rewritten, options and methods are looked up.
 
 The hard idea: only what an import brought into the file is judged, under whatever name it has there, so a `GRPOConfig` of somebody else's
-is left alone. A value that is a literal is looked up as it is; of one that is computed only the name can be judged.
+is left alone. A value that is written in the file is looked up as it is; of one that is computed only the name can be judged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from heron.compat.elsewhere import advice
 from heron.compat.migrating.calls import judged_calls
 from heron.compat.migrating.finding import Finding, Migration
+from heron.compat.migrating.objects import judged_objects
+from heron.compat.migrating.scope import Scope
 from heron.compat.notes import Kind
 from heron.errors import ConfigError
 
@@ -43,20 +45,25 @@ def migrate_python(text: str, name: str = "script") -> Migration:
         tree = ast.parse(text)
     except SyntaxError as error:
         raise ConfigError(f"{name}:{error.lineno} is not Python: {error.msg}.") from error
-    names = _names(tree)
-    findings = [*_imports(tree), *judged_calls(tree, names)]
+    scope = Scope(tree, _names(tree))
+    findings = [*_imports(tree), *judged_calls(tree, scope), *judged_objects(tree, scope)]
     return Migration(findings=tuple(sorted(findings, key=lambda finding: finding.line)), text=_rewritten(text, tree))
 
 
 def _names(tree: ast.AST) -> dict[str, str]:
-    """What names in the file stand for: `{"Config": "trl.GRPOConfig", "t": "trl"}`."""
+    """What imported names stand for: `{"Config": "trl.GRPOConfig", "t": "trl"}`."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and _is_theirs(node.module):
+        if isinstance(node, ast.ImportFrom) and _is_read(node.module):
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.asname or alias.name: alias.name for alias in node.names if _is_theirs(alias.name)}
+            found |= {alias.asname or alias.name: alias.name for alias in node.names if _is_read(alias.name)}
     return found
+
+
+def _is_read(module: str | None) -> bool:
+    """Calls of its names are judged; PEFT's stay as they are."""
+    return _is_theirs(module) or _root(module) == "peft"
 
 
 def _is_theirs(module: str | None) -> bool:

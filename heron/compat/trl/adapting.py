@@ -22,7 +22,7 @@ def lora_settings(config: Any, model_type: str) -> dict[str, Any]:
     """Settings of a `LoraConfig`; `model_type` is the base's, for modules that PEFT chooses by family."""
     if getattr(config, "peft_type", None) != "LORA":
         raise ConfigError(f"peft_config must be a peft.LoraConfig, but it is {config!r:.200}. There are no other adapters here.")
-    _refuse_others(config)
+    check_lora(config)
     return {
         "method": "lora", "lora_rank": config.r, "lora_alpha": _whole("lora_alpha", config.lora_alpha),
         "lora_target_modules": _targets(config.target_modules, model_type), "use_rslora": config.use_rslora, "use_dora": config.use_dora,
@@ -41,8 +41,8 @@ def quantization_settings(config: Any) -> dict[str, Any]:
     return {"method": "qlora", "quantization": "nf4", "double_quantization": bool(given.get("bnb_4bit_use_double_quant", False))}
 
 
-def _refuse_others(config: Any) -> None:
-    """A field that is neither taken nor at its default."""
+def check_lora(config: Any) -> None:
+    """Raises ConfigError for a `LoraConfig` that cannot be honoured on any model: a field that is neither taken nor at its default."""
     if config.lora_dropout:
         raise ConfigError(f"LoraConfig(lora_dropout={config.lora_dropout}) cannot be honoured: with dropout the trainer's log-probs differ "
                           "from the sampler's, so the ratio would not start at 1. Set lora_dropout=0.")
@@ -52,14 +52,16 @@ def _refuse_others(config: Any) -> None:
         if each.name not in (*TAKEN, *HARMLESS, "lora_dropout") and value != default:
             raise ConfigError(f"LoraConfig({each.name}={value!r}) cannot be honoured: adapters here have r, lora_alpha, target_modules, "
                               "use_rslora and use_dora. Leave it out.")
+    _whole("lora_alpha", config.lora_alpha)
+    if isinstance(config.target_modules, str) and config.target_modules != "all-linear":
+        raise ConfigError(f"LoraConfig(target_modules={config.target_modules!r}) is a pattern. Give 'all-linear', or a list of names such "
+                          "as ['q_proj'].")
 
 
 def _targets(given: Any, model_type: str) -> list[str]:
     """Names of modules; none for all linear layers but the head."""
     if given == "all-linear":
         return []
-    if isinstance(given, str):
-        raise ConfigError(f"LoraConfig(target_modules={given!r}) is a pattern. Give 'all-linear', or a list of names such as ['q_proj'].")
     if given is not None:
         return sorted(given)
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOSEN

@@ -149,9 +149,7 @@ class FastModelForRL:
     def save_pretrained_merged(self, path: str | Path, tokenizer: Any = None, save_method: str = "merged_16bit", **others: Any) -> None:
         """A model folder, the adapter merged, read again and compared with the trained model."""
         _look_at("model.save_pretrained_merged", others, taken=("tokenizer", "save_method"))
-        if save_method not in MERGED:
-            raise ConfigError(f"save_method is {save_method!r}. There are {', '.join(MERGED)}; a model of 4 bits is written by "
-                              "save_pretrained_gguf.")
+        check_save_method(save_method)
         export(self._finished_run(), Path(path), **MERGED[save_method])
 
     def save_pretrained_gguf(
@@ -266,3 +264,10 @@ def _drawn(params: SamplingParams) -> Any:
         repetition_penalty=params.repetition_penalty, stop=params.stops, stop_token_ids=tuple(params.stop_token_ids or ()),
         ignore_end=params.ignore_eos,
     )
+
+
+def check_save_method(given: Any) -> None:
+    """Raises ConfigError for a `save_method` that is not there."""
+    if given not in MERGED:
+        raise ConfigError(f"save_method is {given!r}. There are {', '.join(MERGED)}; a model of 4 bits is written by "
+                          "save_pretrained_gguf.")
