@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-WARMUP = ("A model is shown a format first by a warm-up: heron.warmup(out=..., warmup={'dataset': ...}), in the guide under Warm-up. Or do "
-          "that part with TRL as before, save the model, and give its folder here.")
+WARMUP = ("A model is shown a format first by a warm-up: heron.warmup('start.toml', out='start') with warmup.dataset, which "
+          "docs/migrating.md shows under `SFTTrainer` before GRPO. Or do that part with TRL as before, save the model, and give its "
+          "folder here.")
 OPTIONS = "Write the options into GRPOConfig(...). A YAML file of options becomes a recipe: `heron migrate config.yaml --out recipe.toml`."
 OTHER = ("Heron trains by GRPO and its family alone. Do that part with TRL as before, save the model, and give its folder to "
          "GRPOTrainer.")
