@@ -26,6 +26,8 @@ TRIED: dict[str, tuple[Any, ...]] = {
     "activation_checkpointing": (True,), "data_seed": (42, 7), "warmup_ratio": (0.1,),
 }
 """Values of options whose fate depends on them."""
+REFUSED_IN_WORDS = {"data_seed": "a value other than `seed`'s"}
+"""Values that are refused, where the one that was tried stands for others."""
 
 
 def rendered(page: str) -> str:
@@ -51,7 +53,8 @@ def status(name: str) -> str:
     if len(refused) == len(kinds):
         return "refused"
     word = "differs" if Kind.DIFFERS in kinds.values() else "supported"
-    return f"{word}; not `{', '.join(refused)}`" if refused else word
+    values = REFUSED_IN_WORDS.get(name, "`" + ", ".join(refused) + "`")
+    return f"{word}; not {values}" if refused else word
 
 
 def sentence(name: str) -> str:
