@@ -125,3 +125,14 @@ def test_the_command_lists_and_counts_what_it_did_not_judge(tmp_path: Path) -> N
     assert "2 renamed, 1 not judged." in result.output
     listed = json.loads(CliRunner().invoke(app, ["migrate", str(tmp_path / "train.py"), "--json"]).stdout)
     assert [each["kind"] for each in listed] == ["renamed", "renamed", "unseen"]
+
+
+def test_a_class_made_from_theirs_is_looked_into(tmp_path: Path) -> None:
+    """Prevents: a clean report of a script whose loss is its own, in a class that overrides it."""
+    text = (
+        "import trl\nclass Mine(GRPOTrainer):\n    def __init__(self, extra):\n        pass\n    def compute_loss(self):\n        pass\n"
+        "class Args(trl.GRPOConfig):\n    extra: int = 1\nclass Fine:\n    def log(self):\n        pass\n"
+    )
+    assert judged(tmp_path, text).items() >= {"class Mine(GRPOTrainer)": (4, "unseen"), "Mine.compute_loss": (7, "unsupported"),
+                                              "class Args(GRPOConfig)": (9, "unseen")}.items()
+    assert not any(what.startswith("Fine") for what in judged(tmp_path, text))

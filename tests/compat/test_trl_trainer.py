@@ -559,6 +559,24 @@ class TestWhatScriptsDoAfterwards:
 
 
 class TestRefusals:
+    @pytest.mark.parametrize("name", ["compute_loss", "_compute_loss", "_calculate_rewards", "log", "get_train_dataloader"])
+    def test_a_class_may_not_override_what_is_never_called(self, name: str) -> None:
+        """Prevents: a loss, rewards or data of the script's own that are dropped without a word, since this loop calls no such method."""
+        with pytest.raises(ConfigError, match=f"Mine overrides {name}, which is never called"):
+            type("Mine", (GRPOTrainer,), {name: lambda self, *_: None})
+
+    def test_a_class_may_add_to_the_trainer(self, model: str, tmp_path: Path) -> None:
+        """Prevents: every class made from the trainer refused, for what it overrides and Heron calls, or adds."""
+
+        class Mine(GRPOTrainer):
+            def train(self, *more: Any, **others: Any) -> Any:
+                return super().train(*more, **others), self.told()
+
+            def told(self) -> str:
+                return "mine"
+
+        assert Mine(model, variety, small_args(tmp_path), sayings()).train()[1] == "mine"
+
     def test_what_there_is_nothing_for_is_refused(self, model: str, tmp_path: Path) -> None:
         """Prevents: an argument that is taken and dropped."""
         args = small_args(tmp_path)

@@ -14,6 +14,7 @@ from typing import Any
 from heron.compat.migrating.finding import Finding
 from heron.compat.migrating.scope import COMPUTED, Scope
 from heron.compat.notes import Kind
+from heron.compat.trl.beyond import unheeded
 from heron.compat.unsloth.arguments import IDLE_IN_SAVING, REFUSED_IN_SAVING, look_at
 from heron.errors import ConfigError
 
@@ -29,10 +30,15 @@ UPLOADS = {
     "push_to_hub_gguf": "Nothing is uploaded: save_pretrained_gguf, then `hf upload NAME DIR`.",
 }
 """Methods that are refused on every object."""
+OF_CLASS = "What is made of it is judged as little as its own methods: only what it overrides and is never called here is named."
+"""Said of a class that a script makes from one of theirs."""
+
 
 def judged_objects(tree: ast.AST, scope: Scope) -> Iterator[Finding]:
-    """Of every use of an attribute, and every call of a method."""
+    """Of every use of an attribute, every call of a method, and every class that is made from one of theirs."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _class_of_script(node, scope)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             yield from _method(node, node.func, scope)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and node.attr not in UPLOADS:
@@ -43,6 +49,15 @@ def class_of(node: ast.expr, scope: Scope) -> str:
     """Of what an expression stands for; empty if it is none of ours."""
     call = scope.made_by(node) if isinstance(node, ast.Name) else node
     return MADE_BY.get(scope.called(call.func), "") if isinstance(call, ast.Call) else ""
+
+
+def _class_of_script(node: ast.ClassDef, scope: Scope) -> Iterator[Finding]:
+    for base in (name for name in map(scope.called, node.bases) if name in ("GRPOTrainer", "GRPOConfig")):
+        yield Finding(line=node.lineno, what=f"class {node.name}({base})", kind=Kind.UNSEEN, text=OF_CLASS)
+        methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+        for name, text in unheeded(methods if base == "GRPOTrainer" else ()).items():
+            yield Finding(line=methods[name].lineno, what=f"{node.name}.{name}", kind=Kind.UNSUPPORTED,
+                          text=f"It is never called here. {text}")
 
 
 def _attribute(node: ast.Attribute, scope: Scope) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
-"""What TRL's trainer has besides, and what to use in its place: for an AttributeError that says so."""
+"""What TRL's trainer has besides, and what to use in its place: for an AttributeError that says so, and for a class that overrides it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MADE = ("It trains (train), measures (evaluate), writes (save_model, save_metrics, save_state) and holds model, processing_class, state, "
         "args, train_dataset and run_dir, the folder that `heron` commands read.")
@@ -28,3 +28,25 @@ BEYOND: Mapping[str, str] = {
     "compute_loss": "Another loss is named in a recipe: objective.loss_type = 'loss.py:mine', see docs/objective.md.",
 }
 """By name."""
+_LOSS = BEYOND["compute_loss"]
+_REWARDS = "Give the function in reward_funcs, with its weight in reward_weights."
+_ANSWERS = "Answers are sampled by the trained model itself: use tools or an environment_factory."
+INSIDE: Mapping[str, str] = {
+    **dict.fromkeys((
+        "_compute_loss", "training_step", "_get_per_token_logps_and_entropies", "get_high_entropy_mask", "get_off_policy_mask",
+        "get_gamma_weights",
+    ), _LOSS),
+    **dict.fromkeys(("_calculate_rewards",), _REWARDS),
+    **dict.fromkeys((
+        "_prepare_inputs", "_generate", "_generate_single_turn", "_generate_and_score_completions", "_tool_call_loop", "_tokenize_prompts",
+        "prediction_step",
+    ), _ANSWERS),
+    **dict.fromkeys(("_get_train_sampler", "_get_eval_sampler", "_set_signature_columns_if_needed"), _LOADER),
+    "log": "Use a callback with on_log.", "_save_checkpoint": "Use a callback with on_save.",
+}
+"""What TRL's loop calls of its trainer, so that a class made from it may override it; here the loop never does."""
+
+
+def unheeded(methods: Iterable[str]) -> dict[str, str]:
+    """Those of a class made from `GRPOTrainer` that nothing would ever call, and what to use."""
+    return {name: {**BEYOND, **INSIDE}[name] for name in methods if name in BEYOND or name in INSIDE}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heron.compat.trl import inputs
-from heron.compat.trl.beyond import BEYOND, MADE
+from heron.compat.trl.beyond import BEYOND, MADE, unheeded
 from heron.compat.trl.config import TAGS, GRPOConfig
 from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
@@ -46,6 +46,11 @@ class TrainOutput(NamedTuple):
 
 class GRPOTrainer:
     """Trains a model on the answers that it gives. Arguments as in TRL 1.16; what cannot be honoured is a ConfigError."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        for name, text in unheeded(vars(cls)).items():
+            raise ConfigError(f"{cls.__name__} overrides {name}, which is never called here. {text}")
 
     def __init__(
         self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, train_dataset: Any = None, eval_dataset: Any = None,
