@@ -92,6 +92,7 @@ def test_an_option_is_in_the_recipe_or_in_the_report(name: str, tmp_path: Path) 
     ({"use_peft": True, "lora_target_modules": ["all-linear"]}, {"model.lora_target_modules": []}),
     ({"use_peft": True, "load_in_4bit": True}, {"model.double_quantization": False}),
     ({"max_steps": -1, "warmup_ratio": 0.1}, {"train.warmup_steps": 0}),
+    ({"dataset_prompt_column": "problem", "system_prompt": "Think."}, {"data.prompt_column": "problem", "data.system_prompt": "Think."}),
 ])
 def test_the_recipe_says_what_the_config_said(options: dict[str, Any], settings: dict[str, Any], tmp_path: Path) -> None:
     """Prevents: weights, tags or an evaluation that the trained run does not have, and defaults of Heron's in the place of TRL's."""
@@ -116,6 +117,20 @@ def test_weights_for_other_rewards_are_not_guessed(tmp_path: Path) -> None:
     """Prevents: weights that are laid on the wrong functions, and a recipe that cannot be loaded."""
     findings, config = migrated(tmp_path, reward_funcs=["think_format_reward"], reward_weights=[1, 2])
     assert findings["reward_weights"].kind is Kind.UNSUPPORTED and config.rewards.weights == ()
+
+
+def test_rewards_that_nobody_knows_take_their_weights_with_them(tmp_path: Path) -> None:
+    """Prevents: `rewards.weights = []` said of a recipe that has no such line, and two names that "is" no reward."""
+    findings, config = migrated(tmp_path, reward_funcs=["accuracy", "format"], reward_weights=[1, 2])
+    assert config.rewards.weights == () and findings["reward_weights"].kind is Kind.UNSUPPORTED
+    assert "left out" in findings["reward_weights"].text and "[]" not in findings["reward_weights"].text
+    assert findings["reward_funcs"].text.startswith("No rewards of TRL's scripts, so left out: accuracy, format.")
+
+
+def test_what_becomes_of_a_text_as_prompt_is_said(tmp_path: Path) -> None:
+    """Prevents: prompts that TRL has continued as they are, asked through a chat template, in a report that calls the data set renamed."""
+    found = migrated(tmp_path)[0]["dataset_name"]
+    assert found.kind is Kind.DIFFERS and "data.dataset = 'my/data'" in found.text and "chat template" in found.text
 
 
 def test_how_long_is_asked_where_the_file_does_not_say(tmp_path: Path) -> None:

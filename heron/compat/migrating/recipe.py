@@ -23,9 +23,11 @@ SETTINGS = {
     "dataset_name": "data.dataset", "dataset_config": "data.subset", "dataset_train_split": "data.split",
     "dataset_test_split": "data.eval_split", "lora_r": "model.lora_rank", "lora_alpha": "model.lora_alpha",
     "lora_target_modules": "model.lora_target_modules", "use_rslora": "model.use_rslora", "use_dora": "model.use_dora",
-    "use_bnb_nested_quant": "model.double_quantization",
+    "use_bnb_nested_quant": "model.double_quantization", "dataset_prompt_column": "data.prompt_column",
+    "system_prompt": "data.system_prompt",
 }
-"""Options of TRL's scripts that have a setting."""
+"""Options of TRL's scripts, and of scripts that are made from them (open-r1), that have a setting."""
+TEXTS = "A prompt that is a text is asked through the chat template here, where TRL has it continued as it is; a conversation is the same."
 BITS = {"load_in_4bit": "nf4", "load_in_8bit": "int8"}
 """Options that quantise the base, and `model.quantization`."""
 ADAPTER = ("model.method = 'lora'. An adapter has no dropout here, where TRL's scripts have 0.05, and is on all linear layers unless "
@@ -84,7 +86,8 @@ def _set(key: str, given: Mapping[str, Any], sections: dict[str, dict[str, Any]]
     if key in SETTINGS and value is not None:
         section, _, setting = SETTINGS[key].partition(".")
         sections.setdefault(section, {})[setting] = value
-        return Finding(line=line, what=key, kind=Kind.RENAMED, text=f"{SETTINGS[key]} = {value!r}.")
+        kind, more = (Kind.DIFFERS, f" {TEXTS}") if key == "dataset_name" else (Kind.RENAMED, "")
+        return Finding(line=line, what=key, kind=kind, text=f"{SETTINGS[key]} = {value!r}.{more}")
     if key == "use_peft":
         sections.setdefault("model", {})["method"] = "lora" if value else "full"
         kind, text = (Kind.DIFFERS, ADAPTER) if value else (Kind.RENAMED, "model.method = 'full'.")

@@ -59,7 +59,7 @@ def _name(name: str, file: Path) -> str | None:
 
 def _of_functions(names: list[str], found: Mapping[str, str], file: Path) -> tuple[Kind, str]:
     if left := [name for name in names if name not in found]:
-        return Kind.UNSUPPORTED, (f"{', '.join(left)} is no reward of TRL's scripts, so it is left out. There are {', '.join(OWN)}, "
+        return Kind.UNSUPPORTED, (f"No rewards of TRL's scripts, so left out: {', '.join(left)}. There are {', '.join(OWN)}, "
                                   f"{', '.join(SHIPPED)}, and dotted paths such as my_lib.rewards.custom_reward.")
     return Kind.DIFFERS, " ".join([f"rewards.functions = {[found[name] for name in names]!r}.", *_remarks(names, file)])
 
@@ -80,4 +80,6 @@ def _weights(given: Mapping[str, Any], names: list[str], found: Mapping[str, str
         return [], (Kind.UNSUPPORTED, f"There are {len(weights)} weights for {models + len(names)} rewards, which TRL refuses, too. Set "
                                       "rewards.weights, one for each of rewards.functions.")
     kept = [float(weight) for name, weight in zip(names, weights[models:], strict=True) if name in found]
+    if not kept:
+        return [], (Kind.UNSUPPORTED, "Their rewards are left out. Set rewards.weights, one for each of rewards.functions.")
     return kept, (Kind.RENAMED, f"rewards.weights = {kept!r}.")
