@@ -19,6 +19,7 @@ from heron.compat.notes import Kind
 from heron.compat.trl import GRPOConfig, GRPOTrainer
 from heron.compat.trl.config import OF_TRAINER, defaults, notes_on
 from heron.compat.trl.fields import ABSENT, DIRECT
+from heron.compat.trl.reporting import metric_lines
 from heron.compat.trl.translating import KNOWN
 from heron.config import load_config
 from heron.errors import ConfigError, DataError, ModelError, RewardError, RunError
@@ -534,6 +535,11 @@ class TestWhatScriptsDoAfterwards:
         assert json.loads((out / "all_results.json").read_text()).keys() > metrics.keys()
         history = json.loads((out / "trainer_state.json").read_text())["log_history"]
         assert history == trainer.state.log_history and trainer.train_dataset is rows and trainer.is_world_process_zero()
+
+    @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:00:05.00"), (61.999, "0:01:01.99"), (90_000.5, "1 day, 1:00:00.50")])
+    def test_a_time_is_shown_whole(self, seconds: float, shown: str) -> None:
+        """Prevents: `0:0` where the hundredths of a second are 0, one training in a hundred."""
+        assert metric_lines("train", {"train_runtime": seconds})[1] == f"  train_runtime = {shown}"
 
     def test_a_callback_can_be_taken_away(self, model: str, tmp_path: Path) -> None:
         """Prevents: a callback that hears on; and one that was never there, taken away without a word."""

@@ -40,5 +40,5 @@ def _write(file: Path, values: Mapping[str, Any]) -> None:
 
 def _shown(name: str, value: Any) -> str:
     if name.endswith("_runtime"):
-        return str(timedelta(seconds=round(value, 2)))[:-4]
+        return f"{timedelta(seconds=int(value))}.{int(value % 1 * 100):02d}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
