@@ -136,3 +136,21 @@ def test_a_class_made_from_theirs_is_looked_into(tmp_path: Path) -> None:
     assert judged(tmp_path, text).items() >= {"class Mine(GRPOTrainer)": (4, "unseen"), "Mine.compute_loss": (7, "unsupported"),
                                               "class Args(GRPOConfig)": (9, "unseen")}.items()
     assert not any(what.startswith("Fine") for what in judged(tmp_path, text))
+
+
+def test_a_dtype_of_torch_is_a_value(tmp_path: Path) -> None:
+    """Prevents: exit code 3, and `not judged`, of the most usual `model_init_kwargs`, which the run takes."""
+    text = (
+        "import torch\nargs = GRPOConfig('out', model_init_kwargs={'dtype': torch.bfloat16, 'attn_implementation': 'sdpa'})\n"
+        "GRPOConfig('out', model_init_kwargs={'torch_dtype': torch.float8_e4m3fn})\n"
+    )
+    (named, other) = (finding for finding in findings(tmp_path, text) if finding.what == "GRPOConfig.model_init_kwargs")
+    assert str(named.kind) == "differs" and "attn_implementation" in named.text and str(other.kind) == "unseen"
+
+
+def test_what_answers_questions_alone_is_not_judged_as_given_to_a_trainer(tmp_path: Path) -> None:
+    """Prevents: lines about `vllm_sampling_params` that a script does not have, which hide those that matter."""
+    text = "from vllm import SamplingParams\nparams = SamplingParams(temperature=0.8, top_p=0.95, max_tokens=9)\n"
+    assert not any(what.startswith("SamplingParams.") for what in judged(tmp_path, text))
+    given = judged(tmp_path, text + "GRPOConfig('out', vllm_sampling_params=params)\n")
+    assert given["SamplingParams.top_p"] == (4, "differs")

@@ -49,6 +49,7 @@ SEEN_LATER = "Its value is known only when the script runs, and not every one is
 def judged_calls(tree: ast.AST, scope: Scope) -> Iterator[Finding]:
     """Of everything that is called, and of options that are set on a config afterwards."""
     is_unsloths = any(name.partition(".")[0] == "unsloth" for name in scope.imported.values())
+    draws = FIELD in ast.dump(tree)  # in whatever way it is given
     trains = any(name.rpartition(".")[2] == "GRPOTrainer" for name in scope.imported.values())
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
@@ -62,6 +63,8 @@ def judged_calls(tree: ast.AST, scope: Scope) -> Iterator[Finding]:
             yield from _left_out(node, given) if is_unsloths else ()
         elif called in TAKEN:
             yield from _of_model(given, called)
+        elif called == "SamplingParams":
+            yield from (found for found in _sampling(node, given) if draws or found.kind is Kind.UNSUPPORTED)
         elif judge is not None and (trains or called != "LoraConfig"):
             yield from judge(node, given)
         else:
@@ -196,5 +199,5 @@ def _of_model(given: Arguments, called: str) -> Iterator[Finding]:
             yield _unknown(line, f"FastLanguageModel.{called}", name, (*TAKEN[called], *IDLE, *REFUSED))
 
 
-OF_CALLS = {"GRPOTrainer": _arguments, "SamplingParams": _sampling, "LoraConfig": _adapter}
+OF_CALLS = {"GRPOTrainer": _arguments, "LoraConfig": _adapter}
 """Who judges which call."""

@@ -13,6 +13,8 @@ from typing import Any
 
 OWNERS = ("trl", "peft", "FastLanguageModel", "FastModel")
 """Whose attributes are judged."""
+DTYPES = ("float32", "float16", "bfloat16")
+"""Of torch; written `torch.bfloat16`, each is a value, under which name options take it, too."""
 COMPUTED = object()
 """A value that is known only when the script runs."""
 CHANGING = ("update", "pop", "setdefault", "clear", "popitem")
@@ -83,6 +85,8 @@ class Scope:
             return ast.literal_eval(node)
         except ValueError:
             pass
+        if isinstance(node, ast.Attribute) and node.attr in DTYPES and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            return node.attr
         if (once := self._once(node)) is not None:
             return self.value(once)
         if self._is_dict(node):
