@@ -642,6 +642,17 @@ class TestResume:
         assert resumed.train(resume_from_checkpoint=again).global_step == 3
         assert begun.args.output_dir == "out" and begun.run_dir == resumed.run_dir and begun.run_dir.is_absolute()
 
+    def test_a_finished_run_is_given_more_steps(self, model: str, tmp_path: Path) -> None:
+        """Prevents: a longer training or other checkpoints refused, which transformers takes, and advice to set what is then refused."""
+        GRPOTrainer(model, variety, small_args(tmp_path, lr_scheduler_type="constant"), sayings()).train()
+        longer = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=3, save_steps=1, lr_scheduler_type="constant"), sayings())
+        with pytest.raises(RunError, match=r"nothing to resume.*max_steps in a script"):
+            GRPOTrainer(model, variety, small_args(tmp_path, lr_scheduler_type="constant"), sayings()).train(resume_from_checkpoint=True)
+        assert longer.train(resume_from_checkpoint=True).global_step == 3
+        assert [entry["step"] for entry in longer.state.log_history] == [1, 2, 3, 3] and longer.run_dir == tmp_path / "run-1"
+        written = load_config(longer.run_dir / "config.toml").train
+        assert (written.max_steps, written.save_steps) == (3, 1)
+
     def test_other_settings_or_rows_are_refused(self, model: str, tmp_path: Path) -> None:
         """Prevents: a run that goes on with other options than it is given."""
         GRPOTrainer(model, variety, small_args(tmp_path), sayings()).train()

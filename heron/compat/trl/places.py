@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from heron.compat.trl.config import defaults
 from heron.config import Config, load_config
 from heron.errors import ConfigError, RunError
 from heron.run import Run
 from heron.training.anchor import anchored
+from heron.training.keeping.changes import MAY_CHANGE
 
 
 def new_folders(output: Path) -> tuple[Path, Path]:
@@ -41,16 +43,22 @@ def run_of(path: Path) -> Path:
     return run
 
 
-def check_same(config: Config, record: Run) -> None:
-    """A run goes on with the settings that it began with."""
+def settings_since(config: Config, record: Run) -> dict[str, dict[str, Any]]:
+    """What is set otherwise than when the run began, by section. Only what decides nothing that is learnt may be, and for how long."""
     then, now = load_config(record.path / "config.toml").as_dict(), anchored(config).as_dict()
     other = [
-        f"{_option(section, key)} was {then[section].get(key)!r} and is {value!r}"
+        (section, key, value)
         for section, values in now.items() if isinstance(values, dict)
         for key, value in values.items() if then[section].get(key) != value and (section, key) != ("model", "revision")
     ]
-    if other:
-        raise ConfigError(f"{record.path} began with other settings: {'; '.join(other)}. Give the same ones.")
+    refused = [f"{_option(section, key)} was {then[section].get(key)!r} and is {value!r}"
+               for section, key, value in other if f"{section}.{key}" not in MAY_CHANGE or value is None]
+    if refused:
+        raise ConfigError(f"{record.path} began with other settings: {'; '.join(refused)}. Give the same ones.")
+    found: dict[str, dict[str, Any]] = {}
+    for section, key, value in other:
+        found.setdefault(section, {})[key] = value
+    return found
 
 
 def _option(section: str, key: str) -> str:

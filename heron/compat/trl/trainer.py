@@ -23,7 +23,7 @@ from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
-from heron.compat.trl.places import check_same, files_of, new_folders, newest_run, run_of
+from heron.compat.trl.places import files_of, new_folders, newest_run, run_of, settings_since
 from heron.compat.trl.reporting import metric_lines, write_metrics, write_state
 from heron.compat.trl.scoring import reward_pairs
 from heron.compat.trl.starting import Prepared, Start, share_tensors
@@ -236,11 +236,11 @@ class GRPOTrainer:
         run_dir = newest_run(self._output) if path is None else run_of(path.expanduser().resolve())
         folder = files_of(run_dir)
         config, record = self._config(folder), Run(run_dir)
-        check_same(config, record)
+        settings = settings_since(config, record)
         if (folder / "train.jsonl").read_text(encoding="utf-8") != inputs.as_lines(self._train_rows):
             raise DataError(f"train_dataset is another one than {run_dir} began with. Give the same rows in the same order.")
         with given(self._episodes):
-            trainer = reassemble(run_dir, rewards=self._pairs(config), listeners=self._listeners())
+            trainer = reassemble(run_dir, settings=settings, rewards=self._pairs(config), listeners=self._listeners())
         self._take(trainer)
         self._follower.recall([metrics for metrics in record.metrics() if metrics["step"] <= trainer.state.step])
 

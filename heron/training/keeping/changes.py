@@ -99,7 +99,7 @@ def _refuse_no_step(run: Run, found: Found, before: float, now: float) -> None:
                        f"heron train --from {run.path}")
     if run.status == "finished" and now <= before:
         raise RunError(f"{run.path} is finished: there is nothing to resume. Give it more steps with --train.max_steps=N, more than "
-                       f"{before}, or begin a new run with its model: heron train --from {run.path}")
+                       f"{before} (max_steps in a script), or begin a new run with its model: heron train --from {run.path}")
     if now < done:
         raise RunError(f"train.max_steps is {now}, but {run.path} has been trained for {done} steps. Give at least as many.")
 
