@@ -16,7 +16,7 @@ from heron.compat.migrating.options import options_as_settings
 from heron.compat.notes import Kind
 from heron.compat.trl.config import OF_TRAINER, defaults
 from heron.config import Config, load_config
-from heron.errors import RunError
+from heron.errors import ConfigError, RunError
 from heron.run import Run
 
 BASE: dict[str, Any] = {"model_name_or_path": "Qwen/Qwen3-0.6B", "dataset_name": "my/data", "max_steps": 100, "num_generations": 4}
@@ -131,6 +131,21 @@ def test_what_becomes_of_a_text_as_prompt_is_said(tmp_path: Path) -> None:
     """Prevents: prompts that TRL has continued as they are, asked through a chat template, in a report that calls the data set renamed."""
     found = migrated(tmp_path)[0]["dataset_name"]
     assert found.kind is Kind.DIFFERS and "data.dataset = 'my/data'" in found.text and "chat template" in found.text
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("learning_rate", "fast"), ("max_steps", [1]), ("num_generations", "4.5"), ("num_generations", 2.5),
+])
+def test_a_value_that_is_no_number_is_named(name: str, value: Any, tmp_path: Path) -> None:
+    """Prevents: a traceback instead of the option that is mistyped."""
+    with pytest.raises(ConfigError, match=name):
+        migrated(tmp_path, **{name: value})
+
+
+def test_a_whole_number_in_quotes_is_a_whole_number(tmp_path: Path) -> None:
+    """Prevents: a recipe with `max_steps = 70.0`, which is refused when it is loaded."""
+    _, config = migrated(tmp_path, max_steps="70", per_device_train_batch_size="8")
+    assert (config.train.max_steps, config.train.prompts_per_step) == (70, 2)
 
 
 def test_how_long_is_asked_where_the_file_does_not_say(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from heron.compat.notes import Kind, Note, note
 from heron.compat.trl.config import ALWAYS, OF_BNPO, counted_as_trl, defaults
 from heron.compat.trl.steps import SEVERAL, counts, raised, with_whole_groups
 from heron.compat.trl.translating import from_grpo_config
+from heron.errors import ConfigError
 
 Sections = dict[str, dict[str, Any]]
 EPOCHS = ("max_steps", "num_train_epochs")
@@ -39,7 +40,7 @@ def options_as_settings(given: Mapping[str, Any]) -> tuple[Sections, list[Note]]
 
 def _complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """With TRL's defaults, and numbers where YAML has a text for them (`1e-5`); TRL reads them so, too."""
-    read = {name: float(value) if isinstance(value, str) and _is_number(defaults().get(name)) else value for name, value in given.items()}
+    read = {name: _number(name, value) if _is_number(defaults().get(name)) else value for name, value in given.items()}
     complete = {**defaults(), **read}
     if complete["save_total_limit"] is None:
         complete["save_total_limit"] = ALWAYS
@@ -47,6 +48,17 @@ def _complete(given: Mapping[str, Any]) -> dict[str, Any]:
         complete["eval_steps"] = complete["eval_steps"] or complete["logging_steps"]
         complete["num_generations_eval"] = complete["num_generations_eval"] or complete["num_generations"]
     return complete
+
+
+def _number(name: str, value: Any) -> Any:
+    """Of an option that has one by default; null stays null."""
+    if value is None or isinstance(value, int | float):
+        return value
+    try:
+        found = float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be a number, but it is {value!r}.") from error
+    return int(found) if isinstance(defaults()[name], int) and found.is_integer() else found
 
 
 def _is_number(value: Any) -> bool:
