@@ -14,6 +14,7 @@ import numpy
 import pytest
 import torch
 from small_trl import SMALL, questions, sayings, small_args, variety
+from transformers.trainer_utils import get_last_checkpoint
 
 from heron.compat.notes import Kind
 from heron.compat.trl import GRPOConfig, GRPOTrainer
@@ -641,6 +642,17 @@ class TestResume:
         resumed = trainer()
         assert resumed.train(resume_from_checkpoint=again).global_step == 3
         assert begun.args.output_dir == "out" and begun.run_dir == resumed.run_dir and begun.run_dir.is_absolute()
+
+    def test_a_new_run_beside_an_unfinished_one_is_said(self, model: str, tmp_path: Path) -> None:
+        """Prevents: the usual `get_last_checkpoint(output_dir)` finding nothing, and hours of training begun anew without a word."""
+        begun = GRPOTrainer(model, variety, small_args(tmp_path, max_steps=3), sayings(), callbacks=[Stop()])
+        begun.train()
+        assert get_last_checkpoint(tmp_path) is None
+        with pytest.warns(UserWarning, match=r"run-1 was not finished.*resume_from_checkpoint=True"):
+            GRPOTrainer(model, variety, small_args(tmp_path), sayings()).train(resume_from_checkpoint=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            GRPOTrainer(model, variety, small_args(tmp_path), sayings()).train()
 
     def test_a_finished_run_is_given_more_steps(self, model: str, tmp_path: Path) -> None:
         """Prevents: a longer training or other checkpoints refused, which transformers takes, and advice to set what is then refused."""

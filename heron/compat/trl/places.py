@@ -32,6 +32,14 @@ def newest_run(output: Path) -> Path:
     return runs[-1].parent
 
 
+def unfinished_run(output: Path) -> Path | None:
+    """The newest run there, if it has neither ended nor is being trained."""
+    if not any(output.glob("run-*/run.json")):
+        return None
+    newest = newest_run(output)
+    return newest if Run(newest).status in ("interrupted", "failed") else None
+
+
 def run_of(path: Path) -> Path:
     """The run that a path means: its own, or that of its newest checkpoint."""
     run = next((each for each in (path, *path.parents) if (each / "run.json").is_file()), None)

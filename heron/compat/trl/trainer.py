@@ -23,7 +23,7 @@ from heron.compat.trl.drawing import check_endings
 from heron.compat.trl.episodes import PLACEHOLDER, Episodes, only_factory
 from heron.compat.trl.following import Follower, State, checked
 from heron.compat.trl.measuring import measured
-from heron.compat.trl.places import files_of, new_folders, newest_run, run_of, settings_since
+from heron.compat.trl.places import files_of, new_folders, newest_run, run_of, settings_since, unfinished_run
 from heron.compat.trl.reporting import metric_lines, write_metrics, write_state
 from heron.compat.trl.scoring import reward_pairs
 from heron.compat.trl.starting import Prepared, Start, share_tensors
@@ -221,6 +221,7 @@ class GRPOTrainer:
     def _assembled(self) -> Any:
         """The trainer of a new run, made when it is first needed."""
         if self._trainer is None:
+            _say_of_unfinished(self._output)
             run_dir, folder = new_folders(self._output)
             inputs.write_rows(folder / "train.jsonl", self._train_rows)
             self._start.write(folder)
@@ -275,6 +276,13 @@ class GRPOTrainer:
         """End the training after this step."""
         if self._trainer is not None:
             self._trainer.stop.ask()
+
+
+def _say_of_unfinished(output: Path) -> None:
+    """A script that looks for folders named checkpoint-N finds none, and would begin anew without a word."""
+    if unfinished := unfinished_run(output):
+        warnings.warn(f"{unfinished} was not finished, and a new run begins beside it. train(resume_from_checkpoint=True) goes on with it "
+                      "(get_last_checkpoint of transformers does not find it).", stacklevel=4)
 
 
 def _say_of_tools(*, has_environment: bool) -> None:
