@@ -3,7 +3,7 @@
     python tests/objective/record_trl.py
 
 The real method runs, with the log-probs and entropies of `combinations.py` in the place of a model's. The off-policy ratio is made as
-TRL's `_generate_and_score_completions` makes it. The normal tests read the file and need no TRL.
+TRL's `_generate_and_score_completions` makes it. The tests read the file, and ask TRL itself for a few rows of it again.
 """
 
 from __future__ import annotations
